@@ -1,0 +1,210 @@
+//! Formatting, lints, documentation and the feature powerset.
+
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use super::cargo::{cargo, metadata, shown};
+use super::tally::Tally;
+use super::test;
+
+/// A step of `cargo xtask ci` other than the tests: a name and the commands that must all succeed.
+struct Check {
+    name: &'static str,
+    commands: fn() -> Result<Vec<Command>>,
+}
+
+const CHECKS: &[Check] = &[
+    Check {
+        name: "fmt",
+        commands: || Ok(vec![cargo(&["fmt", "--all", "--check"])]),
+    },
+    Check {
+        name: "clippy",
+        commands: || {
+            Ok(vec![clippy(&[
+                "--workspace",
+                "--all-targets",
+                "--all-features",
+            ])])
+        },
+    },
+    Check {
+        name: "doc",
+        commands: doc,
+    },
+    Check {
+        name: "features",
+        commands: features,
+    },
+];
+
+/// `cargo xtask ci [STEP...]`
+pub(crate) fn run(steps: &[&str]) -> Result<ExitCode> {
+    if steps.is_empty() {
+        return test::run(&["--with-checks"]);
+    }
+    let mut tally = Tally::default();
+    for &step in steps {
+        if step == "test" {
+            tally += test::count(None)?;
+        } else if let Some(check) = CHECKS.iter().find(|check| check.name == step) {
+            tally.count(check.passes()?);
+        } else {
+            let known: Vec<_> = CHECKS.iter().map(|check| check.name).collect();
+            bail!(
+                "there is no step `{step}`; there are {} test",
+                known.join(" ")
+            );
+        }
+    }
+    Ok(tally.close())
+}
+
+/// Runs every check and counts each as one.
+pub(crate) fn all() -> Result<Tally> {
+    let mut tally = Tally::default();
+    for check in CHECKS {
+        tally.count(check.passes()?);
+    }
+    Ok(tally)
+}
+
+impl Check {
+    /// Runs the commands up to the first that fails, whose output is shown.
+    fn passes(&self) -> Result<bool> {
+        let start = Instant::now();
+        let commands = (self.commands)()?;
+        let count = commands.len();
+        for mut command in commands {
+            let output = command
+                .output()
+                .with_context(|| format!("cannot run {}", shown(&command)))?;
+            if !output.status.success() {
+                let said = [output.stdout, output.stderr].concat();
+                println!(
+                    "ci: {} FAILED: {}\n{}",
+                    self.name,
+                    shown(&command),
+                    String::from_utf8_lossy(&said)
+                );
+                return Ok(false);
+            }
+        }
+        println!(
+            "ci: {} ok, {count} commands in {:.1} s",
+            self.name,
+            start.elapsed().as_secs_f64()
+        );
+        Ok(true)
+    }
+}
+
+/// Clippy with warnings as errors; the flag reaches the members only, so dependencies are checked once for all steps.
+fn clippy(arguments: &[&str]) -> Command {
+    let mut command = cargo(&["clippy", "--quiet"]);
+    command.args(arguments).args(["--", "-D", "warnings"]);
+    command
+}
+
+fn doc() -> Result<Vec<Command>> {
+    let mut command = cargo(&[
+        "doc",
+        "--quiet",
+        "--workspace",
+        "--no-deps",
+        "--all-features",
+    ]);
+    command.env("RUSTDOCFLAGS", "-D warnings");
+    Ok(vec![command])
+}
+
+/// Every published crate with every set of its features, from none to all.
+fn features() -> Result<Vec<Command>> {
+    let metadata = metadata()?;
+    let packages = metadata["packages"]
+        .as_array()
+        .context("`cargo metadata` names no packages")?;
+    let mut commands = Vec::new();
+    for package in packages.iter().filter(|package| !is_private(package)) {
+        let name = package["name"]
+            .as_str()
+            .context("a package without a name")?;
+        let features = package["features"]
+            .as_object()
+            .context("a package without features")?;
+        // `default` only names a set that is in the powerset anyway.
+        let features: Vec<&str> = features
+            .keys()
+            .map(String::as_str)
+            .filter(|feature| *feature != "default")
+            .collect();
+        for set in powerset(&features) {
+            commands.push(clippy(&[
+                "--package",
+                name,
+                "--no-default-features",
+                "--features",
+                &set.join(","),
+            ]));
+        }
+    }
+    Ok(commands)
+}
+
+/// Whether the package is for this repository only (`publish = false`).
+fn is_private(package: &Value) -> bool {
+    package["publish"].as_array().is_some_and(Vec::is_empty)
+}
+
+/// Every subset, the smallest first.
+fn powerset<'a>(all: &[&'a str]) -> Vec<Vec<&'a str>> {
+    let mut sets = vec![Vec::new()];
+    for &one in all {
+        let with: Vec<Vec<_>> = sets
+            .iter()
+            .map(|set| [set.as_slice(), &[one]].concat())
+            .collect();
+        sets.extend(with);
+    }
+    sets.sort_by_key(Vec::len);
+    sets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_powerset_holds_none_all_and_everything_between() {
+        assert_eq!(powerset(&[]), [Vec::<&str>::new()]);
+        let expected: [&[&str]; 8] = [
+            &[],
+            &["a"],
+            &["b"],
+            &["c"],
+            &["a", "b"],
+            &["a", "c"],
+            &["b", "c"],
+            &["a", "b", "c"],
+        ];
+        assert_eq!(powerset(&["a", "b", "c"]), expected);
+    }
+
+    #[test]
+    fn the_features_step_covers_the_facade_with_none_and_all() {
+        let commands: Vec<String> = features().unwrap().iter().map(shown).collect();
+        let has = |part: &str| commands.iter().any(|command| command.contains(part));
+        assert!(
+            has("--package bypass-io --no-default-features --features  --"),
+            "{commands:#?}"
+        );
+        assert!(has("--features dpdk,io-uring,xdp --"), "{commands:#?}");
+        assert!(
+            !has("bypass-benches"),
+            "private packages are not for users: {commands:#?}"
+        );
+    }
+}

@@ -1,0 +1,68 @@
+//! `cargo xtask`: everything in this repository that is more than one cargo command.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`setup`] | the table of system packages, and their installation |
+//! | [`test`] | every test in every layer, with one closing line |
+//! | [`examples`] | runs the examples for real and judges what they print |
+//! | [`checks`] | formatting, lints, documentation, feature powerset |
+//! | [`libtest`] | reads what `cargo test` prints |
+//! | [`unprivileged`] | runs a built test binary as the user `nobody` |
+//! | [`tally`] | counts, and the closing line |
+//! | [`cargo`] | where the workspace is, and how cargo is called |
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool talks to its user"
+)]
+
+mod cargo;
+mod checks;
+mod examples;
+mod libtest;
+mod setup;
+mod tally;
+mod test;
+mod unprivileged;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  setup                  install the system packages that the tests use
+  test [FILTER]          setup, then every test in every layer; FILTER picks tests by name
+       [--with-checks]   the checks of `ci` as well, in the same count
+  bench [SCENARIO]       run a benchmark; without a name, list them
+       [--json FILE]     write the rows as JSON lines
+       [--quick]         fewer and shorter runs: shows that it works, proves nothing
+  ci [STEP...]           the named steps, or all of them: fmt clippy doc features test";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[&str]) -> Result<ExitCode> {
+    match arguments {
+        ["setup"] => setup::run(),
+        ["test", rest @ ..] => test::run(rest),
+        ["bench", rest @ ..] => cargo::bench(rest),
+        ["ci", steps @ ..] => checks::run(steps),
+        [unprivileged::COMMAND, program, rest @ ..] => unprivileged::exec(program, rest),
+        [] | ["help" | "-h" | "--help", ..] => {
+            println!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        [other, ..] => bail!("there is no command `{other}` with these arguments\n\n{USAGE}"),
+    }
+}
