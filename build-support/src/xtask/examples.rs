@@ -57,6 +57,9 @@ pub(crate) fn run(filter: Option<&str>) -> Result<Outcome> {
 fn files() -> Result<BTreeSet<String>> {
     let folder = root().join("examples");
     let mut names = BTreeSet::new();
+    if !folder.exists() {
+        return Ok(names);
+    }
     for entry in
         fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?
     {

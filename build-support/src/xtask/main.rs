@@ -3,7 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`setup`] | the table of system packages, and their installation |
-//! | [`test`] | every test in every layer, with one closing line |
+//! | [`mod@test`] | every test in every layer, with one closing line |
 //! | [`examples`] | runs the examples for real and judges what they print |
 //! | [`checks`] | formatting, lints, documentation, feature powerset |
 //! | [`libtest`] | reads what `cargo test` prints |
