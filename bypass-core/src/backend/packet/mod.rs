@@ -1,0 +1,1 @@
+//! Layer-2 frames through an `AF_PACKET` socket.

@@ -1,0 +1,303 @@
+//! [`Burst`]: the fixed-capacity, contiguous batch that every call on the data path works on.
+//!
+//! # What the unsafe code here relies on
+//!
+//! `slots[head..tail]` is initialised and owned by the burst, everything else is not; both cursors
+//! only move through the methods below, and always *before* ownership leaves or *after* it has
+//! arrived, so that a panic in a destructor can leak a buffer but never drop it twice.
+
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::ops::{Deref, DerefMut};
+
+use crate::Buffer;
+
+/// A batch of owned buffers: contiguous, fixed in capacity, first in first out.
+///
+/// A backend appends what it received at the back and takes what it accepted from the front, so
+/// whatever it refused is still there, in order, for the next try. Nothing is allocated after
+/// construction, and dropping a burst gives its buffers back in one
+/// [bulk free](Buffer::free_bulk).
+///
+/// ```
+/// use bypass_core::backend::memory::Memory;
+/// use bypass_core::pool::{Pool, PoolOptions};
+/// use bypass_core::{Buffer, Burst};
+///
+/// let pool = Pool::<Memory>::new(&PoolOptions::new(64))?;
+/// let mut burst = Burst::with_capacity(32);
+/// pool.alloc(&mut burst, 8);
+/// assert_eq!(burst.len(), 8);
+/// burst[0].append(4)?.copy_from_slice(b"ping");
+/// let first = burst.pop_front();
+/// assert_eq!(first.as_ref().map(|frame| frame.data()), Some(&b"ping"[..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Burst<B: Buffer> {
+    slots: Box<[MaybeUninit<B>]>,
+    head: usize,
+    tail: usize,
+}
+
+impl<B: Buffer> Burst<B> {
+    /// An empty burst for up to `capacity` buffers. The usual size is 32 to 64.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self { slots: Box::new_uninit_slice(capacity), head: 0, tail: 0 }
+    }
+
+    /// How many buffers it can hold.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// How many more buffers fit.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.capacity() - self.len()
+    }
+
+    /// Whether no more buffers fit.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.room() == 0
+    }
+
+    /// Appends a buffer.
+    ///
+    /// # Errors
+    ///
+    /// Gives the buffer back when the burst is full.
+    pub fn push(&mut self, buffer: B) -> Result<(), B> {
+        if self.is_full() {
+            return Err(buffer);
+        }
+        self.compact();
+        self.slots[self.tail].write(buffer);
+        self.tail += 1;
+        Ok(())
+    }
+
+    /// Takes the first buffer.
+    pub fn pop_front(&mut self) -> Option<B> {
+        if self.is_empty() {
+            return None;
+        }
+        let slot = self.slots[self.head].as_ptr();
+        self.head += 1;
+        // SAFETY: `slot` was inside `head..tail`, hence initialised; the cursor has moved past it,
+        // so this is the only place that will ever read it out.
+        Some(unsafe { slot.read() })
+    }
+
+    /// Takes the last buffer.
+    pub fn pop_back(&mut self) -> Option<B> {
+        if self.is_empty() {
+            return None;
+        }
+        self.tail -= 1;
+        let slot = self.slots[self.tail].as_ptr();
+        // SAFETY: `slot` was inside `head..tail`, hence initialised; the cursor has moved before
+        // it, so this is the only place that will ever read it out.
+        Some(unsafe { slot.read() })
+    }
+
+    /// Takes the first `n` buffers (or all, if there are fewer), in order.
+    ///
+    /// They leave the burst at once; those that the iterator is not asked for are dropped with it.
+    pub fn drain(&mut self, n: usize) -> Drain<'_, B> {
+        let end = self.head + n.min(self.len());
+        let start = std::mem::replace(&mut self.head, end);
+        Drain { slots: &mut self.slots[start..end], next: 0 }
+    }
+
+    /// Moves up to `n` buffers from the front of `other` to the back of `self`, as many as fit.
+    /// Returns how many moved.
+    pub fn append(&mut self, other: &mut Self, n: usize) -> usize {
+        let n = n.min(other.len()).min(self.room());
+        self.compact();
+        for buffer in other.drain(n) {
+            self.slots[self.tail].write(buffer);
+            self.tail += 1;
+        }
+        n
+    }
+
+    /// Keeps the buffers for which `keep` answers true, in order; the others are dropped.
+    pub fn retain(&mut self, mut keep: impl FnMut(&mut B) -> bool) {
+        // Everything stays in the burst until the survivors are in front, so a panic in `keep`
+        // loses nothing.
+        let mut kept = 0;
+        for i in 0..self.len() {
+            if keep(&mut self[i]) {
+                self.swap(kept, i);
+                kept += 1;
+            }
+        }
+        while self.len() > kept {
+            self.pop_back();
+        }
+    }
+
+    /// Drops every buffer, in one bulk free.
+    pub fn clear(&mut self) {
+        if !self.is_empty() {
+            let n = self.len();
+            B::free_bulk(self.drain(n));
+        }
+    }
+
+    /// The unused slots behind the last buffer, for a backend that fills them in place.
+    ///
+    /// Follow with [`assume_filled`](Self::assume_filled) for those that were written.
+    pub fn spare(&mut self) -> &mut [MaybeUninit<B>] {
+        self.compact();
+        &mut self.slots[self.tail..]
+    }
+
+    /// Counts the first `n` of the [`spare`](Self::spare) slots as buffers of this burst.
+    ///
+    /// # Safety
+    ///
+    /// The first `n` slots of `spare()` must have been initialised since it was last called, and
+    /// nothing else may own what was written there.
+    pub unsafe fn assume_filled(&mut self, n: usize) {
+        debug_assert!(n <= self.slots.len() - self.tail, "more slots filled than were spare");
+        self.tail += n;
+    }
+
+    /// Makes sure that all room is behind `tail`.
+    fn compact(&mut self) {
+        if self.head == self.tail {
+            self.head = 0;
+            self.tail = 0;
+        } else if self.tail == self.capacity() && self.head > 0 {
+            let len = self.len();
+            let base = self.slots.as_mut_ptr();
+            // SAFETY: `head` is within the allocation.
+            let from = unsafe { base.add(self.head) };
+            // SAFETY: both ranges lie inside the allocation (`head + len == tail <= capacity`), and
+            // `copy` allows them to overlap. Ownership follows the bytes: the old places count as
+            // uninitialised from here on, because the cursors below say so and nothing can panic
+            // in between.
+            unsafe { std::ptr::copy(from, base, len) };
+            self.head = 0;
+            self.tail = len;
+        }
+    }
+}
+
+impl<B: Buffer> Deref for Burst<B> {
+    type Target = [B];
+
+    fn deref(&self) -> &[B] {
+        // SAFETY: `head..tail` is in bounds (type invariant).
+        let live = unsafe { self.slots.get_unchecked(self.head..self.tail) };
+        // SAFETY: every slot in `head..tail` is initialised (type invariant).
+        unsafe { live.assume_init_ref() }
+    }
+}
+
+impl<B: Buffer> DerefMut for Burst<B> {
+    fn deref_mut(&mut self) -> &mut [B] {
+        // SAFETY: `head..tail` is in bounds (type invariant).
+        let live = unsafe { self.slots.get_unchecked_mut(self.head..self.tail) };
+        // SAFETY: every slot in `head..tail` is initialised (type invariant).
+        unsafe { live.assume_init_mut() }
+    }
+}
+
+impl<B: Buffer> Drop for Burst<B> {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+impl<B: Buffer> Extend<B> for Burst<B> {
+    /// # Panics
+    ///
+    /// When the burst is full: there is nowhere to give the buffer back to. Use
+    /// [`push`](Burst::push) where that can happen.
+    fn extend<I: IntoIterator<Item = B>>(&mut self, buffers: I) {
+        for buffer in buffers {
+            assert!(
+                self.push(buffer).is_ok(),
+                "burst of {} extended past its capacity",
+                self.capacity()
+            );
+        }
+    }
+}
+
+impl<B: Buffer> fmt::Debug for Burst<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Burst")
+            .field("len", &self.len())
+            .field("capacity", &self.capacity())
+            .finish()
+    }
+}
+
+/// The buffers that [`Burst::drain`] took out, in order.
+pub struct Drain<'a, B: Buffer> {
+    /// `slots[next..]` is initialised and owned by the iterator.
+    slots: &'a mut [MaybeUninit<B>],
+    next: usize,
+}
+
+impl<B: Buffer> Drain<'_, B> {
+    /// The remaining buffers as they lie in memory, without taking them.
+    #[must_use]
+    pub fn as_slice(&self) -> &[B] {
+        // SAFETY: `next` never exceeds the length (type invariant).
+        let rest = unsafe { self.slots.get_unchecked(self.next..) };
+        // SAFETY: `slots[next..]` is initialised (type invariant).
+        unsafe { rest.assume_init_ref() }
+    }
+
+    /// Counts the first `n` remaining buffers as taken without running their destructors, and
+    /// returns them: for a backend that hands them to its driver as they lie.
+    ///
+    /// Safe, as forgetting always is; what is not passed on is leaked.
+    pub fn forget(&mut self, n: usize) -> &[B] {
+        let start = self.next;
+        self.next += n.min(self.slots.len() - start);
+        // SAFETY: `start <= next <= len`.
+        let taken = unsafe { self.slots.get_unchecked(start..self.next) };
+        // SAFETY: this range was still owned by the iterator, hence initialised, when the call
+        // began, and a shared reference gives nobody the right to drop it.
+        unsafe { taken.assume_init_ref() }
+    }
+}
+
+impl<B: Buffer> Iterator for Drain<'_, B> {
+    type Item = B;
+
+    fn next(&mut self) -> Option<B> {
+        let slot = self.slots.get(self.next)?.as_ptr();
+        self.next += 1;
+        // SAFETY: the slot was in `slots[next..]`, hence initialised; the cursor has moved past it,
+        // so it is read out once.
+        Some(unsafe { slot.read() })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.slots.len() - self.next;
+        (left, Some(left))
+    }
+}
+
+impl<B: Buffer> ExactSizeIterator for Drain<'_, B> {}
+
+impl<B: Buffer> Drop for Drain<'_, B> {
+    fn drop(&mut self) {
+        self.for_each(drop);
+    }
+}
+
+impl<B: Buffer> fmt::Debug for Drain<'_, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drain").field("left", &self.len()).finish()
+    }
+}

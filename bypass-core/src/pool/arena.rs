@@ -1,0 +1,135 @@
+//! [`Arena`]: the memory behind a pool, shared by every thread that holds a piece of it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_queue::ArrayQueue;
+use memmap2::{MmapMut, MmapOptions, MmapRaw};
+
+use super::PoolOptions;
+use crate::{Error, Result};
+
+/// Page size of the huge pages that are asked for: 2 MiB, as a power of two.
+const HUGE_PAGE_BITS: u8 = 21;
+
+/// A page-aligned mapping cut into chunks of equal size.
+///
+/// It lives as long as anything refers to it: a pool, a detached buffer on another thread, or an
+/// operation that the kernel has not finished.
+#[derive(Debug)]
+pub struct Arena {
+    map: MmapRaw,
+    chunks: u32,
+    chunk_size: u32,
+    id: ArenaId,
+    /// Chunks whose detached buffers were dropped, on whichever thread; there is a place for every
+    /// chunk, and a chunk is detached at most once at a time, so it never overflows.
+    returned: ArrayQueue<u32>,
+    fallback: Option<String>,
+}
+
+/// Tells arenas of this process apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ArenaId(u64);
+
+/// Whether packet memory lies on huge pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HugePages {
+    /// Ordinary pages.
+    #[default]
+    No,
+    /// Huge pages where there are enough; the fallback is reported in
+    /// [`Caps::fallbacks`](crate::Caps::fallbacks).
+    Prefer,
+    /// Huge pages or an error.
+    Require,
+}
+
+impl Arena {
+    pub(super) fn new(options: &PoolOptions) -> Result<Self> {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        let len = options.chunks as usize * options.chunk_size as usize;
+        let (map, fallback) = map(len, options.huge_pages)?;
+        Ok(Self {
+            map: MmapRaw::from(map),
+            chunks: options.chunks,
+            chunk_size: options.chunk_size,
+            id: ArenaId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
+            returned: ArrayQueue::new(options.chunks as usize),
+            fallback,
+        })
+    }
+
+    /// The first byte, page aligned. What lies behind it belongs to the owners of the chunks.
+    #[must_use]
+    pub fn base(&self) -> *mut u8 {
+        self.map.as_mut_ptr()
+    }
+
+    /// Bytes in all chunks.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "an arena has at least one chunk")]
+    pub fn len(&self) -> usize {
+        self.chunks as usize * self.chunk_size as usize
+    }
+
+    /// Number of chunks.
+    #[must_use]
+    pub fn chunks(&self) -> u32 {
+        self.chunks
+    }
+
+    /// Bytes in each chunk.
+    #[must_use]
+    pub fn chunk_size(&self) -> u32 {
+        self.chunk_size
+    }
+
+    /// Its identity; frames of one arena can be told from another's.
+    #[must_use]
+    pub fn id(&self) -> ArenaId {
+        self.id
+    }
+
+    /// Why it does not lie on huge pages, if that was preferred and not to be had.
+    #[must_use]
+    pub fn fallback(&self) -> Option<&str> {
+        self.fallback.as_deref()
+    }
+
+    pub(super) fn give_back(&self, chunk: u32) {
+        let kept = self.returned.push(chunk);
+        debug_assert!(kept.is_ok(), "chunk {chunk} came back twice");
+    }
+
+    pub(super) fn take_returned(&self) -> Option<u32> {
+        self.returned.pop()
+    }
+
+    pub(super) fn returned(&self) -> usize {
+        self.returned.len()
+    }
+}
+
+fn map(len: usize, huge: HugePages) -> Result<(MmapMut, Option<String>)> {
+    let mut options = MmapOptions::new();
+    let plain = |error: std::io::Error| {
+        Error::os(format!("map {len} bytes of packet memory"), error)
+            .with_remedy("make the pool smaller, or raise the memory limit")
+    };
+    if huge == HugePages::No {
+        return Ok((options.len(len).map_anon().map_err(plain)?, None));
+    }
+    let whole = len.next_multiple_of(1 << HUGE_PAGE_BITS);
+    match options.len(whole).huge(Some(HUGE_PAGE_BITS)).map_anon() {
+        Ok(map) => Ok((map, None)),
+        Err(error) if huge == HugePages::Require => {
+            let pages = whole >> HUGE_PAGE_BITS;
+            Err(Error::os(format!("map {pages} huge pages of 2 MiB for packet memory"), error)
+                .with_remedy(format!("reserve them: sysctl vm.nr_hugepages={pages} (or more)")))
+        }
+        Err(error) => {
+            let map = MmapOptions::new().len(len).map_anon().map_err(plain)?;
+            Ok((map, Some(format!("huge pages were preferred, ordinary pages obtained: {error}"))))
+        }
+    }
+}

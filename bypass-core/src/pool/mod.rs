@@ -1,0 +1,369 @@
+//! [`Pool`]: packet memory in chunks, with an owner for each chunk at every moment.
+//!
+//! The backends `memory`, `packet`, `socket`, io_uring and AF_XDP keep their packets here. A pool
+//! belongs to one thread; so do its buffers, which cost no atomic operation and no lock. A
+//! [`Detached`] buffer crosses threads and comes home through a queue.
+//!
+//! ```text
+//!            alloc                     post(Tx)
+//!   Free ------------> application ---------------> kernel reads
+//!    ^  <------------  (PoolBuf)   <---------------    (Tx)
+//!    |      drop                       reclaim
+//!    |                  alloc_rx + post(Rx)
+//!    +---------------------------------------------> kernel writes (Rx) --reclaim--> application
+//! ```
+
+mod arena;
+mod buf;
+mod detached;
+
+use std::cell::Cell;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+pub use arena::{Arena, ArenaId, HugePages};
+pub use buf::{DatagramMeta, FrameMeta, PoolBuf, Posted};
+pub use detached::Detached;
+
+use crate::{Burst, Error, FrameCensus, Result, TxOffloads};
+
+/// The end of a chain of chunks.
+const NONE: u32 = u32::MAX;
+
+/// What a pool is for: a type of its own for each backend, so that one backend's buffer is not
+/// another's, and the data that travels beside each buffer.
+pub trait Kind: Sized + 'static {
+    /// Kept beside each chunk; reset when the chunk is allocated.
+    type Meta: Copy + Default + fmt::Debug + Send;
+
+    /// The backend's name in messages.
+    const BACKEND: &'static str;
+}
+
+/// How a pool is laid out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolOptions {
+    /// Number of chunks, at least 1.
+    pub chunks: u32,
+    /// Bytes in a chunk, headroom included: a power of two from 128 to 65 536.
+    pub chunk_size: u32,
+    /// Bytes free before the data of a fresh buffer; less than a chunk.
+    pub headroom: u32,
+    /// Chunks that only receiving may use, so that an application which allocates all it can still
+    /// receives; less than `chunks`.
+    pub rx_reserve: u32,
+    /// Whether the memory lies on huge pages.
+    pub huge_pages: HugePages,
+    /// What may be asked for in [`TxMeta`](crate::TxMeta).
+    pub tx_offloads: TxOffloads,
+}
+
+impl PoolOptions {
+    /// Chunks of 2 KiB with 128 bytes of headroom, a quarter of them reserved for receiving.
+    #[must_use]
+    pub fn new(chunks: u32) -> Self {
+        Self {
+            chunks,
+            chunk_size: 2048,
+            headroom: 128,
+            rx_reserve: chunks / 4,
+            huge_pages: HugePages::No,
+            tx_offloads: TxOffloads::empty(),
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.chunks == 0 || self.chunks == NONE {
+            return Err(Error::config("chunks", self.chunks, "a pool has 1 to 2^32 - 2 chunks"));
+        }
+        if !self.chunk_size.is_power_of_two() || !(128..=65_536).contains(&self.chunk_size) {
+            let why = "a chunk is a power of two from 128 to 65536 bytes";
+            return Err(Error::config("chunk_size", self.chunk_size, why));
+        }
+        if self.headroom >= self.chunk_size {
+            let why = "the headroom must leave room for data in the chunk";
+            return Err(Error::config("headroom", self.headroom, why));
+        }
+        if self.rx_reserve >= self.chunks {
+            let why = "the reserve for receiving must leave a chunk to allocate";
+            return Err(Error::config("rx_reserve", self.rx_reserve, why));
+        }
+        Ok(())
+    }
+}
+
+/// Who owns a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Owner {
+    Free,
+    Application,
+    Rx,
+    Tx,
+}
+
+/// The direction in which a chunk is lent to the kernel or the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lent {
+    /// To be written: a receive buffer.
+    Rx,
+    /// To be read: a packet being sent.
+    Tx,
+}
+
+impl Lent {
+    fn owner(self) -> Owner {
+        match self {
+            Self::Rx => Owner::Rx,
+            Self::Tx => Owner::Tx,
+        }
+    }
+}
+
+/// What is known of a chunk beside its bytes.
+struct Slot<M> {
+    owner: Cell<Owner>,
+    /// The next chunk of the same buffer, or [`NONE`].
+    next: Cell<u32>,
+    /// Where the data of a chunk behind the first lies: offset and length.
+    extent: Cell<(u32, u32)>,
+    meta: Cell<M>,
+}
+
+/// A thread's pool of packet memory.
+///
+/// Clones share it. The memory is freed when the last clone, the last buffer and the last detached
+/// buffer are gone.
+///
+/// ```
+/// use bypass_core::{Buffer, Burst};
+/// use bypass_core::backend::memory::Memory;
+/// use bypass_core::pool::{Pool, PoolOptions};
+///
+/// let pool = Pool::<Memory>::new(&PoolOptions::new(16))?;
+/// let mut burst = Burst::with_capacity(16);
+/// assert_eq!(pool.alloc(&mut burst, 16), 12, "a quarter is kept for receiving");
+/// assert_eq!(pool.alloc(&mut burst, 1), 0, "back-pressure, not an error");
+/// drop(burst);
+/// assert_eq!(pool.census().free, 16);
+/// # Ok::<(), bypass_core::Error>(())
+/// ```
+pub struct Pool<K: Kind> {
+    shared: Rc<Shared<K>>,
+}
+
+struct Shared<K: Kind> {
+    arena: Arc<Arena>,
+    slots: Box<[Slot<K::Meta>]>,
+    /// A stack: `free[..free_len]` are the chunks that nobody owns.
+    free: Box<[Cell<u32>]>,
+    free_len: Cell<u32>,
+    rx_posted: Cell<u32>,
+    tx_in_flight: Cell<u32>,
+    headroom: u32,
+    rx_reserve: u32,
+    tx_offloads: TxOffloads,
+}
+
+impl<K: Kind> Clone for Pool<K> {
+    fn clone(&self) -> Self {
+        Self { shared: Rc::clone(&self.shared) }
+    }
+}
+
+impl<K: Kind> Pool<K> {
+    /// Maps the memory and frees every chunk.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for options out of range; [`Error::Os`] when the memory is not to be had.
+    pub fn new(options: &PoolOptions) -> Result<Self> {
+        options.check()?;
+        let slots = (0..options.chunks).map(|_| Slot {
+            owner: Cell::new(Owner::Free),
+            next: Cell::new(NONE),
+            extent: Cell::new((0, 0)),
+            meta: Cell::new(K::Meta::default()),
+        });
+        Ok(Self {
+            shared: Rc::new(Shared {
+                arena: Arc::new(Arena::new(options)?),
+                slots: slots.collect(),
+                free: (0..options.chunks).rev().map(Cell::new).collect(),
+                free_len: Cell::new(options.chunks),
+                rx_posted: Cell::new(0),
+                tx_in_flight: Cell::new(0),
+                headroom: options.headroom,
+                rx_reserve: options.rx_reserve,
+                tx_offloads: options.tx_offloads,
+            }),
+        })
+    }
+
+    /// Appends up to `n` empty buffers to `out` and returns how many. Leaves the reserve for
+    /// receiving untouched.
+    pub fn alloc(&self, out: &mut Burst<PoolBuf<K>>, n: usize) -> usize {
+        let n = n.min(out.room());
+        if self.shared.free_len.get() as usize <= n + self.shared.rx_reserve as usize {
+            self.shared.collect_returned();
+        }
+        let spare = self.shared.free_len.get().saturating_sub(self.shared.rx_reserve) as usize;
+        let n = n.min(spare);
+        for _ in 0..n {
+            let Some(buffer) = self.take() else { break };
+            let _room_was_checked = out.push(buffer);
+        }
+        n
+    }
+
+    /// One empty buffer to receive into; may use the reserve. `None`: the application holds them
+    /// all.
+    #[must_use]
+    pub fn alloc_rx(&self) -> Option<PoolBuf<K>> {
+        if self.shared.free_len.get() == 0 {
+            self.shared.collect_returned();
+        }
+        self.take()
+    }
+
+    fn take(&self) -> Option<PoolBuf<K>> {
+        let shared = &self.shared;
+        let top = shared.free_len.get().checked_sub(1)?;
+        shared.free_len.set(top);
+        let chunk = shared.free[top as usize].get();
+        let slot = &shared.slots[chunk as usize];
+        slot.owner.set(Owner::Application);
+        slot.meta.set(K::Meta::default());
+        Some(PoolBuf::own(Rc::clone(shared), chunk, shared.headroom, 0))
+    }
+
+    /// Takes a chunk back that the kernel or device has finished with, as a buffer whose data is
+    /// `len` bytes at `offset` in the chunk.
+    ///
+    /// # Errors
+    ///
+    /// [`StrayChunk`] when no such chunk was lent in this direction, or the data would lie outside
+    /// of it: the answer of a confused kernel or driver. Nothing changes; count it.
+    ///
+    /// # Safety
+    ///
+    /// The kernel or device must be done with the chunk: it no longer reads or writes it.
+    pub unsafe fn reclaim(
+        &self,
+        chunk: u32,
+        from: Lent,
+        offset: u32,
+        len: u32,
+    ) -> Result<PoolBuf<K>, StrayChunk> {
+        let shared = &self.shared;
+        let slot = shared.slots.get(chunk as usize).ok_or(StrayChunk { chunk })?;
+        let end = offset.checked_add(len).ok_or(StrayChunk { chunk })?;
+        if slot.owner.get() != from.owner() || end > shared.arena.chunk_size() {
+            return Err(StrayChunk { chunk });
+        }
+        slot.owner.set(Owner::Application);
+        let lent = shared.lent(from);
+        lent.set(lent.get() - 1);
+        Ok(PoolBuf::own(Rc::clone(shared), chunk, offset, len))
+    }
+
+    /// Where each chunk is.
+    #[must_use]
+    pub fn census(&self) -> FrameCensus {
+        let shared = &self.shared;
+        let total = u64::from(shared.arena.chunks());
+        let free = u64::from(shared.free_len.get()) + shared.arena.returned() as u64;
+        let rx_posted = u64::from(shared.rx_posted.get());
+        let tx_in_flight = u64::from(shared.tx_in_flight.get());
+        let held = total - free - rx_posted - tx_in_flight;
+        FrameCensus { total, free, held, rx_posted, tx_in_flight }
+    }
+
+    /// Makes a detached buffer of this pool an ordinary one again.
+    ///
+    /// # Errors
+    ///
+    /// Gives the buffer back when it is of another pool.
+    pub fn attach(&self, detached: Detached<K>) -> Result<PoolBuf<K>, Detached<K>> {
+        let (chunk, offset, len, meta) = detached.surrender(&self.shared.arena)?;
+        self.shared.slots[chunk as usize].meta.set(meta);
+        Ok(PoolBuf::own(Rc::clone(&self.shared), chunk, offset, len))
+    }
+
+    /// How many buffers [`alloc`](Self::alloc) can hand out now.
+    #[must_use]
+    pub fn available(&self) -> usize {
+        let free = self.shared.free_len.get() as usize + self.shared.arena.returned();
+        free.saturating_sub(self.shared.rx_reserve as usize)
+    }
+
+    /// The memory, to register with the kernel and to keep alive while the kernel uses it.
+    #[must_use]
+    pub fn arena(&self) -> &Arc<Arena> {
+        &self.shared.arena
+    }
+
+    /// Bytes free before the data of a fresh buffer.
+    #[must_use]
+    pub fn headroom(&self) -> u32 {
+        self.shared.headroom
+    }
+
+    /// Bytes behind the headroom of a fresh buffer.
+    #[must_use]
+    pub fn data_room(&self) -> u32 {
+        self.shared.arena.chunk_size() - self.shared.headroom
+    }
+
+    /// Whether `buffer` lies in this pool.
+    #[must_use]
+    pub fn owns(&self, buffer: &PoolBuf<K>) -> bool {
+        Rc::ptr_eq(&self.shared, buffer.shared())
+    }
+}
+
+impl<K: Kind> Shared<K> {
+    fn lent(&self, to: Lent) -> &Cell<u32> {
+        match to {
+            Lent::Rx => &self.rx_posted,
+            Lent::Tx => &self.tx_in_flight,
+        }
+    }
+
+    /// Frees one chunk that the application owned.
+    fn release(&self, chunk: u32) {
+        let slot = &self.slots[chunk as usize];
+        debug_assert_eq!(slot.owner.get(), Owner::Application);
+        slot.owner.set(Owner::Free);
+        let top = self.free_len.get();
+        self.free[top as usize].set(chunk);
+        self.free_len.set(top + 1);
+    }
+
+    fn collect_returned(&self) {
+        while let Some(chunk) = self.arena.take_returned() {
+            self.release(chunk);
+        }
+    }
+}
+
+impl<K: Kind> fmt::Debug for Pool<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("backend", &K::BACKEND)
+            .field("census", &self.census())
+            .finish()
+    }
+}
+
+/// The kernel or the device returned a chunk that it did not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("chunk {chunk} came back from the kernel, which did not have it")]
+pub struct StrayChunk {
+    /// The chunk's index as the kernel gave it.
+    pub chunk: u32,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! The raw system calls that the backends share.

@@ -1,0 +1,1 @@
+//! What a worker did: counters, drops by cause, latency, CPU time, context switches.

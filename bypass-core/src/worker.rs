@@ -1,0 +1,1 @@
+//! One thread per core, each with a backend queue of its own.
