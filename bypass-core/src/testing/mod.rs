@@ -1,1 +1,14 @@
 //! What proves a backend right: the conformance suite, and the rig of namespaces that it runs on.
+//!
+//! - [`conformance`]: checks that every [`PacketIo`](crate::PacketIo) and every
+//!   [`DatagramIo`](crate::DatagramIo) passes, written once.
+//! - [`broken`]: backends that are wrong on purpose, one for each check, so that the checks
+//!   themselves are known to work.
+//! - [`rig`]: network namespaces joined by a veth pair, gone when they are dropped, however the
+//!   process ends.
+//! - [`needs`]: what a test needs of the machine, and the reason that is given when it is missing.
+
+#[allow(unsafe_code, reason = "io_uring_setup has no wrapper in the standard library")]
+pub mod needs;
+#[allow(unsafe_code, reason = "a new network namespace has no safe wrapper")]
+pub mod rig;
