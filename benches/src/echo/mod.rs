@@ -1,0 +1,128 @@
+//! UDP echo over loopback: what a server costs per round trip, and how long an answer takes.
+
+mod client;
+mod process;
+mod servers;
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::paired::{self, Plan, Sample};
+use crate::report::{Fact, Report};
+use crate::scenario::Options;
+use client::Client;
+use process::{Server, Usage};
+
+pub(crate) use process::{COMMAND, serve};
+
+/// Round trips per second of CPU time that the server's process took; higher is better.
+const PER_CPU_SECOND: &str = "round trips per CPU second";
+/// Round trips per second of time on the wall in the closed loop.
+const PER_SECOND: &str = "round trips per second";
+/// Of the server's core, in the closed loop.
+const BUSY: &str = "server busy %";
+const P50: &str = "p50 µs";
+const P99: &str = "p99 µs";
+/// Server CPU time per round trip at the common rate; lower is better.
+const CPU_AT_RATE: &str = "CPU µs per round trip at the common rate";
+const SWITCHES: &str = "context switches per 1000 round trips";
+const ALLOCATIONS: &str = "allocations per round trip";
+const SYSTEM_CALLS: &str = "system calls per round trip";
+const LOST: &str = "lost % at the common rate";
+
+/// Datagrams per second at which latency is taken: about a third of what the slowest server sustains.
+const RATE: u32 = 50_000;
+
+/// The servers that are ours; the others are peers.
+const SUBJECTS: &[&str] = &["io_uring", "socket"];
+
+pub(crate) fn run(options: &Options) -> Result<Report> {
+    process::pin_client()?;
+    let (subjects, peers) = servers::names().partition(|name| SUBJECTS.contains(name));
+    let plan = Plan { scenario: "echo", subjects, peers, rounds: options.rounds };
+    let duration = if options.quick { Duration::from_millis(100) } else { Duration::from_secs(1) };
+    let runs = paired::run(&plan, |name| measure(name, duration))?;
+
+    let rows = [PER_CPU_SECOND, CPU_AT_RATE, P50, P99]
+        .into_iter()
+        .flat_map(|metric| runs.rows(&plan, metric))
+        .collect();
+    let facts = plan.subjects.iter().chain(&plan.peers).flat_map(|&contestant| {
+        let metrics = [
+            PER_CPU_SECOND,
+            PER_SECOND,
+            BUSY,
+            CPU_AT_RATE,
+            P50,
+            P99,
+            LOST,
+            SWITCHES,
+            ALLOCATIONS,
+            SYSTEM_CALLS,
+        ];
+        let runs = &runs;
+        metrics.into_iter().filter_map(move |metric| {
+            runs.median(contestant, metric).map(|value| Fact { contestant, metric, value })
+        })
+    });
+    let notes = vec![format!(
+        "{} B of payload, closed loop with {} under way (rates, switches, allocations, system calls) and open loop \
+             at {RATE}/s (p50, p99, lost), {duration:?} each. Server on core 0, client on core 1. Loopback delivers within \
+             the send, so the server pays for the client's receive path and the client for the server's.",
+        client::PAYLOAD,
+        client::WINDOW,
+    )];
+    Ok(Report { environment: options.environment(), rows, facts: facts.collect(), notes })
+}
+
+/// One run of one server in a fresh process.
+fn measure(name: &str, duration: Duration) -> Result<Sample> {
+    let mut server = Server::start(name)?;
+    let mut client = Client::connect(server.port)?;
+    client.verify()?;
+    client.closed_loop(duration / 5)?;
+
+    let before = server.usage()?;
+    let round_trips = client.closed_loop(duration)? as f64;
+    let closed = server.usage()?.since(before);
+    ensure!(round_trips > 0.0, "server {name} answered nothing");
+    let mut sample = Sample::from([
+        (PER_CPU_SECOND, round_trips / closed.cpu_seconds()),
+        (PER_SECOND, round_trips / duration.as_secs_f64()),
+        (BUSY, 100.0 * closed.cpu_seconds() / duration.as_secs_f64()),
+        (SWITCHES, 1000.0 * (closed.voluntary + closed.involuntary) as f64 / round_trips),
+        (ALLOCATIONS, closed.allocations as f64 / round_trips),
+    ]);
+    if let Some(calls) = closed.system_calls {
+        sample.insert(SYSTEM_CALLS, calls as f64 / round_trips);
+    }
+
+    client.open_loop(RATE, duration / 5)?;
+    let before = server.usage()?;
+    let open = client.open_loop(RATE, duration)?;
+    let usage = server.usage()?.since(before);
+    ensure!(open.received > 0, "server {name} answered nothing at {RATE}/s");
+    sample.insert(P50, open.latency.value_at_quantile(0.5) as f64 / 1000.0);
+    sample.insert(P99, open.latency.value_at_quantile(0.99) as f64 / 1000.0);
+    sample.insert(LOST, 100.0 * (open.sent - open.received) as f64 / open.sent as f64);
+    sample.insert(CPU_AT_RATE, 1e6 * usage.cpu_seconds() / open.received as f64);
+    Ok(sample)
+}
+
+impl Usage {
+    /// What was added since `before`.
+    fn since(self, before: Self) -> Self {
+        Self {
+            cpu_ns: self.cpu_ns - before.cpu_ns,
+            voluntary: self.voluntary - before.voluntary,
+            involuntary: self.involuntary - before.involuntary,
+            allocations: self.allocations - before.allocations,
+            system_calls: self.system_calls.map(|calls| calls - before.system_calls.unwrap_or(0)),
+        }
+    }
+
+    fn cpu_seconds(self) -> f64 {
+        self.cpu_ns as f64 / 1e9
+    }
+}

@@ -1,0 +1,196 @@
+//! What a scenario found, as a table for people and as JSON.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use crate::paired::Row;
+
+/// Where and how the figures were taken.
+#[derive(Debug, Serialize)]
+pub(crate) struct Environment {
+    kernel: String,
+    cpu: String,
+    cores: usize,
+    /// Runnable tasks over the last minute when the run began: above 0, something else was using the machine.
+    load: f64,
+    /// What repeats the run.
+    command: String,
+}
+
+impl Environment {
+    pub(crate) fn read(command: String) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let first = |file: &str| {
+            fs::read_to_string(file)
+                .unwrap_or_default()
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model =
+            cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let load = first("/proc/loadavg")
+            .split(' ')
+            .next()
+            .and_then(|load| load.parse().ok())
+            .unwrap_or(f64::NAN);
+        Self {
+            kernel: first("/proc/sys/kernel/osrelease"),
+            cpu: model.map_or_else(|| "unknown".to_owned(), |(_, model)| model.to_owned()),
+            cores,
+            load,
+            command,
+        }
+    }
+}
+
+/// A figure of one contestant that is not compared as a ratio.
+#[derive(Debug, Serialize)]
+pub(crate) struct Fact {
+    pub(crate) contestant: &'static str,
+    pub(crate) metric: &'static str,
+    pub(crate) value: f64,
+}
+
+/// The result of a scenario.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) environment: Environment,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) facts: Vec<Fact>,
+    /// What limits the conclusions, for the reader.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Report {
+    /// Prints the tables in Markdown, as they go into `BENCHMARKS.md`.
+    pub(crate) fn print(&self) {
+        let Environment { kernel, cpu, cores, load, command } = &self.environment;
+        println!(
+            "`{command}`: Linux {kernel}, {cpu}, {cores} cores, load {load:.2} at the start\n"
+        );
+        if !self.rows.is_empty() {
+            println!(
+                "| metric | subject | peer | ours | theirs | ratio (min–max) | null spread | pairs |"
+            );
+            println!("|---|---|---|--:|--:|---|--:|--:|");
+        }
+        for row in &self.rows {
+            let Row {
+                metric,
+                subject,
+                peer,
+                ratio_median,
+                ratio_min,
+                ratio_max,
+                null_spread,
+                pairs,
+                ..
+            } = row;
+            let (ours, theirs) = (figure(row.ours), figure(row.theirs));
+            println!(
+                "| {metric} | {subject} | {peer} | {ours} | {theirs} | {ratio_median:.3} ({ratio_min:.3}–{ratio_max:.3}) \
+                 | {null_spread:.3} | {pairs} |"
+            );
+        }
+        self.print_facts();
+        for note in &self.notes {
+            println!("\n{note}");
+        }
+    }
+
+    /// One line per contestant, one column per metric.
+    fn print_facts(&self) {
+        let mut metrics: Vec<&str> = Vec::new();
+        let mut contestants: Vec<&str> = Vec::new();
+        for fact in &self.facts {
+            if !metrics.contains(&fact.metric) {
+                metrics.push(fact.metric);
+            }
+            if !contestants.contains(&fact.contestant) {
+                contestants.push(fact.contestant);
+            }
+        }
+        if metrics.is_empty() {
+            return;
+        }
+        println!("\n| contestant | {} |", metrics.join(" | "));
+        println!("|---|{}", "--:|".repeat(metrics.len()));
+        for contestant in contestants {
+            let value = |metric: &&str| {
+                let fact = self
+                    .facts
+                    .iter()
+                    .find(|fact| fact.contestant == contestant && fact.metric == *metric);
+                fact.map_or_else(|| "–".to_owned(), |fact| figure(fact.value))
+            };
+            let cells: Vec<String> = metrics.iter().map(value).collect();
+            println!("| {contestant} | {} |", cells.join(" | "));
+        }
+    }
+
+    pub(crate) fn write_json(&self, file: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self)?;
+        fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))
+    }
+}
+
+/// Three or four significant digits, thousands with `k`.
+fn figure(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".to_owned(),
+        size if size >= 10_000.0 => format!("{:.1}k", value / 1000.0),
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_keep_their_leading_digits() {
+        let shown = [0.0, 0.01234, 2.345678, 512.3, 345_678.0].map(figure);
+        assert_eq!(shown, ["0", "0.0123", "2.35", "512", "345.7k"]);
+    }
+
+    #[test]
+    fn the_json_row_has_the_agreed_fields() {
+        let row = Row {
+            scenario: "s",
+            metric: "m",
+            subject: "a",
+            peer: "b",
+            ours: 1.0,
+            theirs: 2.0,
+            ratio_median: 0.5,
+            ratio_min: 0.4,
+            ratio_max: 0.6,
+            null_spread: 0.1,
+            pairs: 7,
+        };
+        let json = serde_json::to_value(row).unwrap();
+        let mut keys: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        let mut expected =
+            ["scenario", "metric", "subject", "peer", "ours", "theirs", "pairs", "null_spread"]
+                .to_vec();
+        expected.extend(["ratio_median", "ratio_min", "ratio_max"]);
+        expected.sort_unstable();
+        assert_eq!(keys, expected);
+    }
+
+    #[test]
+    fn the_environment_names_this_machine() {
+        let environment = Environment::read("bench".to_owned());
+        assert!(!environment.kernel.is_empty());
+        assert!(environment.cores >= 1);
+    }
+}

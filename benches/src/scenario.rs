@@ -1,0 +1,89 @@
+//! The scenarios by name, and what the command line says about a run.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::echo;
+use crate::report::{Environment, Report};
+
+/// A benchmark that can be run by name.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) run: fn(&Options) -> Result<Report>,
+}
+
+pub(crate) const SCENARIOS: &[Scenario] = &[Scenario {
+    name: "echo",
+    about: "UDP echo over loopback: round trips per CPU second, latency at a common rate",
+    run: echo::run,
+}];
+
+/// What the command line asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Options {
+    pub(crate) scenario: String,
+    /// Where to write the report as JSON.
+    pub(crate) json: Option<PathBuf>,
+    /// Short runs that show that everything works and prove nothing.
+    pub(crate) quick: bool,
+    /// Pairs that count.
+    pub(crate) rounds: usize,
+}
+
+impl Options {
+    /// Reads `SCENARIO [--json FILE] [--quick] [--rounds N]`; `None` without a scenario.
+    pub(crate) fn read(arguments: &[String]) -> Result<Option<Self>> {
+        let (mut scenario, mut json, mut quick, mut rounds) = (None, None, false, None);
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--json" => {
+                    json = Some(PathBuf::from(arguments.next().context("--json takes a file")?))
+                }
+                "--quick" => quick = true,
+                "--rounds" => {
+                    let number = arguments.next().context("--rounds takes a number")?;
+                    rounds = Some(
+                        number
+                            .parse()
+                            .with_context(|| format!("`{number}` is no number of rounds"))?,
+                    );
+                }
+                flag if flag.starts_with('-') => bail!("there is no option `{flag}`"),
+                name if scenario.is_none() => scenario = Some(name.to_owned()),
+                name => bail!("one scenario at a time, `{name}` is a second one"),
+            }
+        }
+        let rounds = rounds.unwrap_or(if quick { 2 } else { 9 });
+        Ok(scenario.map(|scenario| Self { scenario, json, quick, rounds }))
+    }
+
+    /// What the report says about the machine and the command.
+    pub(crate) fn environment(&self) -> Environment {
+        let quick = if self.quick { " --quick" } else { "" };
+        Environment::read(format!("cargo xtask bench {}{quick}", self.scenario))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Option<Options>> {
+        Options::read(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_command_line_is_read() {
+        assert_eq!(read("").unwrap(), None);
+        let options = read("echo --json out.json --quick").unwrap().unwrap();
+        assert_eq!((options.scenario.as_str(), options.quick, options.rounds), ("echo", true, 2));
+        assert_eq!(options.json, Some(PathBuf::from("out.json")));
+        assert!(read("echo").unwrap().unwrap().rounds >= 7);
+        for wrong in ["echo --json", "echo udp", "--fast", "echo --rounds many"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+}
