@@ -1,0 +1,130 @@
+//! [`RecvBatch`]: messages for `recvmmsg(2)`, allocated once.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::null_mut;
+
+use super::fixed::Fixed;
+use super::{CONTROL_ROOM, ControlBuffer, Name};
+
+/// Slots into which a socket receives: each a piece of memory for data, given by the owner of the
+/// batch, with room for the sender's name and for control messages.
+pub struct RecvBatch {
+    headers: Fixed<libc::mmsghdr>,
+    names: Fixed<Name>,
+    controls: Fixed<ControlBuffer>,
+    data: Fixed<libc::iovec>,
+}
+
+/// What was received into a slot.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// Bytes of data in the slot.
+    pub len: usize,
+    /// `MSG_TRUNC`: there was more. `MSG_CTRUNC`: control messages are missing.
+    pub flags: i32,
+    /// The sender's name.
+    pub name: &'a Name,
+    /// Bytes in it.
+    pub name_len: u32,
+    /// The control messages; see [`decode`](super::decode).
+    pub control: &'a [u8],
+}
+
+impl Message<'_> {
+    /// Whether the packet was longer than the slot.
+    #[must_use]
+    pub fn is_truncated(&self) -> bool {
+        self.flags & libc::MSG_TRUNC != 0
+    }
+}
+
+impl RecvBatch {
+    /// A batch of `slots` slots, without memory for data yet.
+    #[must_use]
+    pub fn new(slots: usize) -> Self {
+        let mut batch = Self {
+            headers: Fixed::new(super::EMPTY_HEADER, slots),
+            names: Fixed::new(Name::default(), slots),
+            controls: Fixed::new(ControlBuffer::default(), slots),
+            data: Fixed::new(libc::iovec { iov_base: null_mut(), iov_len: 0 }, slots),
+        };
+        for slot in 0..slots {
+            let header = &mut batch.headers[slot].msg_hdr;
+            header.msg_name = batch.names.address(slot).cast();
+            header.msg_control = batch.controls.address(slot).cast();
+            header.msg_iov = batch.data.address(slot);
+            header.msg_iovlen = 1;
+            batch.rewind(slot);
+        }
+        batch
+    }
+
+    /// How many slots there are.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.headers.len()
+    }
+
+    /// Makes `len` bytes at `data` the memory of `slot`, to be written by the next
+    /// [`recv`](Self::recv) that covers it.
+    ///
+    /// # Safety
+    ///
+    /// At every later [`recv`](Self::recv) that covers the slot, until other memory is posted there,
+    /// the bytes must be valid for writes and used by nobody else.
+    pub unsafe fn post(&mut self, slot: usize, data: *mut u8, len: usize) {
+        self.data[slot] = libc::iovec { iov_base: data.cast(), iov_len: len };
+        self.rewind(slot);
+    }
+
+    /// Receives into up to `n` slots from `first` on, without blocking, and returns how many were
+    /// filled.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's (`EAGAIN`: there is nothing).
+    ///
+    /// # Panics
+    ///
+    /// When there are no such slots.
+    pub fn recv(&mut self, socket: BorrowedFd<'_>, first: usize, n: usize) -> io::Result<usize> {
+        assert!(n > 0 && first + n <= self.slots(), "slots {first} to {first}+{n}");
+        let headers = self.headers.address(first);
+        let (fd, n) = (socket.as_raw_fd(), n as u32);
+        // SAFETY: `n` headers from here on are in bounds. Their names and controls lie in the batch
+        // and are borrowed mutably with it; the data is free to write by the contract of `post`, or
+        // of length zero where nothing was posted.
+        let n = unsafe { libc::recvmmsg(fd, headers, n, libc::MSG_DONTWAIT as _, null_mut()) };
+        usize::try_from(n).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// What the last [`recv`](Self::recv) filled `slot` with; meaningless if it did not.
+    #[must_use]
+    pub fn message(&self, slot: usize) -> Message<'_> {
+        let header = &self.headers[slot];
+        let control_len = CONTROL_ROOM.min(header.msg_hdr.msg_controllen as _);
+        Message {
+            len: header.msg_len as usize,
+            flags: header.msg_hdr.msg_flags,
+            name: &self.names[slot],
+            name_len: header.msg_hdr.msg_namelen,
+            control: &self.controls[slot].0[..control_len],
+        }
+    }
+
+    /// Sets what the kernel overwrites.
+    fn rewind(&mut self, slot: usize) {
+        let header = &mut self.headers[slot];
+        header.msg_len = 0;
+        header.msg_hdr.msg_namelen = Name::ROOM;
+        header.msg_hdr.msg_controllen = CONTROL_ROOM as _;
+        header.msg_hdr.msg_flags = 0;
+    }
+}
+
+impl std::fmt::Debug for RecvBatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RecvBatch").field("slots", &self.slots()).finish()
+    }
+}
