@@ -4,13 +4,31 @@
 //! The count costs each side the same, and nothing where nothing is allocated.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-/// How often this process has asked for memory so far.
+thread_local! {
+    /// Whether this thread's allocations stay out of the count.
+    static EXEMPT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// How often the threads that count have asked for memory so far.
 pub(crate) fn so_far() -> u64 {
     ALLOCATIONS.load(Relaxed)
+}
+
+/// Leaves this thread out of the count: it watches and does not work.
+pub(crate) fn exempt_this_thread() {
+    EXEMPT.set(true);
+}
+
+fn count() {
+    // The cell has no destructor and needs no allocation, so it can be read at any time of a thread's life.
+    if !EXEMPT.get() {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+    }
 }
 
 struct Counting;
@@ -22,7 +40,7 @@ static GLOBAL: Counting = Counting;
 // for `System` holds here; counting touches no memory that is handed out.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
+        count();
         // SAFETY: the caller keeps the contract of `alloc`, and this is the same call.
         unsafe { System.alloc(layout) }
     }
@@ -33,13 +51,13 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
+        count();
         // SAFETY: the caller keeps the contract of `alloc_zeroed`, and this is the same call.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
+        count();
         // SAFETY: the caller keeps the contract of `realloc`; `pointer` came from `System` with `layout`.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -54,5 +72,13 @@ mod tests {
         let before = so_far();
         drop(std::hint::black_box(Box::new([0_u8; 100])));
         assert!(so_far() > before);
+    }
+
+    #[test]
+    fn a_thread_can_be_left_out() {
+        // Other tests count at the same time, so what is looked at is this thread's decision.
+        assert!(!EXEMPT.get());
+        exempt_this_thread();
+        assert!(EXEMPT.get());
     }
 }

@@ -47,7 +47,9 @@ fn run(arguments: &[String]) -> Result<()> {
         return echo::serve(name);
     }
     let Some(options) = Options::read(arguments)? else {
-        println!("usage: cargo xtask bench <scenario> [--json FILE] [--quick] [--rounds N]\n");
+        println!(
+            "usage: cargo xtask bench <scenario> [--json FILE] [--quick] [--rounds N] [--only NAME,NAME]\n"
+        );
         for scenario in SCENARIOS {
             println!("  {:12} {}", scenario.name, scenario.about);
         }

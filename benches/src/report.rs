@@ -22,7 +22,6 @@ pub(crate) struct Environment {
 
 impl Environment {
     pub(crate) fn read(command: String) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let first = |file: &str| {
             fs::read_to_string(file)
                 .unwrap_or_default()
@@ -32,6 +31,7 @@ impl Environment {
                 .to_owned()
         };
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
         let model =
             cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         let load = first("/proc/loadavg")

@@ -28,14 +28,17 @@ pub(crate) struct Options {
     pub(crate) json: Option<PathBuf>,
     /// Short runs that show that everything works and prove nothing.
     pub(crate) quick: bool,
+    /// The contestants to run, by name; empty for all.
+    pub(crate) only: Vec<String>,
     /// Pairs that count.
     pub(crate) rounds: usize,
 }
 
 impl Options {
-    /// Reads `SCENARIO [--json FILE] [--quick] [--rounds N]`; `None` without a scenario.
+    /// Reads `SCENARIO [--json FILE] [--quick] [--rounds N] [--only A,B]`; `None` without a scenario.
     pub(crate) fn read(arguments: &[String]) -> Result<Option<Self>> {
-        let (mut scenario, mut json, mut quick, mut rounds) = (None, None, false, None);
+        let (mut scenario, mut json, mut quick, mut rounds, mut only) =
+            (None, None, false, None, Vec::new());
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
@@ -51,19 +54,37 @@ impl Options {
                             .with_context(|| format!("`{number}` is no number of rounds"))?,
                     );
                 }
+                "--only" => {
+                    let names =
+                        arguments.next().context("--only takes names with commas between them")?;
+                    only.extend(names.split(',').map(str::to_owned));
+                }
                 flag if flag.starts_with('-') => bail!("there is no option `{flag}`"),
                 name if scenario.is_none() => scenario = Some(name.to_owned()),
                 name => bail!("one scenario at a time, `{name}` is a second one"),
             }
         }
         let rounds = rounds.unwrap_or(if quick { 2 } else { 9 });
-        Ok(scenario.map(|scenario| Self { scenario, json, quick, rounds }))
+        Ok(scenario.map(|scenario| Self { scenario, json, quick, only, rounds }))
+    }
+
+    /// Whether the contestant takes part.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
 
     /// What the report says about the machine and the command.
     pub(crate) fn environment(&self) -> Environment {
         let quick = if self.quick { " --quick" } else { "" };
-        Environment::read(format!("cargo xtask bench {}{quick}", self.scenario))
+        let only = if self.only.is_empty() {
+            String::new()
+        } else {
+            format!(" --only {}", self.only.join(","))
+        };
+        Environment::read(format!(
+            "cargo xtask bench {}{quick}{only} --rounds {}",
+            self.scenario, self.rounds
+        ))
     }
 }
 
@@ -82,6 +103,11 @@ mod tests {
         assert_eq!((options.scenario.as_str(), options.quick, options.rounds), ("echo", true, 2));
         assert_eq!(options.json, Some(PathBuf::from("out.json")));
         assert!(read("echo").unwrap().unwrap().rounds >= 7);
+        let some = read("echo --only tokio,a10").unwrap().unwrap();
+        assert_eq!(
+            [some.wants("tokio"), some.wants("a10"), some.wants("monoio")],
+            [true, true, false]
+        );
         for wrong in ["echo --json", "echo udp", "--fast", "echo --rounds many"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }

@@ -36,13 +36,7 @@ pub struct Missing {
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            library,
-            at_least,
-            package,
-            feature,
-            reason,
-        } = self;
+        let Self { library, at_least, package, feature, reason } = self;
         write!(
             f,
             "feature `{feature}` needs {library} >= {at_least}: run `apt-get install {package}` or build without \
@@ -66,16 +60,13 @@ pub fn require(
     package: &str,
     feature: &str,
 ) -> Result<pkg_config::Library, Missing> {
-    pkg_config::Config::new()
-        .atleast_version(at_least)
-        .probe(library)
-        .map_err(|error| Missing {
-            library: library.to_owned(),
-            at_least: at_least.to_owned(),
-            package: package.to_owned(),
-            feature: feature.to_owned(),
-            reason: one_line(&error),
-        })
+    pkg_config::Config::new().atleast_version(at_least).probe(library).map_err(|error| Missing {
+        library: library.to_owned(),
+        at_least: at_least.to_owned(),
+        package: package.to_owned(),
+        feature: feature.to_owned(),
+        reason: one_line(&error),
+    })
 }
 
 /// The first line that carries a reason; pkg-config's own report is a page of advice.
@@ -91,12 +82,7 @@ fn one_line(error: &pkg_config::Error) -> String {
                 .trim()
                 .to_owned()
         }
-        other => other
-            .to_string()
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .to_owned(),
+        other => other.to_string().lines().next().unwrap_or_default().to_owned(),
     }
 }
 
@@ -109,11 +95,9 @@ mod tests {
         let missing = require("no-such-library", "1.2", "libnothing-dev", "nothing").unwrap_err();
         let line = missing.to_string();
         assert_eq!(line.lines().count(), 1, "{line}");
-        for part in [
-            "no-such-library >= 1.2",
-            "apt-get install libnothing-dev",
-            "feature `nothing`",
-        ] {
+        for part in
+            ["no-such-library >= 1.2", "apt-get install libnothing-dev", "feature `nothing`"]
+        {
             assert!(line.contains(part), "{part:?} is not in {line:?}");
         }
         assert!(!missing.reason.is_empty());

@@ -97,6 +97,7 @@ pub(crate) fn serve(name: &str) -> Result<()> {
         eprintln!("the server failed: {error:#}");
         std::process::exit(1);
     });
+    allocations::exempt_this_thread();
     for line in std::io::stdin().lines() {
         line?;
         println!("{}", serde_json::to_string(&usage()?)?);

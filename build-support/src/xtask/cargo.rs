@@ -30,15 +30,9 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
 
 /// The command as a person would type it.
 pub(crate) fn shown(command: &Command) -> String {
-    let program = Path::new(command.get_program())
-        .file_name()
-        .unwrap_or(command.get_program());
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let mut words = vec![program.to_string_lossy().into_owned()];
-    words.extend(
-        command
-            .get_args()
-            .map(|argument| argument.to_string_lossy().into_owned()),
-    );
+    words.extend(command.get_args().map(|argument| argument.to_string_lossy().into_owned()));
     words.join(" ")
 }
 
@@ -47,11 +41,7 @@ pub(crate) fn metadata() -> Result<Value> {
     let mut command = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
     let output = command.output().with_context(|| shown(&command))?;
     if !output.status.success() {
-        bail!(
-            "{}: {}",
-            shown(&command),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("{}: {}", shown(&command), String::from_utf8_lossy(&output.stderr).trim());
     }
     serde_json::from_slice(&output.stdout).context("what `cargo metadata` printed is not JSON")
 }
@@ -69,21 +59,9 @@ pub(crate) fn scratch(metadata: &Value) -> Result<PathBuf> {
 
 /// Builds the benchmarks, which live in a package of their own with their peers, and runs one.
 pub(crate) fn bench(arguments: &[&str]) -> Result<ExitCode> {
-    let mut command = cargo(&[
-        "run",
-        "--release",
-        "--package",
-        "bypass-benches",
-        "--all-features",
-        "--",
-    ]);
-    command
-        .args(arguments)
-        .current_dir(std::env::current_dir()?);
+    let mut command =
+        cargo(&["run", "--release", "--package", "bypass-benches", "--all-features", "--"]);
+    command.args(arguments).current_dir(std::env::current_dir()?);
     let status = command.status().with_context(|| shown(&command))?;
-    Ok(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

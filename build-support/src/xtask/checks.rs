@@ -17,28 +17,13 @@ struct Check {
 }
 
 const CHECKS: &[Check] = &[
-    Check {
-        name: "fmt",
-        commands: || Ok(vec![cargo(&["fmt", "--all", "--check"])]),
-    },
+    Check { name: "fmt", commands: || Ok(vec![cargo(&["fmt", "--all", "--check"])]) },
     Check {
         name: "clippy",
-        commands: || {
-            Ok(vec![clippy(&[
-                "--workspace",
-                "--all-targets",
-                "--all-features",
-            ])])
-        },
+        commands: || Ok(vec![clippy(&["--workspace", "--all-targets", "--all-features"])]),
     },
-    Check {
-        name: "doc",
-        commands: doc,
-    },
-    Check {
-        name: "features",
-        commands: features,
-    },
+    Check { name: "doc", commands: doc },
+    Check { name: "features", commands: features },
 ];
 
 /// `cargo xtask ci [STEP...]`
@@ -54,10 +39,7 @@ pub(crate) fn run(steps: &[&str]) -> Result<ExitCode> {
             tally.count(check.passes()?);
         } else {
             let known: Vec<_> = CHECKS.iter().map(|check| check.name).collect();
-            bail!(
-                "there is no step `{step}`; there are {} test",
-                known.join(" ")
-            );
+            bail!("there is no step `{step}`; there are {} test", known.join(" "));
         }
     }
     Ok(tally.close())
@@ -79,9 +61,8 @@ impl Check {
         let commands = (self.commands)()?;
         let count = commands.len();
         for mut command in commands {
-            let output = command
-                .output()
-                .with_context(|| format!("cannot run {}", shown(&command)))?;
+            let output =
+                command.output().with_context(|| format!("cannot run {}", shown(&command)))?;
             if !output.status.success() {
                 let said = [output.stdout, output.stderr].concat();
                 println!(
@@ -110,13 +91,7 @@ fn clippy(arguments: &[&str]) -> Command {
 }
 
 fn doc() -> Result<Vec<Command>> {
-    let mut command = cargo(&[
-        "doc",
-        "--quiet",
-        "--workspace",
-        "--no-deps",
-        "--all-features",
-    ]);
+    let mut command = cargo(&["doc", "--quiet", "--workspace", "--no-deps", "--all-features"]);
     command.env("RUSTDOCFLAGS", "-D warnings");
     Ok(vec![command])
 }
@@ -124,23 +99,14 @@ fn doc() -> Result<Vec<Command>> {
 /// Every published crate with every set of its features, from none to all.
 fn features() -> Result<Vec<Command>> {
     let metadata = metadata()?;
-    let packages = metadata["packages"]
-        .as_array()
-        .context("`cargo metadata` names no packages")?;
+    let packages = metadata["packages"].as_array().context("`cargo metadata` names no packages")?;
     let mut commands = Vec::new();
     for package in packages.iter().filter(|package| !is_private(package)) {
-        let name = package["name"]
-            .as_str()
-            .context("a package without a name")?;
-        let features = package["features"]
-            .as_object()
-            .context("a package without features")?;
+        let name = package["name"].as_str().context("a package without a name")?;
+        let features = package["features"].as_object().context("a package without features")?;
         // `default` only names a set that is in the powerset anyway.
-        let features: Vec<&str> = features
-            .keys()
-            .map(String::as_str)
-            .filter(|feature| *feature != "default")
-            .collect();
+        let features: Vec<&str> =
+            features.keys().map(String::as_str).filter(|feature| *feature != "default").collect();
         for set in powerset(&features) {
             commands.push(clippy(&[
                 "--package",
@@ -163,10 +129,7 @@ fn is_private(package: &Value) -> bool {
 fn powerset<'a>(all: &[&'a str]) -> Vec<Vec<&'a str>> {
     let mut sets = vec![Vec::new()];
     for &one in all {
-        let with: Vec<Vec<_>> = sets
-            .iter()
-            .map(|set| [set.as_slice(), &[one]].concat())
-            .collect();
+        let with: Vec<Vec<_>> = sets.iter().map(|set| [set.as_slice(), &[one]].concat()).collect();
         sets.extend(with);
     }
     sets.sort_by_key(Vec::len);
@@ -180,16 +143,8 @@ mod tests {
     #[test]
     fn the_powerset_holds_none_all_and_everything_between() {
         assert_eq!(powerset(&[]), [Vec::<&str>::new()]);
-        let expected: [&[&str]; 8] = [
-            &[],
-            &["a"],
-            &["b"],
-            &["c"],
-            &["a", "b"],
-            &["a", "c"],
-            &["b", "c"],
-            &["a", "b", "c"],
-        ];
+        let expected: [&[&str]; 8] =
+            [&[], &["a"], &["b"], &["c"], &["a", "b"], &["a", "c"], &["b", "c"], &["a", "b", "c"]];
         assert_eq!(powerset(&["a", "b", "c"]), expected);
     }
 
@@ -197,14 +152,8 @@ mod tests {
     fn the_features_step_covers_the_facade_with_none_and_all() {
         let commands: Vec<String> = features().unwrap().iter().map(shown).collect();
         let has = |part: &str| commands.iter().any(|command| command.contains(part));
-        assert!(
-            has("--package bypass-io --no-default-features --features  --"),
-            "{commands:#?}"
-        );
+        assert!(has("--package bypass-io --no-default-features --features  --"), "{commands:#?}");
         assert!(has("--features dpdk,io-uring,xdp --"), "{commands:#?}");
-        assert!(
-            !has("bypass-benches"),
-            "private packages are not for users: {commands:#?}"
-        );
+        assert!(!has("bypass-benches"), "private packages are not for users: {commands:#?}");
     }
 }

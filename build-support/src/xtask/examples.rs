@@ -23,15 +23,9 @@ const EXAMPLES: &[Example] = &[];
 
 /// Every file in `examples/`; one that has no entry in the table fails, so that none is forgotten.
 pub(crate) fn run(filter: Option<&str>) -> Result<Outcome> {
-    let mut outcome = Outcome {
-        pass: "examples",
-        ..Outcome::default()
-    };
+    let mut outcome = Outcome { pass: "examples", ..Outcome::default() };
     println!();
-    for name in files()?
-        .iter()
-        .filter(|name| filter.is_none_or(|filter| name.contains(filter)))
-    {
+    for name in files()?.iter().filter(|name| filter.is_none_or(|filter| name.contains(filter))) {
         let start = Instant::now();
         let verdict = match EXAMPLES.iter().find(|example| example.name == name) {
             Some(example) => example.passes(),
@@ -65,10 +59,7 @@ fn files() -> Result<BTreeSet<String>> {
     {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "rs") {
-            names.extend(
-                path.file_stem()
-                    .map(|stem| stem.to_string_lossy().into_owned()),
-            );
+            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
         }
     }
     Ok(names)
@@ -83,9 +74,7 @@ impl Example {
 
     fn passes(&self) -> Result<(), String> {
         let mut command = self.command();
-        let output = command
-            .output()
-            .map_err(|error| format!("{}: {error}", shown(&command)))?;
+        let output = command.output().map_err(|error| format!("{}: {error}", shown(&command)))?;
         let printed = String::from_utf8_lossy(&output.stdout);
         let verdict = if output.status.success() {
             (self.judge)(&printed)

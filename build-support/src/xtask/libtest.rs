@@ -24,18 +24,16 @@ pub(crate) enum Line<'a> {
 
 /// Reads one line.
 pub(crate) fn read(line: &str) -> Line<'_> {
-    if let Some(suite) = line
-        .strip_prefix("     Running ")
-        .or_else(|| line.strip_prefix("   Doc-tests "))
+    if let Some(suite) =
+        line.strip_prefix("     Running ").or_else(|| line.strip_prefix("   Doc-tests "))
     {
         return Line::Suite(suite);
     }
     if let Some(result) = line.strip_prefix("test result: ") {
         return counts(result).map_or(Line::Other, Line::Ended);
     }
-    let Some((name, outcome)) = line
-        .strip_prefix("test ")
-        .and_then(|rest| rest.rsplit_once(" ... "))
+    let Some((name, outcome)) =
+        line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... "))
     else {
         return Line::Other;
     };
@@ -86,10 +84,7 @@ mod tests {
             Line::Passed("burst::takes_a_prefix")
         );
         assert_eq!(read("test a ... FAILED"), Line::Failed("a"));
-        assert_eq!(
-            read("test a ... ignored, no NIC"),
-            Line::Ignored("a", "no NIC")
-        );
+        assert_eq!(read("test a ... ignored, no NIC"), Line::Ignored("a", "no NIC"));
         assert_eq!(read("test a ... ignored"), Line::Ignored("a", ""));
         assert_eq!(
             read("test src/lib.rs - Frame (line 4) - compile fail ... ok"),
@@ -102,14 +97,7 @@ mod tests {
     #[test]
     fn counts_are_taken_from_the_result_line() {
         let line = "test result: FAILED. 3 passed; 2 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.5s";
-        assert_eq!(
-            read(line),
-            Line::Ended(Tally {
-                passed: 3,
-                failed: 2,
-                skipped: 1
-            })
-        );
+        assert_eq!(read(line), Line::Ended(Tally { passed: 3, failed: 2, skipped: 1 }));
         assert_eq!(read("test result: unheard of"), Line::Other);
     }
 }

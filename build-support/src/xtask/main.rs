@@ -38,6 +38,8 @@ usage: cargo xtask <command>
   bench [SCENARIO]       run a benchmark; without a name, list them
        [--json FILE]     write the rows as JSON lines
        [--quick]         fewer and shorter runs: shows that it works, proves nothing
+       [--rounds N]      pairs that count
+       [--only A,B]      these contestants only
   ci [STEP...]           the named steps, or all of them: fmt clippy doc features test";
 
 fn main() -> ExitCode {

@@ -112,31 +112,18 @@ const PACKAGES: &[Package] = &[
 /// `cargo xtask setup`: installs what is missing; without the right to, says what and how.
 pub(crate) fn run() -> Result<ExitCode> {
     let missing = ensure()?;
-    Ok(if missing == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if missing == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Installs what is missing and returns how many packages still are.
 pub(crate) fn ensure() -> Result<usize> {
-    let missing: Vec<&Package> = PACKAGES
-        .iter()
-        .filter(|package| !package.is_there())
-        .collect();
+    let missing: Vec<&Package> = PACKAGES.iter().filter(|package| !package.is_there()).collect();
     if missing.is_empty() {
         println!("setup: all {} system packages are there", PACKAGES.len());
         return Ok(0);
     }
     println!("setup: missing system packages:");
-    for Package {
-        name,
-        used_for,
-        layer,
-        ..
-    } in &missing
-    {
+    for Package { name, used_for, layer, .. } in &missing {
         println!("  {name:16} {layer:14} {used_for}");
     }
     let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
@@ -148,20 +135,10 @@ pub(crate) fn ensure() -> Result<usize> {
         return Ok(missing.len());
     }
     apt_get(&["update"])?;
-    apt_get(
-        &[
-            &["install", "-y", "--no-install-recommends"],
-            names.as_slice(),
-        ]
-        .concat(),
-    )?;
+    apt_get(&[&["install", "-y", "--no-install-recommends"], names.as_slice()].concat())?;
     for package in missing {
         if !package.is_there() {
-            bail!(
-                "package {} is installed, but there is no `{}`",
-                package.name,
-                package.proof
-            );
+            bail!("package {} is installed, but there is no `{}`", package.name, package.proof);
         }
     }
     Ok(0)
@@ -188,23 +165,13 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
     // Packages such as tshark ask whether others than root may capture; nobody is there to answer.
     command.env("DEBIAN_FRONTEND", "noninteractive");
     command
-        .args([
-            "-q",
-            "-o",
-            "Acquire::Retries=3",
-            "-o",
-            "DPkg::Lock::Timeout=120",
-        ])
+        .args(["-q", "-o", "Acquire::Retries=3", "-o", "DPkg::Lock::Timeout=120"])
         .args(arguments);
     println!("setup: apt-get {}", arguments.join(" "));
     let output = command.output().context("cannot run apt-get")?;
     if !output.status.success() {
         let said = [output.stdout, output.stderr].concat();
-        bail!(
-            "apt-get {} failed:\n{}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&said).trim()
-        );
+        bail!("apt-get {} failed:\n{}", arguments.join(" "), String::from_utf8_lossy(&said).trim());
     }
     Ok(())
 }

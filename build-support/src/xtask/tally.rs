@@ -15,21 +15,13 @@ pub(crate) struct Tally {
 impl Tally {
     /// One more that passed or failed.
     pub(crate) fn count(&mut self, passed: bool) {
-        if passed {
-            self.passed += 1
-        } else {
-            self.failed += 1
-        }
+        if passed { self.passed += 1 } else { self.failed += 1 }
     }
 
     /// Prints the closing line, the last line of every command that counts, and says how the process ends.
     pub(crate) fn close(self) -> ExitCode {
         println!("{self}");
-        if self.failed == 0 {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        }
+        if self.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 
@@ -43,10 +35,6 @@ impl AddAssign for Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} passed, {} failed, {} skipped",
-            self.passed, self.failed, self.skipped
-        )
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
     }
 }

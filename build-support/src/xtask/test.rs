@@ -62,12 +62,7 @@ pub(crate) fn count(filter: Option<&str>) -> Result<Tally> {
     }
     let logs = scratch(&metadata()?)?;
     let mut outcomes = vec![
-        Pass {
-            name: "all",
-            packages: &["--all-features"],
-            nobody: false,
-        }
-        .run(filter, &logs)?,
+        Pass { name: "all", packages: &["--all-features"], nobody: false }.run(filter, &logs)?,
         Pass {
             name: "tools",
             packages: &[
@@ -80,18 +75,11 @@ pub(crate) fn count(filter: Option<&str>) -> Result<Tally> {
         .run(filter, &logs)?,
     ];
     if unprivileged::possible() {
-        let nobody = Pass {
-            name: "nobody",
-            packages: &["--all-features"],
-            nobody: true,
-        };
+        let nobody = Pass { name: "nobody", packages: &["--all-features"], nobody: true };
         outcomes.push(nobody.run(filter, &logs)?);
     }
     outcomes.push(examples::run(filter)?);
-    Ok(summary(
-        &outcomes,
-        std::env::var("CI").is_ok_and(|ci| ci == "true"),
-    ))
+    Ok(summary(&outcomes, std::env::var("CI").is_ok_and(|ci| ci == "true")))
 }
 
 /// What one pass did.
@@ -118,16 +106,9 @@ struct Pass {
 
 impl Pass {
     fn command(&self, filter: Option<&str>) -> Result<Command> {
-        let mut runner = vec![
-            "timeout",
-            "--foreground",
-            "--kill-after=10",
-            SUITE_TIMEOUT_SECONDS,
-        ];
+        let mut runner = vec!["timeout", "--foreground", "--kill-after=10", SUITE_TIMEOUT_SECONDS];
         let tool = std::env::current_exe().context("cannot tell where this tool lies")?;
-        let tool = tool
-            .to_str()
-            .context("this tool lies under a path that is not UTF-8")?;
+        let tool = tool.to_str().context("this tool lies under a path that is not UTF-8")?;
         let mut command = cargo(&["test", "--no-fail-fast"]);
         command.args(self.packages);
         if self.nobody {
@@ -147,17 +128,14 @@ impl Pass {
     fn run(&self, filter: Option<&str>, logs: &Path) -> Result<Outcome> {
         let skip_log = SkipLog::create(self.name)?;
         let mut command = self.command(filter)?;
-        command
-            .env("BYPASS_SKIP_LOG", &skip_log.file)
-            .env("CARGO_TERM_COLOR", "never");
+        command.env("BYPASS_SKIP_LOG", &skip_log.file).env("CARGO_TERM_COLOR", "never");
         println!("\n{}: {}", self.name, shown(&command));
 
         // One stream, so that a suite's name comes before its results.
         let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
         command.stdout(writer.try_clone()?).stderr(writer);
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("cannot run {}", shown(&command)))?;
+        let mut child =
+            command.spawn().with_context(|| format!("cannot run {}", shown(&command)))?;
         drop(command); // holds the writing end
 
         let mut watch = Watch::new(self.name);
@@ -196,10 +174,7 @@ struct Suite {
 impl Watch {
     fn new(pass: &'static str) -> Self {
         Self {
-            outcome: Outcome {
-                pass,
-                ..Outcome::default()
-            },
+            outcome: Outcome { pass, ..Outcome::default() },
             suite: None,
             outside: String::new(),
         }
@@ -227,14 +202,9 @@ impl Watch {
         suite.output.push_str(line);
         suite.output.push('\n');
         match event {
-            Line::Failed(test) => self
-                .outcome
-                .failures
-                .push(format!("{}: {test}", suite.name)),
+            Line::Failed(test) => self.outcome.failures.push(format!("{}: {test}", suite.name)),
             Line::Ignored(test, reason) => {
-                self.outcome
-                    .ignored
-                    .insert((test.to_owned(), reason.to_owned()));
+                self.outcome.ignored.insert((test.to_owned(), reason.to_owned()));
             }
             Line::Ended(tally) => {
                 suite.tally += tally;
@@ -251,10 +221,9 @@ impl Watch {
         };
         if !suite.ended {
             suite.tally.failed += 1;
-            self.outcome.failures.push(format!(
-                "{}: ended without a result: crashed or took too long",
-                suite.name
-            ));
+            self.outcome
+                .failures
+                .push(format!("{}: ended without a result: crashed or took too long", suite.name));
         }
         self.outcome.tally += suite.tally;
         if suite.tally == Tally::default() {
@@ -272,9 +241,7 @@ impl Watch {
         let outcome = &mut self.outcome;
         if !success && outcome.tally.failed == 0 {
             outcome.tally.failed += 1;
-            outcome
-                .failures
-                .push("cargo failed outside of any test, see above".to_owned());
+            outcome.failures.push("cargo failed outside of any test, see above".to_owned());
             println!("{}", self.outside);
         }
         self.outcome
@@ -286,11 +253,7 @@ fn short(suite: &str) -> String {
     let Some((what, binary)) = suite.split_once(" (") else {
         return format!("{suite} documentation");
     };
-    let file = binary
-        .trim_end_matches(')')
-        .rsplit('/')
-        .next()
-        .unwrap_or(binary);
+    let file = binary.trim_end_matches(')').rsplit('/').next().unwrap_or(binary);
     let name = file.rsplit_once('-').map_or(file, |(name, _hash)| name);
     format!("{name} {}", what.trim_start_matches("unittests "))
 }
@@ -360,10 +323,7 @@ fn summary(outcomes: &[Outcome], ci: bool) -> Tally {
             }
         }
         if !again.is_empty() {
-            println!(
-                "    {} more need privileges and ran with them above",
-                again.len()
-            );
+            println!("    {} more need privileges and ran with them above", again.len());
         }
         total += tally;
     }
@@ -373,9 +333,7 @@ fn summary(outcomes: &[Outcome], ci: bool) -> Tally {
 /// Whether the test ran, and was not skipped, in a pass with privileges.
 fn ran_elsewhere(name: &str, outcomes: &[Outcome]) -> bool {
     let privileged = outcomes.iter().filter(|outcome| outcome.pass != "nobody");
-    !privileged
-        .flat_map(|outcome| &outcome.skips)
-        .any(|(skipped, _)| skipped == name)
+    !privileged.flat_map(|outcome| &outcome.skips).any(|(skipped, _)| skipped == name)
 }
 
 #[cfg(test)]
@@ -409,9 +367,7 @@ test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
         let mut watch = Watch::new(pass);
         RUN.lines().take(9).for_each(|line| watch.line(line));
         let mut outcome = watch.finish(true);
-        outcome
-            .skips
-            .extend(skip.map(|name| (name.to_owned(), "needs CAP_NET_ADMIN".to_owned())));
+        outcome.skips.extend(skip.map(|name| (name.to_owned(), "needs CAP_NET_ADMIN".to_owned())));
         outcome
     }
 
@@ -420,100 +376,46 @@ test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
         let mut watch = Watch::new("all");
         RUN.lines().for_each(|line| watch.line(line));
         let outcome = watch.finish(false);
-        assert_eq!(
-            outcome.tally,
-            Tally {
-                passed: 2,
-                failed: 2,
-                skipped: 1
-            }
-        );
+        assert_eq!(outcome.tally, Tally { passed: 2, failed: 2, skipped: 1 });
         assert_eq!(outcome.failures.len(), 2, "{:?}", outcome.failures);
         assert!(outcome.failures[0].starts_with("crash tests/crash.rs: ended without a result"));
-        assert_eq!(
-            outcome.failures[1],
-            "bypass_core documentation: src/lib.rs - (line 3)"
-        );
+        assert_eq!(outcome.failures[1], "bypass_core documentation: src/lib.rs - (line 3)");
     }
 
     #[test]
     fn a_build_that_fails_counts_as_failed() {
         let mut watch = Watch::new("all");
         watch.line("error[E0308]: mismatched types");
-        assert_eq!(
-            watch.finish(false).tally,
-            Tally {
-                passed: 0,
-                failed: 1,
-                skipped: 0
-            }
-        );
+        assert_eq!(watch.finish(false).tally, Tally { passed: 0, failed: 1, skipped: 0 });
     }
 
     #[test]
     fn a_skip_moves_a_test_from_passed_to_skipped() {
         let total = summary(&[outcome("all", Some("rig::veth"))], false);
-        assert_eq!(
-            total,
-            Tally {
-                passed: 1,
-                failed: 0,
-                skipped: 2
-            }
-        );
+        assert_eq!(total, Tally { passed: 1, failed: 0, skipped: 2 });
     }
 
     #[test]
     fn under_ci_a_skip_is_a_failure() {
         let total = summary(&[outcome("all", Some("rig::veth"))], true);
-        assert_eq!(
-            total,
-            Tally {
-                passed: 1,
-                failed: 2,
-                skipped: 0
-            }
-        );
+        assert_eq!(total, Tally { passed: 1, failed: 2, skipped: 0 });
     }
 
     #[test]
     fn what_nobody_may_not_do_is_no_skip_where_it_ran_with_privileges() {
+        let total = summary(&[outcome("all", None), outcome("nobody", Some("rig::veth"))], false);
+        assert_eq!(total, Tally { passed: 3, failed: 0, skipped: 2 });
         let total = summary(
-            &[outcome("all", None), outcome("nobody", Some("rig::veth"))],
+            &[outcome("all", Some("rig::veth")), outcome("nobody", Some("rig::veth"))],
             false,
         );
-        assert_eq!(
-            total,
-            Tally {
-                passed: 3,
-                failed: 0,
-                skipped: 2
-            }
-        );
-        let total = summary(
-            &[
-                outcome("all", Some("rig::veth")),
-                outcome("nobody", Some("rig::veth")),
-            ],
-            false,
-        );
-        assert_eq!(
-            total,
-            Tally {
-                passed: 2,
-                failed: 0,
-                skipped: 4
-            }
-        );
+        assert_eq!(total, Tally { passed: 2, failed: 0, skipped: 4 });
     }
 
     #[test]
     fn a_skip_log_is_writable_by_others_and_removed() {
         let log = SkipLog::create("unit").unwrap();
-        assert_eq!(
-            fs::metadata(&log.file).unwrap().permissions().mode() & 0o777,
-            0o666
-        );
+        assert_eq!(fs::metadata(&log.file).unwrap().permissions().mode() & 0o777, 0o666);
         fs::write(&log.file, "a::b\tno ping\na::b\tno ping\n").unwrap();
         assert_eq!(
             log.read().unwrap(),
