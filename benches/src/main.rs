@@ -6,6 +6,8 @@
 //! | [`paired`] | the method: interleaved rounds, paired ratios, null runs |
 //! | [`report`] | tables and JSON |
 //! | [`echo`] | UDP echo: servers in processes of their own, one traffic generator |
+//! | [`micro`] | cases that run in memory: nanoseconds and instructions per packet |
+//! | [`abstraction`] | what the seam costs |
 //! | [`mmsg`] | `recvmmsg` and `sendmmsg` by hand: baseline and generator |
 //! | [`allocations`] | an allocator that counts |
 #![allow(
@@ -14,9 +16,11 @@
     reason = "a command-line tool talks to its user"
 )]
 
+mod abstraction;
 #[expect(unsafe_code, reason = "a global allocator is unsafe to implement")]
 mod allocations;
 mod echo;
+mod micro;
 #[expect(unsafe_code, reason = "the kernel is given pointers by hand")]
 mod mmsg;
 mod paired;
@@ -25,7 +29,7 @@ mod scenario;
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use scenario::{Options, SCENARIOS};
 
@@ -41,24 +45,25 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[String]) -> Result<()> {
-    if let [command, name] = arguments
-        && command == echo::COMMAND
-    {
-        return echo::serve(name);
+    // The two commands that this program calls itself with.
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        [echo::COMMAND, server] => return echo::serve(server),
+        [micro::COMMAND, scenario, case, repeats] => {
+            return micro::repeat(scenario::find(scenario)?.cases, case, repeats.parse()?);
+        }
+        _ => {}
     }
     let Some(options) = Options::read(arguments)? else {
         println!(
-            "usage: cargo xtask bench <scenario> [--json FILE] [--quick] [--rounds N] [--only NAME,NAME]\n"
+            "usage: cargo xtask bench <scenario> [--json FILE] [--quick] [--rounds N] [--only A,B]\n"
         );
         for scenario in SCENARIOS {
             println!("  {:12} {}", scenario.name, scenario.about);
         }
         return Ok(());
     };
-    let scenario = SCENARIOS.iter().find(|scenario| scenario.name == options.scenario);
-    let scenario =
-        scenario.with_context(|| format!("there is no scenario `{}`", options.scenario))?;
-    let report = (scenario.run)(&options)?;
+    let report = (scenario::find(&options.scenario)?.run)(&options)?;
     report.print();
     if let Some(file) = &options.json {
         report.write_json(file)?;

@@ -68,6 +68,10 @@ pub(crate) struct Report {
 }
 
 impl Report {
+    pub(crate) fn new(environment: Environment) -> Self {
+        Self { environment, rows: Vec::new(), facts: Vec::new(), notes: Vec::new() }
+    }
+
     /// Prints the tables in Markdown, as they go into `BENCHMARKS.md`.
     pub(crate) fn print(&self) {
         let Environment { kernel, cpu, cores, load, command } = &self.environment;

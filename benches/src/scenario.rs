@@ -4,21 +4,39 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::echo;
+use crate::micro::Case;
 use crate::report::{Environment, Report};
+use crate::{abstraction, echo};
 
 /// A benchmark that can be run by name.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
     pub(crate) run: fn(&Options) -> Result<Report>,
+    /// The cases of a scenario that runs in memory.
+    pub(crate) cases: &'static [Case],
 }
 
-pub(crate) const SCENARIOS: &[Scenario] = &[Scenario {
-    name: "echo",
-    about: "UDP echo over loopback: round trips per CPU second, latency at a common rate",
-    run: echo::run,
-}];
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "echo",
+        about: "UDP echo over loopback: round trips per CPU second, latency at a common rate",
+        run: echo::run,
+        cases: &[],
+    },
+    Scenario {
+        name: "abstraction",
+        about: "instructions per packet of code over the seam beside code for one backend",
+        run: abstraction::run,
+        cases: abstraction::CASES,
+    },
+];
+
+/// The scenario of that name.
+pub(crate) fn find(name: &str) -> Result<&'static Scenario> {
+    let scenario = SCENARIOS.iter().find(|scenario| scenario.name == name);
+    scenario.with_context(|| format!("there is no scenario `{name}`"))
+}
 
 /// What the command line asked for.
 #[derive(Debug, PartialEq, Eq)]
