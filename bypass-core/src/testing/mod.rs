@@ -8,6 +8,8 @@
 //!   process ends.
 //! - [`needs`]: what a test needs of the machine, and the reason that is given when it is missing.
 
+pub mod broken;
+pub mod conformance;
 #[allow(unsafe_code, reason = "io_uring_setup has no wrapper in the standard library")]
 pub mod needs;
 #[allow(unsafe_code, reason = "a new network namespace has no safe wrapper")]
