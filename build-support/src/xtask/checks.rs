@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::cargo::{cargo, metadata, shown};
 use super::tally::Tally;
-use super::test;
+use super::test::{self, Outcome};
 
 /// A step of `cargo xtask ci` other than the tests: a name and the commands that must all succeed.
 struct Check {
@@ -34,7 +34,7 @@ pub(crate) fn run(steps: &[&str]) -> Result<ExitCode> {
     let mut tally = Tally::default();
     for &step in steps {
         if step == "test" {
-            tally += test::count(None)?;
+            tally += test::count(None, false)?;
         } else if let Some(check) = CHECKS.iter().find(|check| check.name == step) {
             tally.count(check.passes()?);
         } else {
@@ -46,12 +46,16 @@ pub(crate) fn run(steps: &[&str]) -> Result<ExitCode> {
 }
 
 /// Runs every check and counts each as one.
-pub(crate) fn all() -> Result<Tally> {
-    let mut tally = Tally::default();
+pub(crate) fn all() -> Result<Outcome> {
+    let mut outcome = Outcome { pass: "checks", ..Outcome::default() };
     for check in CHECKS {
-        tally.count(check.passes()?);
+        let passed = check.passes()?;
+        outcome.tally.count(passed);
+        if !passed {
+            outcome.failures.push(check.name.to_owned());
+        }
     }
-    Ok(tally)
+    Ok(outcome)
 }
 
 impl Check {

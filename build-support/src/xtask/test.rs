@@ -47,36 +47,21 @@ pub(crate) fn run(arguments: &[&str]) -> Result<ExitCode> {
             name => bail!("`test` takes one filter, `{name}` is a second one"),
         }
     }
-    let mut tally = Tally::default();
-    if with_checks {
-        tally += checks::all()?;
-    }
-    tally += count(filter)?;
-    Ok(tally.close())
+    Ok(count(filter, with_checks)?.close())
 }
 
 /// Runs the tests whose name holds `filter` (or all), prints the summary and returns the count.
-pub(crate) fn count(filter: Option<&str>) -> Result<Tally> {
+pub(crate) fn count(filter: Option<&str>, with_checks: bool) -> Result<Tally> {
+    let mut outcomes = Vec::new();
+    if with_checks {
+        outcomes.push(checks::all()?);
+    }
     if let Err(error) = setup::ensure() {
         println!("setup: {error:#}\nsetup: going on without; what needs the packages is skipped");
     }
     let logs = scratch(&metadata()?)?;
-    let mut outcomes = vec![
-        Pass { name: "all", packages: &["--all-features"], nobody: false }.run(filter, &logs)?,
-        Pass {
-            name: "tools",
-            packages: &[
-                "--package=bypass-build-support",
-                "--package=bypass-benches",
-                "--features=xtask",
-            ],
-            nobody: false,
-        }
-        .run(filter, &logs)?,
-    ];
-    if unprivileged::possible() {
-        let nobody = Pass { name: "nobody", packages: &["--all-features"], nobody: true };
-        outcomes.push(nobody.run(filter, &logs)?);
+    for pass in PASSES.iter().filter(|pass| !pass.nobody || unprivileged::possible()) {
+        outcomes.push(pass.run(filter, &logs)?);
     }
     outcomes.push(examples::run(filter)?);
     Ok(summary(&outcomes, std::env::var("CI").is_ok_and(|ci| ci == "true")))
@@ -95,6 +80,20 @@ pub(crate) struct Outcome {
     /// Name and reason of what an attribute left out; libtest counts these as skipped itself.
     pub(crate) ignored: BTreeSet<(String, String)>,
 }
+
+const PASSES: &[Pass] = &[
+    Pass { name: "all", packages: &["--all-features"], nobody: false },
+    Pass {
+        name: "tools",
+        packages: &[
+            "--package=bypass-build-support",
+            "--package=bypass-benches",
+            "--features=xtask",
+        ],
+        nobody: false,
+    },
+    Pass { name: "nobody", packages: &["--all-features"], nobody: true },
+];
 
 /// One call of `cargo test`.
 struct Pass {
