@@ -63,3 +63,4 @@ pub use error::{Error, FrameError, Result, Unsupported};
 pub use frame::{ChecksumVerdict, Clock, Frame, RxMeta, Timestamp, TxChecksum, TxMeta, VlanTag};
 pub use packet::{PacketIo, PacketIoExt, Verdict, swap_addresses};
 pub use stats::{DropCause, Drops, FrameCensus, Stats};
+pub use wait::{Adaptive, Block, BusyPoll, WaitStrategy};

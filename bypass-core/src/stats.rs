@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::{AddAssign, Index, IndexMut};
 
+use serde::{Serialize, Serializer};
+
 /// The counters of an endpoint since it was opened.
 ///
 /// They add up:
@@ -10,7 +12,7 @@ use std::ops::{AddAssign, Index, IndexMut};
 /// - what arrived = `rx_packets` + the receive drops, each under its cause;
 /// - what `send` took = `tx_packets` + `tx_in_flight` + the send drops, each under its cause;
 /// - `frames.total` = `free` + `held` + `rx_posted` + `tx_in_flight` of the [`FrameCensus`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
     /// Packets handed to the application.
@@ -52,7 +54,7 @@ impl Stats {
 }
 
 /// Where every buffer of a pool is; each is in exactly one place.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct FrameCensus {
     /// Buffers in the pool.
@@ -133,8 +135,10 @@ drop_causes! {
 
     /// Shorter than its Ethernet header (and VLAN tag).
     EthernetShort = "ethernet_short",
-    /// Addressed to another station.
+    /// Addressed to another station, or to a group that does not fit what is inside.
     EthernetAddress = "ethernet_address",
+    /// From a group, which no station is.
+    EthernetSource = "ethernet_source",
     /// Neither IPv4, IPv6 nor ARP.
     EtherType = "ether_type",
     /// Tagged for another VLAN than ours, or untagged where a tag is expected.
@@ -143,6 +147,10 @@ drop_causes! {
     VlanNested = "vlan_nested",
     /// An ARP message that is cut short or not about Ethernet and IPv4 (RFC 826).
     ArpMalformed = "arp_malformed",
+    /// An ARP request or neighbour solicitation for somebody else.
+    NeighbourOther = "neighbour_other",
+    /// Another station says that our address is its own.
+    AddressConflict = "address_conflict",
     /// A frame with several segments, where the stack reads only the first.
     MultiSegment = "multi_segment",
     /// An IP header that is cut short, or of another version than the EtherType says.
@@ -157,7 +165,7 @@ drop_causes! {
     IpFragment = "ip_fragment",
     /// An IPv6 extension header that the stack does not step over (RFC 8200).
     Ipv6Extension = "ipv6_extension",
-    /// A source address that no host can have (multicast, broadcast).
+    /// A source address that no other host can have (multicast, broadcast, loopback, our own).
     IpSource = "ip_source",
     /// Addressed to another host.
     IpAddress = "ip_address",
@@ -171,8 +179,18 @@ drop_causes! {
     UdpChecksum = "udp_checksum",
     /// A UDP port that nobody here listens on.
     UdpPort = "udp_port",
-    /// An ICMP or NDP message that is malformed or that the stack does not answer.
+    /// An ICMP message that the stack does not answer.
     Icmp = "icmp",
+    /// An ICMP message that is cut short (RFC 792, RFC 4443).
+    IcmpMalformed = "icmp_malformed",
+    /// A wrong ICMP checksum.
+    IcmpChecksum = "icmp_checksum",
+    /// A neighbour discovery message that breaks a rule of RFC 4861, section 7.1.
+    NdpMalformed = "ndp_malformed",
+    /// An IGMP message that is cut short or damaged (RFC 3376).
+    IgmpMalformed = "igmp_malformed",
+    /// A report of group membership by another host.
+    IgmpOther = "igmp_other",
     /// A reply of the stack itself (ARP, NDP, ICMP echo) for which there was no frame or room.
     ReplyNoFrame = "reply_no_frame",
     /// Sent to a neighbour whose queue of waiting datagrams was full.
@@ -195,6 +213,13 @@ impl Drops {
     /// Every cause that has counted something.
     pub fn iter(&self) -> impl Iterator<Item = (DropCause, u64)> + '_ {
         DropCause::ALL.iter().map(|&cause| (cause, self[cause])).filter(|&(_, n)| n > 0)
+    }
+}
+
+impl Serialize for Drops {
+    /// A map from the name of each cause that has counted something to its count.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter().map(|(cause, n)| (cause.name(), n)))
     }
 }
 

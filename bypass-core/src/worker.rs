@@ -1,1 +1,409 @@
 //! One thread per core, each with a backend queue of its own.
+//!
+//! ```
+//! use bypass_core::worker::{Workers, available_cores};
+//!
+//! let cores = available_cores()?;
+//! let workers = Workers::spawn(&cores[..1], |worker| {
+//!     // Open the queue `worker.index()` here, on the thread that drives it.
+//!     let mut turns = 0u64;
+//!     while !worker.stopping() {
+//!         turns += 1;
+//!         # worker.stop_all();
+//!     }
+//!     Ok(turns)
+//! })?;
+//! workers.stop();
+//! assert!(workers.join()?.iter().all(|&turns| turns > 0));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::{Error, Result, Stats};
+
+/// The cores that this process may run on.
+///
+/// # Errors
+///
+/// When the kernel refuses to tell.
+pub fn available_cores() -> Result<Vec<usize>> {
+    let set = sched_getaffinity(None)
+        .map_err(|error| Error::os("ask which cores this process may run on", error))?;
+    Ok((0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect())
+}
+
+/// Pins the calling thread to one core.
+///
+/// # Errors
+///
+/// [`Error::Config`] for a core that this process may not run on.
+pub fn pin_to(core: usize) -> Result<()> {
+    let available = available_cores()?;
+    if !available.contains(&core) {
+        let why = format!("this process may run on the cores {available:?} only");
+        return Err(Error::config("core", core, why));
+    }
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None, &set)
+        .map_err(|error| Error::os(format!("pin a thread to core {core}"), error))
+}
+
+/// Tells every worker, and whoever else holds it, that it is time to end.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// A signal that nobody has given yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A signal that Ctrl-C (`SIGINT`) and `SIGTERM` give; a second one ends the process at once.
+    ///
+    /// # Errors
+    ///
+    /// When the handlers cannot be installed.
+    pub fn on_signals() -> Result<Self> {
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        use signal_hook::flag::{register, register_conditional_shutdown};
+        let stop = Self::new();
+        for signal in [SIGINT, SIGTERM] {
+            register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop.0))
+                .and_then(|_| register(signal, Arc::clone(&stop.0)))
+                .map_err(|error| Error::os(format!("handle signal {signal}"), error))?;
+        }
+        Ok(stop)
+    }
+
+    /// Gives the signal.
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the signal was given.
+    #[must_use]
+    pub fn stopping(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a worker knows of itself.
+#[derive(Debug)]
+pub struct Worker {
+    index: usize,
+    core: usize,
+    stop: Stop,
+    shown: Arc<Mutex<Stats>>,
+}
+
+impl Worker {
+    /// Its number, from 0: the queue that it should open.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The core that it is pinned to.
+    #[must_use]
+    pub fn core(&self) -> usize {
+        self.core
+    }
+
+    /// Whether it is time to end. Look at it once a burst, and never sleep without a limit.
+    #[must_use]
+    pub fn stopping(&self) -> bool {
+        self.stop.stopping()
+    }
+
+    /// Tells all workers to end.
+    pub fn stop_all(&self) {
+        self.stop.stop();
+    }
+
+    /// Shows its counters to [`Workers::stats`]. It takes a lock: call it now and then, not for
+    /// every burst.
+    pub fn publish(&self, stats: &Stats) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = *stats;
+    }
+}
+
+/// Threads pinned to cores, one each.
+///
+/// When one fails or panics, the others are told to stop: half a service is not silently left
+/// running. Dropping the handle stops and joins them.
+#[derive(Debug)]
+pub struct Workers<T> {
+    stop: Stop,
+    running: Vec<Running<T>>,
+}
+
+#[derive(Debug)]
+struct Running<T> {
+    core: usize,
+    shown: Arc<Mutex<Stats>>,
+    thread: Option<JoinHandle<Result<T>>>,
+}
+
+impl<T: Send + 'static> Workers<T> {
+    /// Starts one worker on each of `cores`. Each calls `work` on its own thread, which opens its
+    /// queue there and runs until [`Worker::stopping`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for a core that is not there or named twice; [`Error::Os`] when no thread
+    /// can be started. Nothing is left running then.
+    pub fn spawn<F>(cores: &[usize], work: F) -> Result<Self>
+    where
+        F: Fn(&Worker) -> Result<T> + Send + Sync + 'static,
+    {
+        Self::spawn_until(&Stop::new(), cores, work)
+    }
+
+    /// As [`spawn`](Self::spawn), with a signal that somebody else may give too.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn).
+    pub fn spawn_until<F>(stop: &Stop, cores: &[usize], work: F) -> Result<Self>
+    where
+        F: Fn(&Worker) -> Result<T> + Send + Sync + 'static,
+    {
+        let available = available_cores()?;
+        for (i, core) in cores.iter().enumerate() {
+            if !available.contains(core) || cores[..i].contains(core) {
+                let why = format!("name each core once, out of {available:?}");
+                return Err(Error::config("cores", core, why));
+            }
+        }
+        let work = Arc::new(work);
+        let mut workers = Self { stop: stop.clone(), running: Vec::with_capacity(cores.len()) };
+        for (index, &core) in cores.iter().enumerate() {
+            let shown = Arc::default();
+            let worker = Worker { index, core, stop: stop.clone(), shown: Arc::clone(&shown) };
+            let work = Arc::clone(&work);
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{core}"))
+                .spawn(move || {
+                    // However it ends, early or late, the others end with it.
+                    let _others = StopOnDrop(worker.stop.clone());
+                    pin_to(core)?;
+                    work(&worker)
+                })
+                .map_err(|error| Error::os(format!("start a worker on core {core}"), error))?;
+            workers.running.push(Running { core, shown, thread: Some(thread) });
+        }
+        Ok(workers)
+    }
+
+    /// Tells all workers to end; [`join`](Self::join) waits for them.
+    pub fn stop(&self) {
+        self.stop.stop();
+    }
+
+    /// The sum of what the workers have [published](Worker::publish).
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut sum = Stats::default();
+        for running in &self.running {
+            sum.merge(&running.shown.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        sum
+    }
+
+    /// Waits for all workers and returns what they returned, in the order of the cores.
+    ///
+    /// # Errors
+    ///
+    /// The first failure or panic, with its core; the others have been waited for.
+    pub fn join(mut self) -> Result<Vec<T>, WorkerError> {
+        let outcomes: Vec<_> = self.running.iter_mut().filter_map(Running::join).collect();
+        outcomes.into_iter().collect()
+    }
+}
+
+impl<T> Running<T> {
+    fn join(&mut self) -> Option<Result<T, WorkerError>> {
+        let core = self.core;
+        Some(match self.thread.take()?.join() {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(source)) => Err(WorkerError::Failed { core, source }),
+            Err(panic) => Err(WorkerError::Panicked { core, message: message(&*panic) }),
+        })
+    }
+}
+
+impl<T> Drop for Workers<T> {
+    fn drop(&mut self) {
+        self.stop.stop();
+        for running in &mut self.running {
+            // Whoever wants to know how it ended calls `join`.
+            let _outcome = running.join();
+        }
+    }
+}
+
+struct StopOnDrop(Stop);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// How a worker ended that did not end well.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkerError {
+    /// It returned an error.
+    #[error("the worker on core {core} failed: {source}")]
+    Failed {
+        /// Its core.
+        core: usize,
+        /// Its error.
+        source: Error,
+    },
+    /// It panicked.
+    #[error("the worker on core {core} panicked: {message}")]
+    Panicked {
+        /// Its core.
+        core: usize,
+        /// What the panic said.
+        message: String,
+    },
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::memory::{LinkOptions, MemoryEnd, link};
+    use crate::{Adaptive, Buffer, Burst, Endpoint, Interest, PacketIo, WaitStrategy};
+
+    #[test]
+    fn each_worker_runs_pinned_to_its_core() {
+        let cores = available_cores().unwrap();
+        let workers = Workers::spawn(&cores, |worker| {
+            Ok((worker.index(), worker.core(), available_cores()?))
+        })
+        .unwrap();
+        for (i, (index, core, may_run_on)) in workers.join().unwrap().into_iter().enumerate() {
+            assert_eq!((index, core, may_run_on), (i, cores[i], vec![cores[i]]));
+        }
+    }
+
+    #[test]
+    fn cores_that_cannot_be_had_are_named() {
+        let core = available_cores().unwrap()[0];
+        for wrong in [vec![9999], vec![core, core]] {
+            let error = Workers::spawn(&wrong, |_| Ok(())).unwrap_err();
+            assert!(error.to_string().contains(&wrong[wrong.len() - 1].to_string()), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_panic_is_reported_with_its_core_and_stops_the_others() {
+        let cores = available_cores().unwrap();
+        let last = cores.len() - 1;
+        let workers = Workers::spawn(&cores, move |worker| {
+            assert!(worker.index() != last, "queue {last} is on fire");
+            while !worker.stopping() {
+                std::thread::yield_now();
+            }
+            Ok(())
+        });
+        let error = workers.unwrap().join().unwrap_err();
+        let want = format!("the worker on core {} panicked: queue {last} is on fire", cores[last]);
+        assert_eq!(error.to_string(), want);
+    }
+
+    #[test]
+    fn a_failure_is_reported_with_its_core() {
+        let core = available_cores().unwrap()[0];
+        let workers =
+            Workers::<()>::spawn(&[core], |_| Err(Error::config("queue", 7, "there is none")));
+        let error = workers.unwrap().join().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("the worker on core {core} failed: queue = 7: there is none")
+        );
+    }
+
+    #[test]
+    fn a_signal_stops_the_workers() {
+        let stop = Stop::on_signals().unwrap();
+        let core = available_cores().unwrap()[0];
+        let workers = Workers::spawn_until(&stop, &[core], |worker| {
+            while !worker.stopping() {
+                std::thread::yield_now();
+            }
+            Ok(())
+        })
+        .unwrap();
+        signal_hook::low_level::raise(signal_hook::consts::SIGTERM).unwrap();
+        workers.join().unwrap();
+    }
+
+    /// Each end of a link in a worker of its own: real traffic, and counters that add up.
+    #[test]
+    fn workers_drive_queues_of_their_own_and_their_counters_merge() {
+        const PACKETS: u64 = 10_000;
+        let cores = available_cores().unwrap();
+        let Some([first, second]) = cores.first_chunk() else {
+            return;
+        };
+        let (a, b) = link(&LinkOptions::default()).unwrap();
+        let ends = Mutex::new([Some(a), Some(b)]);
+        let workers = Workers::spawn(&[*first, *second], move |worker| {
+            let end: Option<MemoryEnd> = ends.lock().unwrap()[worker.index()].take();
+            let mut port = end.unwrap().open()?;
+            let (mut burst, mut wait) = (Burst::with_capacity(32), Adaptive::new(10));
+            let mut moved = 0;
+            while moved < PACKETS {
+                let n = if worker.index() == 0 {
+                    if burst.is_empty() {
+                        port.alloc(&mut burst, 32);
+                        burst.iter_mut().for_each(|frame| frame.fill(&[0; 60]).unwrap());
+                    }
+                    let n = if burst.is_empty() { 0 } else { port.send(&mut burst)? };
+                    wait.after(n, &mut port, Interest::TX)?;
+                    n
+                } else {
+                    let n = port.recv(&mut burst)?;
+                    burst.clear();
+                    wait.after(n, &mut port, Interest::RX)?;
+                    n
+                };
+                moved += n as u64;
+                worker.publish(&port.stats());
+            }
+            // The sender stays until the receiver has all: its end of the cable must not close.
+            while worker.index() == 0 && port.stats().frames.is_some_and(|f| f.tx_in_flight > 0) {
+                std::thread::yield_now();
+            }
+            Ok(())
+        })
+        .unwrap();
+        let begin = std::time::Instant::now();
+        while workers.stats().rx_packets < PACKETS && begin.elapsed().as_secs() < 10 {
+            std::thread::yield_now();
+        }
+        let stats = workers.stats();
+        workers.join().unwrap();
+        assert!(stats.tx_packets >= PACKETS && stats.rx_packets >= PACKETS, "{stats:?}");
+    }
+}
