@@ -1,1 +1,75 @@
-//! Placeholder.
+//! A sound, safe layer over Linux io_uring.
+//!
+//! ```
+//! use io_uring_ext::buf::BufPool;
+//! use io_uring_ext::buf_ring::{BufRing, MessageLayout};
+//! use io_uring_ext::op::Send;
+//! use io_uring_ext::{DatagramFd, Ring};
+//! use std::net::UdpSocket;
+//! use std::time::Duration;
+//!
+//! // A ring for this thread, and 256 buffers from which the kernel picks when a datagram comes.
+//! let ring = Ring::local()?;
+//! let buffers = BufRing::new(&ring, 256, BufPool::local(2048, 512)?)?;
+//!
+//! let socket = UdpSocket::bind("127.0.0.1:0")?;
+//! let client = UdpSocket::bind("127.0.0.1:0")?;
+//! client.send_to(b"ping", socket.local_addr()?)?;
+//!
+//! // One submission receives every datagram from now on.
+//! let socket = DatagramFd::new(socket)?;
+//! let mut receiver = buffers.message_receiver(&socket, MessageLayout::new(28, 0));
+//! let message = receiver.wait(Some(Duration::from_secs(5)))?.ok_or("nothing came")?;
+//! assert_eq!(message.payload(), b"ping");
+//!
+//! // An operation owns its buffer, and gives it back with the result.
+//! let from = message.source().ok_or("no source")?;
+//! let sent = ring.push(Send::to(socket.fd(), b"pong".to_vec(), from))?.wait(None)?;
+//! assert_eq!(sent.result?, 4);
+//! let mut answer = [0; 16];
+//! assert_eq!(client.recv(&mut answer)?, 4);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What it does
+//!
+//! - **Memory is freed when the kernel is done with it, and never before**: whatever is dropped,
+//!   forgotten, cancelled or closed, in whatever order. Closing a ring's descriptor does not stop its
+//!   I/O, so a dropped [`Ring`] cancels and waits for the last completion; what does not end in time is
+//!   leaked and counted.
+//! - **Nothing is lost**: refused operations come back whole, cancels wait for room, a full completion
+//!   queue or an empty buffer ring is counted and recovered from.
+//! - **Nothing is allocated per packet**: operations live in fixed places, messages and buffers travel
+//!   and come back.
+//! - **Refusals have a name**: [`probe::Probe`] and every error say whether it was the kernel's age, its
+//!   settings, a seccomp filter or a limit.
+//!
+//! # What it does not do
+//!
+//! It is no async runtime. It runs on Linux 6.1 and later ([`Local`] rings; [`Shared`] ones from 5.19).
+//! It does not let an operation borrow memory: no signature could make that sound.
+//!
+//! # Map
+//!
+//! [`Ring`] starts operations ([`op`]) over descriptors ([`Fd`]) and buffers ([`buf`]); [`buf_ring`]
+//! receives many times per submission; [`probe`] tells what the kernel can do.
+
+#[expect(unsafe_code, reason = "promises that memory is stable and owned")]
+pub mod buf;
+#[expect(unsafe_code, reason = "lends buffers to the kernel and takes them back")]
+pub mod buf_ring;
+mod error;
+mod mode;
+#[expect(unsafe_code, reason = "promises that operations own what their entries point to")]
+pub mod op;
+pub mod probe;
+mod ring;
+mod sys;
+
+pub use error::{Error, NotStarted, Result, StartError};
+pub use mode::{Local, Mode, OwnedBy, Shared};
+pub use op::{DatagramFd, Fd};
+pub use ring::{
+    Counters, DisabledRing, Pending, Ring, RingBuilder, Setup, SqPoll, Started, WaitError,
+    leaked_operations,
+};

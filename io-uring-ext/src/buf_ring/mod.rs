@@ -1,0 +1,211 @@
+//! [`BufRing`]: buffers that the kernel picks from when data arrives.
+//!
+//! The ring is filled from a [`BufSource`]. A completion moves the buffer out to the application,
+//! which owns it from then on; new ones are supplied in its stead, and the kernel learns of all of
+//! them with one store per batch. With a [`BufPool`](crate::buf::BufPool) as the source, dropping a
+//! received buffer is what brings it back.
+//!
+//! Each buffer is used whole, for one completion. Incremental rings (`IOU_PBUF_RING_INC`, Linux
+//! 6.12), which cut several completions from one buffer, truncate datagrams silently when little is
+//! left of a buffer and end a multishot `recvmsg` with `EFAULT`; they belong to streams, and there is
+//! no way here to combine one with a datagram socket.
+
+mod message;
+mod multishot;
+mod receiver;
+
+use std::fmt;
+
+use crate::buf::IoBufMut;
+use crate::error::{Error, Result};
+use crate::mode::{Local, Lock, Mode, OwnedBy};
+use crate::ring::{Inner, Ring};
+use crate::sys::buf_ring::{BufRingMemory, MAX_ENTRIES};
+
+pub use message::{MessageLayout, ReceivedMessage};
+pub use receiver::{EndReason, MessageReceiver, Receiver, ReceiverCounters};
+
+/// Where a [`BufRing`] gets its buffers.
+pub trait BufSource: 'static {
+    /// What it supplies.
+    type Buf: IoBufMut;
+
+    /// The next free buffer. Its capacity is what one completion can hold.
+    fn supply(&mut self) -> Option<Self::Buf>;
+}
+
+/// A ring of provided buffers (Linux 5.19), registered with a [`Ring`].
+///
+/// Clones are handles to the same ring. It is unregistered when the last handle is gone and no
+/// receive operation uses it any more.
+///
+/// ```
+/// use io_uring_ext::buf::BufPool;
+/// use io_uring_ext::buf_ring::BufRing;
+/// use io_uring_ext::{Fd, Ring};
+/// use std::net::UdpSocket;
+/// use std::time::Duration;
+///
+/// let ring = Ring::local()?;
+/// let buffers = BufRing::new(&ring, 16, BufPool::local(2048, 32)?)?;
+/// let socket = UdpSocket::bind("127.0.0.1:0")?;
+/// let address = socket.local_addr()?;
+/// let mut receiver = buffers.receiver(&Fd::new(socket));
+///
+/// UdpSocket::bind("127.0.0.1:0")?.send_to(b"hello", address)?;
+/// let received = receiver.wait(Some(Duration::from_secs(5)))?.unwrap();
+/// assert_eq!(&received[..], b"hello"); // dropping it gives the buffer back
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct BufRing<S: BufSource, M: Mode = Local> {
+    shared: M::Ptr<Registered<S, M>>,
+}
+
+/// The registration, shared by the handles and the receives that use it.
+struct Registered<S: BufSource, M: Mode> {
+    ring: M::Ptr<Inner<M>>,
+    group: u16,
+    /// `None` only after it has been leaked or unregistered.
+    slots: M::Lock<Option<Slots<S>>>,
+}
+
+/// The buffers that the kernel holds, by their identifiers.
+struct Slots<S: BufSource> {
+    memory: BufRingMemory,
+    held: Box<[Option<S::Buf>]>,
+    /// Identifiers without a buffer.
+    vacant: Vec<u16>,
+    source: S,
+}
+
+impl<S: BufSource, M: Mode> BufRing<S, M> {
+    /// Registers a ring of `entries` buffers and fills it from `source`, as far as that goes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] unless `entries` is a power of two up to 32768; [`Error::Os`] when the kernel
+    /// refuses the registration (`EINVAL` before Linux 5.19).
+    pub fn new(ring: &Ring<M>, entries: u16, source: S) -> Result<Self>
+    where
+        S: OwnedBy<M>,
+        S::Buf: OwnedBy<M>,
+    {
+        if !entries.is_power_of_two() || entries > MAX_ENTRIES {
+            return Err(Error::config(
+                "buffer ring entries",
+                entries,
+                "take a power of two up to 32768",
+            ));
+        }
+        let memory = BufRingMemory::new(entries)
+            .map_err(|error| Error::os("mapping a buffer ring", error))?;
+        let group = ring.inner.with(|state| state.register_buf_ring(&memory, entries))??;
+        let slots = Slots {
+            memory,
+            held: std::iter::repeat_with(|| None).take(entries.into()).collect(),
+            vacant: (0..entries).rev().collect(),
+            source,
+        };
+        let shared: M::Ptr<_> =
+            Registered { ring: ring.inner.clone(), group, slots: Some(slots).into() }.into();
+        shared.refill();
+        Ok(Self { shared })
+    }
+
+    /// Buffers that the kernel can use now.
+    pub fn available(&self) -> usize {
+        self.shared.with(|slots| slots.available()).unwrap_or(0)
+    }
+
+    /// Supplies buffers for all that have been used, and shows them to the kernel at once. Returns
+    /// how many it holds then. Receivers do this by themselves.
+    pub fn refill(&self) -> usize {
+        self.shared.refill()
+    }
+
+    /// Uses the source: to add buffers to it, or to look at it.
+    pub fn with_source<R>(&self, f: impl FnOnce(&mut S) -> R) -> Option<R> {
+        self.shared.with(|slots| f(&mut slots.source))
+    }
+}
+
+impl<S: BufSource, M: Mode> Clone for BufRing<S, M> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<S: BufSource, M: Mode> Registered<S, M> {
+    fn with<R>(&self, f: impl FnOnce(&mut Slots<S>) -> R) -> Option<R> {
+        self.slots.with(|slots| slots.as_mut().map(f))
+    }
+
+    fn refill(&self) -> usize {
+        self.with(Slots::refill).unwrap_or(0)
+    }
+}
+
+impl<S: BufSource> Slots<S> {
+    fn available(&self) -> usize {
+        self.held.len() - self.vacant.len()
+    }
+
+    /// The buffer that the kernel has used; from now on it is the application's.
+    fn take(&mut self, id: u16) -> Option<S::Buf> {
+        let buf = self.held.get_mut(usize::from(id))?.take()?;
+        self.vacant.push(id);
+        Some(buf)
+    }
+
+    fn refill(&mut self) -> usize {
+        let before = self.vacant.len();
+        while let Some(id) = self.vacant.last().copied()
+            && let Some(mut buf) = self.source.supply()
+        {
+            let len = u32::try_from(buf.capacity()).unwrap_or(u32::MAX);
+            let Some(address) = std::ptr::NonNull::new(buf.stable_mut_ptr()) else { break };
+            self.vacant.pop();
+            // SAFETY: the buffer owns `len` stable bytes (`IoBufMut`); it stays in `held` until a
+            // completion names it, or until the ring was unregistered with nothing in flight. Each
+            // identifier is in the ring at most once, so at most as many entries as the ring has.
+            unsafe { self.memory.write(address, len, id) };
+            self.held[usize::from(id)] = Some(buf);
+        }
+        if self.vacant.len() < before {
+            self.memory.publish();
+        }
+        self.available()
+    }
+
+    /// Gives a used buffer back to the kernel, its contents unread. Nothing is dropped.
+    fn put_back(&mut self, id: u16) {
+        let Some(Some(buf)) = self.held.get_mut(usize::from(id)) else { return };
+        let len = u32::try_from(buf.capacity()).unwrap_or(u32::MAX);
+        let Some(address) = std::ptr::NonNull::new(buf.stable_mut_ptr()) else { return };
+        // SAFETY: as in `refill`; the kernel has just used this entry up.
+        unsafe { self.memory.write(address, len, id) };
+        self.memory.publish();
+    }
+}
+
+impl<S: BufSource, M: Mode> Drop for Registered<S, M> {
+    fn drop(&mut self) {
+        // Every operation of the group owns a handle, so none is in flight. The kernel forgets the
+        // ring inside the call; if it cannot be asked, what it may still read is leaked. In a forked
+        // child the memory is a private copy, which nobody writes to.
+        let unregistered = self.ring.with(|state| state.unregister_buf_ring(self.group));
+        match unregistered {
+            Ok(Ok(())) | Err(_) => {}
+            Ok(Err(_)) => self.slots.with(|slots| std::mem::forget(slots.take())),
+        }
+    }
+}
+
+impl<S: BufSource, M: Mode> fmt::Debug for BufRing<S, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BufRing")
+            .field("group", &self.shared.group)
+            .field("available", &self.available())
+            .finish_non_exhaustive()
+    }
+}

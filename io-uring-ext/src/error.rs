@@ -1,0 +1,102 @@
+//! What can go wrong, and what to do about it.
+
+use std::io;
+
+use crate::probe::Refusal;
+
+/// A ring or an operation on it failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The kernel gives no such ring or refuses something that it needs.
+    #[error("{what} is refused: {refusal}")]
+    Refused {
+        /// What was asked for.
+        what: &'static str,
+        /// Who refused it and why.
+        #[source]
+        refusal: Refusal,
+    },
+    /// What was asked for contradicts itself or a limit.
+    #[error("{what} cannot be {value}: {why}")]
+    Config {
+        /// The setting.
+        what: &'static str,
+        /// Its value.
+        value: String,
+        /// What it has to be.
+        why: &'static str,
+    },
+    /// A system call failed.
+    #[error("{what} failed: {source}")]
+    Os {
+        /// What was attempted.
+        what: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The ring has been dropped or closed.
+    #[error("the ring is closed; the operation's memory is freed when its last completion came")]
+    Closed,
+    /// This process is a forked child and the ring belongs to its parent.
+    #[error("the ring belongs to the parent process; make a new ring after fork")]
+    Forked,
+}
+
+/// The answer of this crate's calls.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub(crate) fn os(what: &'static str, source: io::Error) -> Self {
+        Self::Os { what, source }
+    }
+
+    pub(crate) fn config(what: &'static str, value: impl ToString, why: &'static str) -> Self {
+        Self::Config { what, value: value.to_string(), why }
+    }
+
+    /// The `errno` behind the error, where there is one.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        match self {
+            Self::Os { source, .. } => source.raw_os_error(),
+            Self::Refused { refusal, .. } => refusal.raw_os_error(),
+            _ => None,
+        }
+    }
+}
+
+/// An operation that was not started, given back whole.
+#[derive(thiserror::Error)]
+#[error("the operation was not started: {why}")]
+pub struct NotStarted<T> {
+    /// The operation, with its buffers.
+    pub operation: T,
+    /// Why it was not started.
+    #[source]
+    pub why: StartError,
+}
+
+impl<T> std::fmt::Debug for NotStarted<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NotStarted").field("why", &self.why).finish_non_exhaustive()
+    }
+}
+
+/// Why an operation was not started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// All places for operations are taken. Take results, or build the ring with more operations.
+    #[error("{capacity} operations are in flight or have results that nobody took")]
+    TooMany {
+        /// The places there are.
+        capacity: usize,
+    },
+    /// The submission queue is full and the kernel takes nothing more from it until completions have
+    /// been taken.
+    #[error("the submission queue is full; take completions and try again")]
+    QueueFull,
+    /// The ring itself does not work.
+    #[error(transparent)]
+    Ring(#[from] Error),
+}

@@ -1,0 +1,153 @@
+//! [`Message`]: what `sendmsg` sends.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::buf::IoBuf;
+use crate::sys::socket_address::RawAddress;
+
+/// Bytes of control data in a message, at most.
+const CONTROL: usize = 128;
+
+/// A message of several buffers, with an address and control data (`sendmsg(2)`).
+///
+/// It is made once with its capacity, travels as a `Box` into the operation, comes back with the
+/// result and is filled again, so sending allocates nothing.
+///
+/// ```
+/// use io_uring_ext::op::{Message, SendMsg};
+/// use io_uring_ext::{Fd, Ring};
+/// use std::net::UdpSocket;
+///
+/// let receiver = UdpSocket::bind("127.0.0.1:0")?;
+/// let sender = Fd::new(UdpSocket::bind("127.0.0.1:0")?);
+/// let mut message = Message::with_capacity(2);
+/// message.set_destination(Some(receiver.local_addr()?));
+/// message.push(&b"two "[..]).unwrap();
+/// message.push(&b"pieces"[..]).unwrap();
+///
+/// let ring = Ring::local()?;
+/// let sent = ring.push(SendMsg::new(&sender, message))?.wait(None)?;
+/// assert_eq!(sent.result?, 10);
+/// let mut buf = [0; 16];
+/// assert_eq!(receiver.recv(&mut buf)?, 10);
+/// assert_eq!(&buf[..10], b"two pieces");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Message<B> {
+    header: libc::msghdr,
+    pieces: Vec<libc::iovec>,
+    bufs: Vec<B>,
+    destination: RawAddress,
+    control: [u64; CONTROL / 8],
+    control_len: usize,
+}
+
+// SAFETY: the pointers inside lead into the message's own memory, and are only followed by the
+// kernel, after `prepare` has written them.
+unsafe impl<B: Send> Send for Message<B> {}
+
+impl<B: IoBuf> Message<B> {
+    /// Buffers in a message, at most: `UIO_MAXIOV`.
+    pub const MAX_BUFFERS: usize = 1024;
+
+    /// An empty message for up to `buffers` buffers, at most [`MAX_BUFFERS`](Self::MAX_BUFFERS).
+    pub fn with_capacity(buffers: usize) -> Box<Self> {
+        let buffers = buffers.clamp(1, Self::MAX_BUFFERS);
+        Box::new(Self {
+            header: empty_header(),
+            pieces: Vec::with_capacity(buffers),
+            bufs: Vec::with_capacity(buffers),
+            destination: RawAddress::NONE,
+            control: [0; CONTROL / 8],
+            control_len: 0,
+        })
+    }
+
+    /// Appends a buffer.
+    ///
+    /// # Errors
+    ///
+    /// Gives it back when the message has as many as it was made for.
+    pub fn push(&mut self, buf: B) -> Result<(), B> {
+        if self.bufs.len() == self.bufs.capacity() {
+            return Err(buf);
+        }
+        self.bufs.push(buf);
+        Ok(())
+    }
+
+    /// The buffers, in order.
+    pub fn bufs(&self) -> &[B] {
+        &self.bufs
+    }
+
+    /// Takes the buffers out, in order. The capacity stays.
+    pub fn drain(&mut self) -> std::vec::Drain<'_, B> {
+        self.bufs.drain(..)
+    }
+
+    /// Bytes in all buffers together.
+    pub fn total_len(&self) -> usize {
+        self.bufs.iter().map(IoBuf::init_len).sum()
+    }
+
+    /// Where the message goes; `None` for a connected socket.
+    pub fn set_destination(&mut self, destination: Option<SocketAddr>) {
+        self.destination = destination.map_or(RawAddress::NONE, RawAddress::new);
+    }
+
+    /// Sets the control data: whole `cmsghdr`s as `cmsg(3)` lays them out.
+    ///
+    /// # Errors
+    ///
+    /// Says how many bytes fit when these are more.
+    pub fn set_control(&mut self, control: &[u8]) -> Result<(), usize> {
+        if control.len() > CONTROL {
+            return Err(CONTROL);
+        }
+        for (word, bytes) in self.control.iter_mut().zip(control.chunks(8)) {
+            let mut padded = [0; 8];
+            padded[..bytes.len()].copy_from_slice(bytes);
+            *word = u64::from_ne_bytes(padded);
+        }
+        self.control_len = control.len();
+        Ok(())
+    }
+
+    /// Points the header at everything, now that the message is where it stays.
+    pub(super) fn prepare(&mut self) -> *const libc::msghdr {
+        self.pieces.clear();
+        // The capacity is that of `bufs`, so this does not allocate.
+        self.pieces.extend(self.bufs.iter().map(|buf| libc::iovec {
+            iov_base: buf.stable_ptr().cast_mut().cast(),
+            iov_len: buf.init_len(),
+        }));
+        self.header.msg_name = self.destination.as_ptr().cast_mut().cast();
+        self.header.msg_namelen = self.destination.len();
+        self.header.msg_iov = self.pieces.as_mut_ptr();
+        self.header.msg_iovlen = self.pieces.len() as _;
+        self.header.msg_controllen = self.control_len as _;
+        self.header.msg_control = match self.control_len {
+            0 => std::ptr::null_mut(),
+            _ => self.control.as_mut_ptr().cast(),
+        };
+        &raw const self.header
+    }
+}
+
+pub(crate) fn empty_header() -> libc::msghdr {
+    // SAFETY: all zeros is the empty header: null pointers and no lengths.
+    unsafe { std::mem::zeroed() }
+}
+
+impl<B: IoBuf> fmt::Debug for Message<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("bufs", &self.bufs.len())
+            .field("total_len", &self.total_len())
+            .field("destination", &self.destination)
+            .field("control_len", &self.control_len)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,449 @@
+//! What a ring knows: its queues, its operations, what it still has to cancel.
+//!
+//! The one rule behind everything here: an operation's memory is given back or freed only after its
+//! terminal completion, the one without `MORE` (for a zero-copy send that is the notification).
+//! Abandoning, cancelling or closing changes who gets the result, never when memory is free.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use io_uring::types::CancelBuilder;
+use io_uring::{cqueue, opcode, squeue};
+
+use super::key::{self, Key, Kind};
+use super::slab::Slab;
+use super::{Counters, Cqe};
+use crate::error::{Error, Result, StartError};
+use crate::op::sealed::Prepare;
+use crate::sys::buf_ring::BufRingMemory;
+use crate::sys::payload::Payload;
+use crate::sys::uring::{Entered, Uring};
+
+/// What a place of the slab holds.
+#[derive(Debug)]
+struct Flight {
+    payload: Payload,
+    /// Completions that the owner has not taken yet.
+    results: VecDeque<Cqe>,
+    /// The kernel may use the operation's memory: its terminal completion has not come.
+    in_flight: bool,
+    /// Nobody will take the result; the place is vacated with the terminal completion.
+    abandoned: bool,
+    /// A cancel has been asked for.
+    cancelling: bool,
+}
+
+impl Flight {
+    fn new() -> Self {
+        // Four completions are more than a single-shot operation has; taken now, so that starting
+        // one allocates nothing.
+        let results = VecDeque::with_capacity(4);
+        Self {
+            payload: Payload::empty(),
+            results,
+            in_flight: false,
+            abandoned: false,
+            cancelling: false,
+        }
+    }
+}
+
+/// When the kernel is done with an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// With a completion that has no `MORE` flag.
+    WithCompletion,
+    /// Inside the submission that consumes its entry: success posts no completion (`SKIP_SUCCESS`),
+    /// failure does. Only for operations that cannot be deferred; see [`crate::op::Send`].
+    InSubmission,
+}
+
+/// The state behind a ring's lock.
+pub(crate) struct State {
+    pub(crate) uring: Uring,
+    slab: Slab<Flight>,
+    /// Operations whose terminal completion has not come.
+    in_flight: usize,
+    /// Cancels that wait for room in the submission queue. Each operation is in it at most once, so
+    /// the capacity reserved at the start suffices.
+    cancels: VecDeque<Key>,
+    cancel_all: bool,
+    /// Operations that end inside the submission, by position in the submission queue.
+    ending: VecDeque<(u32, Key)>,
+    /// Group identifiers of buffer rings: those given back, and the next new one.
+    free_groups: Vec<u16>,
+    next_group: u16,
+    /// Memory to free once the lock has been released: a buffer's `Drop` may call into the ring.
+    garbage: Vec<Payload>,
+    counters: Counters,
+    overflown: bool,
+    closed: bool,
+    sqpoll: bool,
+    /// A thread polls the ring for all (see `wait.rs`) and is the only one to take completions.
+    pub(super) led: bool,
+}
+
+impl State {
+    pub(crate) fn new(uring: Uring, operations: u32) -> Self {
+        let sqpoll = uring.parameters().is_setup_sqpoll();
+        Self {
+            slab: Slab::new(operations, Flight::new),
+            in_flight: 0,
+            cancels: VecDeque::with_capacity(operations as usize),
+            cancel_all: false,
+            ending: VecDeque::with_capacity(uring.parameters().sq_entries() as usize),
+            free_groups: Vec::new(),
+            next_group: 0,
+            garbage: Vec::new(),
+            counters: Counters::default(),
+            overflown: false,
+            closed: false,
+            sqpoll,
+            led: false,
+            uring,
+        }
+    }
+
+    /// Queues an operation; it is given back when that is not possible.
+    pub(crate) fn start<T: Prepare>(
+        &mut self,
+        operation: T,
+        ends: Ends,
+    ) -> Result<Key, (T, StartError)> {
+        if self.closed {
+            return Err((operation, Error::Closed.into()));
+        }
+        if self.uring.space() == 0 {
+            if let Err(error) = self.submit() {
+                return Err((operation, error.into()));
+            }
+            if self.uring.space() == 0 {
+                return Err((operation, StartError::QueueFull));
+            }
+        }
+        let capacity = self.slab.capacity();
+        let Some((key, flight)) = self.slab.occupy() else {
+            return Err((operation, StartError::TooMany { capacity }));
+        };
+        let entry = flight.payload.store(operation).entry();
+        let entry = entry.user_data(key::encode(Kind::Operation, key));
+        let in_submission = ends == Ends::InSubmission && !self.sqpoll;
+        let entry = if in_submission { entry.flags(squeue::Flags::SKIP_SUCCESS) } else { entry };
+        flight.results.clear();
+        (flight.in_flight, flight.abandoned, flight.cancelling) = (true, false, false);
+        self.in_flight += 1;
+        if in_submission {
+            self.ending.push_back((self.uring.position(), key));
+        }
+        self.push(&entry);
+        Ok(key)
+    }
+
+    /// Queues an entry for which there is room.
+    fn push(&mut self, entry: &squeue::Entry) {
+        // SAFETY: an entry with pointers comes from an operation that owns what they point to
+        // (`Prepare`'s contract) and that has been stored in the slab, where it stays, at its
+        // address, until `deliver` sees its terminal completion or `settle` sees that the kernel
+        // has consumed an entry that ends in its submission. Cancels point to nothing.
+        let pushed = unsafe { self.uring.push(entry) };
+        debug_assert!(pushed, "room was checked");
+    }
+
+    /// Submits everything that waits, lets the kernel do what it has deferred, takes completions.
+    /// Makes no system call when there is nothing to do.
+    pub(crate) fn submit(&mut self) -> Result<()> {
+        loop {
+            self.queue_cancels();
+            let waiting = self.uring.unsubmitted();
+            let idle = if self.sqpoll {
+                !self.uring.poller_sleeps() || waiting == 0
+            } else {
+                waiting == 0
+            };
+            if idle && !self.uring.kernel_has_work() {
+                break;
+            }
+            let entered = self.enter(0, None)?;
+            if !self.led {
+                self.reap();
+            }
+            let progress = self.uring.unsubmitted() < waiting;
+            if entered == Entered::Done
+                && (!progress || (self.cancels.is_empty() && !self.cancel_all))
+            {
+                break;
+            }
+            if entered == Entered::Busy && !progress {
+                break;
+            }
+        }
+        if !self.led {
+            self.reap();
+        }
+        Ok(())
+    }
+
+    /// [`submit`](Self::submit), and then sleeps until `want` more completions are there or the
+    /// time is over. Returns how many came.
+    pub(crate) fn wait(&mut self, want: usize, timeout: Option<Duration>) -> Result<usize> {
+        self.queue_cancels();
+        let before = self.counters.completions;
+        if self.uring.completions() < want {
+            self.enter(want, timeout)?;
+        }
+        self.reap();
+        self.queue_cancels();
+        Ok((self.counters.completions - before) as usize)
+    }
+
+    fn enter(&mut self, want: usize, timeout: Option<Duration>) -> Result<Entered> {
+        self.counters.enters += 1;
+        let overflown = self.uring.overflown();
+        // Counted on the rising edge: once per time that completions had to wait in the kernel.
+        self.counters.overflows += u64::from(overflown && !self.overflown);
+        self.overflown = overflown;
+        let entered = self.uring.enter(want, timeout);
+        entered.map_err(|error| Error::os("io_uring_enter", error))
+    }
+
+    /// Takes every completion that is there.
+    pub(crate) fn reap(&mut self) {
+        while let Some((user_data, cqe)) = self.uring.pop() {
+            self.counters.completions += 1;
+            self.deliver(user_data, cqe);
+        }
+        self.settle();
+    }
+
+    /// Gives a completion to its operation.
+    fn deliver(&mut self, user_data: u64, cqe: Cqe) {
+        let Some((Kind::Operation, key)) = key::decode(user_data) else { return };
+        let Some(flight) = self.slab.get_mut(key).filter(|flight| flight.in_flight) else {
+            self.counters.stale += 1;
+            return;
+        };
+        if flight.abandoned {
+            flight.payload.discard(cqe);
+        } else {
+            flight.results.push_back(cqe);
+        }
+        if !cqueue::more(cqe.flags) {
+            self.end(key);
+        }
+    }
+
+    /// Ends the operations that end in their submission and that the kernel has consumed. Their
+    /// failures, if any, are among the completions that have been delivered.
+    fn settle(&mut self) {
+        if self.ending.is_empty() || self.uring.overflown() {
+            // A failure may wait inside the kernel; the next `enter` brings it out.
+            return;
+        }
+        while let Some((position, key)) = self.ending.front().copied() {
+            if !self.uring.consumed(position) {
+                break;
+            }
+            self.ending.pop_front();
+            // A failure has ended it already, and the place may serve another operation.
+            if self.slab.get_mut(key).is_some_and(|flight| flight.in_flight) {
+                self.end(key);
+            }
+        }
+    }
+
+    /// The kernel is done with the operation's memory.
+    fn end(&mut self, key: Key) {
+        let Some(flight) = self.slab.get_mut(key) else { return };
+        flight.in_flight = false;
+        self.in_flight -= 1;
+        if flight.abandoned {
+            let payload = flight.payload.evict();
+            self.garbage.push(payload);
+            self.slab.vacate(key);
+        }
+    }
+
+    /// Asks the kernel to end the operation early. The answer comes as its terminal completion.
+    pub(crate) fn cancel(&mut self, key: Key) {
+        let Some(flight) = self.slab.get_mut(key) else { return };
+        if flight.in_flight && !flight.cancelling {
+            flight.cancelling = true;
+            self.cancels.push_back(key);
+        }
+    }
+
+    /// Asks the kernel to end everything early.
+    pub(crate) fn cancel_everything(&mut self) {
+        self.cancel_all = true;
+    }
+
+    /// Moves waiting cancels into the submission queue, as many as fit. None is lost: the rest stays.
+    fn queue_cancels(&mut self) {
+        while !self.cancels.is_empty() && self.uring.space() > 0 {
+            let Some(key) = self.cancels.pop_front() else { break };
+            if !self.slab.get_mut(key).is_some_and(|flight| flight.in_flight) {
+                continue;
+            }
+            let target = key::encode(Kind::Operation, key);
+            self.push(
+                &opcode::AsyncCancel::new(target).build().user_data(key::encode(Kind::Cancel, key)),
+            );
+            self.counters.cancels += 1;
+        }
+        if self.cancel_all && self.uring.space() > 0 {
+            self.cancel_all = false;
+            let many = Key { index: 0, generation: 0 };
+            let entry = opcode::AsyncCancel2::new(CancelBuilder::any().all()).build();
+            self.push(&entry.user_data(key::encode(Kind::CancelMany, many)));
+            self.counters.cancels += 1;
+        }
+    }
+
+    /// Nobody will take the result any more: everything that came is discarded, and what the
+    /// operation owns is freed with its terminal completion.
+    pub(crate) fn abandon(&mut self, key: Key, cancel: bool) {
+        let Some(flight) = self.slab.get_mut(key) else { return };
+        flight.abandoned = true;
+        while let Some(cqe) = flight.results.pop_front() {
+            flight.payload.discard(cqe);
+        }
+        if !flight.in_flight {
+            let payload = flight.payload.evict();
+            self.garbage.push(payload);
+            self.slab.vacate(key);
+        } else if cancel {
+            self.cancel(key);
+        }
+    }
+
+    /// Whether the kernel is done with the operation.
+    pub(crate) fn is_done(&mut self, key: Key) -> bool {
+        self.slab.get_mut(key).is_none_or(|flight| !flight.in_flight)
+    }
+
+    /// Takes a finished operation out, with its completions put behind `results`. `None` while the
+    /// kernel is not done, or when the memory had to be leaked.
+    pub(crate) fn take<T: Prepare>(
+        &mut self,
+        key: Key,
+        results: &mut impl Extend<Cqe>,
+    ) -> Option<T> {
+        let flight = self.slab.get_mut(key).filter(|flight| !flight.in_flight)?;
+        let operation = flight.payload.take::<T>()?;
+        results.extend(flight.results.drain(..));
+        self.slab.vacate(key);
+        Some(operation)
+    }
+
+    /// The first completion of an operation, left in place.
+    pub(crate) fn first_result(&mut self, key: Key) -> Option<Cqe> {
+        self.slab.get_mut(key)?.results.front().copied()
+    }
+
+    /// Swaps the completions that have come for `taken`, which must be empty. Neither allocates.
+    pub(crate) fn swap_results(&mut self, key: Key, taken: &mut VecDeque<Cqe>) {
+        debug_assert!(taken.is_empty());
+        if let Some(flight) = self.slab.get_mut(key) {
+            std::mem::swap(&mut flight.results, taken);
+        }
+    }
+
+    /// Registers a buffer ring and returns its group.
+    pub(crate) fn register_buf_ring(
+        &mut self,
+        memory: &BufRingMemory,
+        entries: u16,
+    ) -> Result<u16> {
+        let group = self.free_groups.pop().unwrap_or(self.next_group);
+        let submitter = self.uring.submitter();
+        // SAFETY: the memory is a mapping of so many entries; its owner (`buf_ring::Registered`)
+        // keeps it until it has unregistered the group, or for ever.
+        let answer =
+            unsafe { submitter.register_buf_ring_with_flags(memory.address(), entries, group, 0) };
+        if let Err(error) = answer {
+            if group != self.next_group {
+                self.free_groups.push(group);
+            }
+            return Err(Error::os("registering a buffer ring", error));
+        }
+        if group == self.next_group {
+            self.next_group = self.next_group.wrapping_add(1);
+        }
+        Ok(group)
+    }
+
+    /// Takes a buffer ring back: when this has succeeded the kernel no longer reads its memory.
+    pub(crate) fn unregister_buf_ring(&mut self, group: u16) -> std::io::Result<()> {
+        self.uring.submitter().unregister_buf_ring(group)?;
+        self.free_groups.push(group);
+        Ok(())
+    }
+
+    /// Memory to free after the lock is released.
+    pub(crate) fn take_garbage(&mut self) -> Vec<Payload> {
+        std::mem::take(&mut self.garbage)
+    }
+
+    pub(crate) fn has_garbage(&self) -> bool {
+        !self.garbage.is_empty()
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        Counters { waiting_cancels: self.cancels.len() as u64, ..self.counters }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Ends everything: publishes what is queued, cancels all, and takes completions until nothing
+    /// is in flight. Past the deadline what is left is leaked, never freed; returns how many
+    /// operations that were.
+    pub(crate) fn close(&mut self, deadline: Instant) -> usize {
+        /// How long to wait before asking again: an operation may have been between two stages, out
+        /// of the reach of the first cancel.
+        const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+        self.closed = true;
+        self.reap();
+        let mut ask = Instant::now();
+        while self.in_flight > 0 {
+            let now = Instant::now();
+            let left = deadline.saturating_duration_since(now);
+            if left.is_zero() {
+                break;
+            }
+            if now >= ask {
+                self.cancel_all = true;
+                ask = now + ASK_AGAIN;
+            }
+            self.queue_cancels();
+            if self.enter(1, Some(left.min(ASK_AGAIN))).is_err() {
+                break;
+            }
+            self.reap();
+        }
+        let left = std::mem::take(&mut self.in_flight);
+        if left > 0 {
+            self.ending.clear();
+            self.cancels.clear();
+            std::mem::forget(std::mem::replace(&mut self.slab, Slab::new(0, Flight::new)));
+        }
+        left
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("in_flight", &self.in_flight)
+            .field("occupied", &self.slab.occupied())
+            .field("closed", &self.closed)
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,22 @@
+//! The raw layer: everything here that is `unsafe` says what it relies on, and nothing above this
+//! folder talks to the kernel's memory.
+//!
+//! - [`uring`]: submission and completion queue, `enter`, `register`.
+//! - [`payload`]: places for operations of any type, at fixed addresses.
+//! - [`buf_ring`]: the shared memory of a provided-buffer ring.
+//! - [`arena`]: page-aligned memory cut into equal pieces.
+//! - [`fork`]: knowing that one is the child.
+//! - [`socket_address`]: `sockaddr_storage` to and from `SocketAddr`.
+
+#[expect(unsafe_code, reason = "hands out exclusive pieces of one mapping")]
+pub(crate) mod arena;
+#[expect(unsafe_code, reason = "writes memory that the kernel reads, and publishes it")]
+pub(crate) mod buf_ring;
+#[expect(unsafe_code, reason = "marks a page to be wiped in a forked child")]
+pub(crate) mod fork;
+#[expect(unsafe_code, reason = "stores operations of any type inline, by hand-written vtable")]
+pub(crate) mod payload;
+#[expect(unsafe_code, reason = "the bytes of a socket address are read by its family")]
+pub(crate) mod socket_address;
+#[expect(unsafe_code, reason = "publishes submission entries whose pointers the kernel follows")]
+pub(crate) mod uring;

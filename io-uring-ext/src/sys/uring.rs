@@ -1,0 +1,181 @@
+//! The two queues.
+//!
+//! Relies on the `io-uring` crate for mapping and memory order. What is added: counting positions,
+//! so that it is known which entries the kernel has consumed, and one `enter` that is right for
+//! every kind of ring.
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_uring::types::{SubmitArgs, Timespec};
+use io_uring::{IoUring, Submitter, squeue};
+
+use super::fork::ForkSentinel;
+use crate::ring::Cqe;
+
+/// A ring with its counted positions.
+pub(crate) struct Uring {
+    ring: ManuallyDrop<IoUring>,
+    fork: Arc<ForkSentinel>,
+    /// Entries pushed since the ring was made, wrapping: the submission queue's tail.
+    pushed: u32,
+}
+
+/// Why `enter` came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entered {
+    /// What was asked for has been done, as far as the kernel could.
+    Done,
+    /// A signal came.
+    Interrupted,
+    /// The kernel submits nothing more until completions have been taken or memory is there.
+    Busy,
+}
+
+impl Uring {
+    /// `ring` must have been built with `dontfork` and must be unused.
+    pub(crate) fn new(ring: IoUring) -> io::Result<Self> {
+        let fork = Arc::new(ForkSentinel::new()?);
+        Ok(Self { ring: ManuallyDrop::new(ring), fork, pushed: 0 })
+    }
+
+    /// Tells whether this process is a child of the one that made the ring. A child must not use
+    /// the ring at all: its queues are not mapped there.
+    pub(crate) fn fork_sentinel(&self) -> Arc<ForkSentinel> {
+        Arc::clone(&self.fork)
+    }
+
+    /// Queues an entry; the kernel sees it at the next [`enter`](Self::enter), or at once under
+    /// SQPOLL. False, with nothing done, when the queue is full.
+    ///
+    /// # Safety
+    ///
+    /// Everything that the entry points to stays valid, at its address, and is not written to (for
+    /// what the kernel reads) or not touched at all (for what it writes) until the terminal
+    /// completion of the entry has been taken, or the entry is one that ends inside the submission
+    /// and the kernel has consumed it.
+    pub(crate) unsafe fn push(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: passed on to the caller.
+        let pushed = unsafe { self.ring.submission().push(entry) }.is_ok();
+        self.pushed = self.pushed.wrapping_add(u32::from(pushed));
+        pushed
+    }
+
+    /// Free places in the submission queue.
+    pub(crate) fn space(&mut self) -> usize {
+        let queue = self.ring.submission();
+        queue.capacity() - queue.len()
+    }
+
+    /// Entries that the kernel has not consumed yet.
+    pub(crate) fn unsubmitted(&mut self) -> usize {
+        self.ring.submission().len()
+    }
+
+    /// The position that the next entry gets.
+    pub(crate) fn position(&self) -> u32 {
+        self.pushed
+    }
+
+    /// Whether the kernel has consumed the entry at `position`.
+    pub(crate) fn consumed(&mut self, position: u32) -> bool {
+        let waiting = self.unsubmitted() as u32;
+        passed(self.pushed.wrapping_sub(waiting), position)
+    }
+
+    /// The next completion.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<(u64, Cqe)> {
+        let cqe = self.ring.completion().next()?;
+        Some((cqe.user_data(), Cqe { result: cqe.result(), flags: cqe.flags() }))
+    }
+
+    /// Completions that can be popped now.
+    pub(crate) fn completions(&mut self) -> usize {
+        self.ring.completion().len()
+    }
+
+    /// Whether the kernel has work that it does only inside `enter`: deferred completions, or
+    /// completions that did not fit the queue.
+    #[inline]
+    pub(crate) fn kernel_has_work(&mut self) -> bool {
+        let queue = self.ring.submission();
+        queue.taskrun() || queue.cq_overflow()
+    }
+
+    /// Whether completions wait inside the kernel because the queue was full.
+    pub(crate) fn overflown(&mut self) -> bool {
+        self.ring.submission().cq_overflow()
+    }
+
+    /// Whether the polling thread sleeps (SQPOLL).
+    pub(crate) fn poller_sleeps(&mut self) -> bool {
+        self.ring.submission().need_wakeup()
+    }
+
+    /// Submits what is queued, lets the kernel finish what it has deferred, and waits for `want`
+    /// completions for at most `timeout`.
+    pub(crate) fn enter(&mut self, want: usize, timeout: Option<Duration>) -> io::Result<Entered> {
+        let submitter = self.ring.submitter();
+        let answer = match timeout {
+            Some(timeout) if want > 0 => {
+                let timeout = Timespec::from(timeout);
+                submitter.submit_with_args(want, &SubmitArgs::new().timespec(&timeout))
+            }
+            _ => submitter.submit_and_wait(want),
+        };
+        match answer.map_err(|error| (error.raw_os_error(), error)) {
+            Ok(_) | Err((Some(libc::ETIME), _)) => Ok(Entered::Done),
+            Err((Some(libc::EINTR), _)) => Ok(Entered::Interrupted),
+            Err((Some(libc::EBUSY | libc::EAGAIN), _)) => Ok(Entered::Busy),
+            Err((_, error)) => Err(error),
+        }
+    }
+
+    pub(crate) fn submitter(&self) -> Submitter<'_> {
+        self.ring.submitter()
+    }
+
+    pub(crate) fn parameters(&self) -> &io_uring::Parameters {
+        self.ring.params()
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is the ring's own, open as long as `self` lives.
+        unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        // In a child the mappings do not exist, and something else may be at their addresses.
+        if !self.fork.in_child() {
+            // SAFETY: nothing uses the ring after this.
+            unsafe { ManuallyDrop::drop(&mut self.ring) };
+        }
+    }
+}
+
+/// Whether `head` has moved past `position`, both wrapping counters less than 2³¹ apart.
+fn passed(head: u32, position: u32) -> bool {
+    head.wrapping_sub(position).wrapping_sub(1) < u32::MAX / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_compare_across_the_wrap() {
+        assert!(!passed(5, 5));
+        assert!(passed(6, 5));
+        assert!(!passed(4, 5));
+        assert!(passed(2, u32::MAX - 1));
+        assert!(passed(0, u32::MAX));
+        assert!(!passed(u32::MAX, 0));
+        assert!(!passed(u32::MAX, u32::MAX));
+    }
+}

@@ -1,0 +1,112 @@
+//! Receiving and sending allocate nothing once they are warm. Alone in its binary: it counts for the
+//! whole process.
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
+#![allow(unsafe_code, reason = "a counting allocator")]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use common::SOON;
+use io_uring_ext::buf::BufPool;
+use io_uring_ext::buf_ring::{BufRing, MessageLayout};
+use io_uring_ext::op::{Message, Read, Send, SendMsg, SendZc};
+use io_uring_ext::{DatagramFd, Fd, Ring};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: everything is passed on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: passed on.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, address: *mut u8, layout: Layout) {
+        // SAFETY: passed on.
+        unsafe { System.dealloc(address, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations(mut round: impl FnMut()) -> u64 {
+    (0..100).for_each(|_| round());
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    (0..1000).for_each(|_| round());
+    ALLOCATIONS.load(Ordering::Relaxed) - before
+}
+
+#[test]
+fn nothing_is_allocated_per_packet() {
+    let ring = Ring::local().unwrap();
+    let pool = BufPool::local(2048, 64).unwrap();
+    let buffers = BufRing::new(&ring, 32, pool.clone()).unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (address, to) = (socket.local_addr().unwrap(), client.local_addr().unwrap());
+    let socket = DatagramFd::new(socket).unwrap();
+    let mut receiver = buffers.message_receiver(&socket, MessageLayout::new(28, 64));
+    let mut bytes = [0; 64];
+
+    // The message and the buffers inside it go back and forth.
+    let mut spare = Some(Message::with_capacity(4));
+    let echo = allocations(|| {
+        client.send_to(b"ping", address).unwrap();
+        let received = receiver.wait(SOON).unwrap().unwrap();
+        let mut message = spare.take().unwrap();
+        message.set_destination(received.source());
+        message.push(received.into_buf()).unwrap();
+        let pending = ring.push_datagram(&socket, message).unwrap();
+        ring.submit().unwrap();
+        let mut sent = pending.try_take().unwrap();
+        sent.message.drain().for_each(drop);
+        spare = Some(sent.message);
+        client.recv(&mut bytes).unwrap();
+    });
+    assert_eq!(echo, 0, "multishot recvmsg and a datagram without completion");
+
+    let send = allocations(|| {
+        let mut buf = pool.take().unwrap();
+        buf.set_len(100);
+        let sent = ring.push(Send::to(socket.fd(), buf, to)).unwrap().wait(SOON).unwrap();
+        assert_eq!(sent.result.unwrap(), 100);
+        client.recv(&mut bytes).unwrap();
+    });
+    assert_eq!(send, 0, "send");
+
+    let zero_copy = allocations(|| {
+        let mut buf = pool.take().unwrap();
+        buf.set_len(100);
+        let sent = ring.push(SendZc::to(socket.fd(), buf, to)).unwrap().wait(SOON).unwrap();
+        assert_eq!(sent.result.unwrap(), 100);
+        client.recv(&mut bytes).unwrap();
+    });
+    assert_eq!(zero_copy, 0, "zero-copy send");
+
+    let sendmsg = allocations(|| {
+        let mut message = spare.take().unwrap();
+        let mut buf = pool.take().unwrap();
+        buf.set_len(100);
+        message.set_destination(Some(to));
+        message.push(buf).unwrap();
+        let mut sent = ring.push(SendMsg::new(socket.fd(), message)).unwrap().wait(SOON).unwrap();
+        sent.message.drain().for_each(drop);
+        spare = Some(sent.message);
+        client.recv(&mut bytes).unwrap();
+    });
+    assert_eq!(sendmsg, 0, "sendmsg");
+
+    let zero = Fd::new(std::fs::File::open("/dev/zero").unwrap());
+    let read = allocations(|| {
+        let done =
+            ring.push(Read::new(&zero, pool.take().unwrap(), 0)).unwrap().wait(SOON).unwrap();
+        assert_eq!(done.buf.len(), 2048);
+    });
+    assert_eq!(read, 0, "read");
+}

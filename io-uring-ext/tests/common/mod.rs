@@ -1,0 +1,76 @@
+//! What the tests share.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+#![allow(unsafe_code, reason = "a buffer type of the tests' own")]
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use io_uring_ext::buf::{IoBuf, IoBufMut};
+
+/// Long enough for anything that happens at all.
+pub const SOON: Option<Duration> = Some(Duration::from_secs(10));
+
+/// A heap buffer that counts when it is freed.
+#[derive(Debug)]
+pub struct Tracked {
+    bytes: Vec<u8>,
+    freed: Arc<AtomicUsize>,
+}
+
+impl Tracked {
+    pub fn new(size: usize, freed: &Arc<AtomicUsize>) -> Self {
+        Self { bytes: vec![0; size], freed: Arc::clone(freed) }
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.freed.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+// SAFETY: a vector's heap block does not move with the vector.
+unsafe impl IoBuf for Tracked {
+    fn stable_ptr(&self) -> *const u8 {
+        self.bytes.as_ptr()
+    }
+    fn init_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+// SAFETY: the block belongs to the vector alone; all of it is initialised.
+unsafe impl IoBufMut for Tracked {
+    fn stable_mut_ptr(&mut self) -> *mut u8 {
+        self.bytes.as_mut_ptr()
+    }
+    fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+    unsafe fn set_init(&mut self, _len: usize) {}
+}
+
+pub fn counter() -> Arc<AtomicUsize> {
+    Arc::new(AtomicUsize::new(0))
+}
+
+pub fn count(counter: &AtomicUsize) -> usize {
+    counter.load(Ordering::SeqCst)
+}
+
+/// A pipe: read end, write end.
+pub fn pipe() -> (OwnedFd, OwnedFd) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    (reader.into(), writer.into())
+}
+
+/// Calls `done` until it is true; fails the test if that takes unreasonably long.
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        std::thread::yield_now();
+    }
+}

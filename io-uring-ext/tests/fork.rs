@@ -1,0 +1,52 @@
+//! A forked child cannot touch its parent's ring. Alone in its binary: `fork` and other tests' threads
+//! do not go together.
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
+#![allow(unsafe_code, reason = "fork")]
+
+mod common;
+
+use std::io::Write;
+
+use common::{SOON, pipe};
+use io_uring_ext::buf::BufPool;
+use io_uring_ext::buf_ring::BufRing;
+use io_uring_ext::op::{Nop, Read};
+use io_uring_ext::{Error, Fd, Ring, StartError};
+
+#[test]
+fn a_child_leaves_its_parents_ring_alone() {
+    let ring = Ring::local().unwrap();
+    let buffers = BufRing::new(&ring, 4, BufPool::local(64, 4).unwrap()).unwrap();
+    let (reader, writer) = pipe();
+    let read = ring.push(Read::new(&Fd::new(reader), Vec::with_capacity(8), 0)).unwrap();
+    ring.submit().unwrap();
+    let queued = ring.push(Nop::new()).unwrap();
+
+    // SAFETY: the child uses only this crate, which takes no lock that another thread may hold, and
+    // leaves with `_exit`.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let calls = [
+            matches!(ring.submit(), Err(Error::Forked)),
+            matches!(ring.wait(1, None), Err(Error::Forked)),
+            matches!(ring.push(Nop::new()).unwrap_err().why, StartError::Ring(Error::Forked)),
+            matches!(read.cancel(), Err(Error::Forked)),
+        ];
+        // All of these would end or change what the parent has in flight.
+        drop((read, queued, buffers, ring));
+        // SAFETY: ends the child without running what belongs to the parent.
+        unsafe { libc::_exit(if calls.contains(&false) { 1 } else { 0 }) };
+    }
+    assert!(child > 0);
+    let mut status = 0;
+    // SAFETY: waits for the child made above.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert_eq!(status, 0, "the child was refused everywhere and did not crash");
+
+    // The parent's operations are as they were.
+    queued.wait(SOON).unwrap().unwrap();
+    assert!(!read.is_done());
+    std::fs::File::from(writer).write_all(b"alive").unwrap();
+    assert_eq!(read.wait(SOON).unwrap().buf, b"alive");
+    assert_eq!(buffers.available(), 4);
+}
