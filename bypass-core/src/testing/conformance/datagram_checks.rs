@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::checks::{fail, told, write};
+use super::checks::tools::{fail, told, write};
 use super::{Channel, Check, Datagrams, Outcome, patience};
 use crate::{Buffer, Burst, Datagram, DatagramIo, Ecn, Error, FrameError, Transmit};
 
