@@ -1,10 +1,12 @@
 //! The raw layer that the socket backends share, io_uring's among them.
 //!
-//! - [`Coalescer`] plans which datagrams leave as one message.
+//! - [`Coalescer`] plans which datagrams leave as one message, [`TrainPlanner`] copes with devices
+//!   that refuse it.
 //! - [`Name`] is a socket address, [`ControlBuffer`] with [`encode`] and [`decode`] what travels
 //!   beside a packet, both as bytes in the kernel's layout.
 //! - [`SendBatch`] and [`RecvBatch`] are what `sendmmsg(2)` and `recvmmsg(2)` work on.
 //! - [`RecvSlots`] receives straight into a pool's buffers.
+//! - [`QueueDrops`] counts what did not fit in a socket's queue.
 //! - [`wait`] sleeps on a descriptor, [`option`] sets what no wrapper sets, [`interface`] looks up
 //!   network interfaces.
 //!
@@ -15,6 +17,8 @@
 
 mod coalesce;
 mod control;
+mod drops;
+mod fallback;
 mod fixed;
 pub mod interface;
 mod name;
@@ -26,6 +30,8 @@ mod wait;
 
 pub use coalesce::{Coalescer, Train, segments};
 pub use control::{AuxData, CONTROL_ROOM, ControlBuffer, Received, decode, encode};
+pub use drops::QueueDrops;
+pub use fallback::TrainPlanner;
 pub use name::{Family, LinkName, Name};
 pub use recv::{Message, RecvBatch};
 pub use send::{Outgoing, SendBatch};

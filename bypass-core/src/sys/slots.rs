@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use super::{Message, RecvBatch};
-use crate::Buffer;
 use crate::pool::{Kind, Pool, PoolBuf};
+use crate::{Buffer, FrameCensus};
 
 /// Buffers of a pool posted for `recvmmsg(2)`, and handed out when they are filled: nothing is
 /// copied in user space, nothing is allocated.
@@ -22,11 +22,13 @@ pub struct RecvSlots<K: Kind> {
 }
 
 impl<K: Kind> RecvSlots<K> {
-    /// Up to `slots` buffers of `pool` to receive into, posted when they are needed.
+    /// Posts `slots` buffers of `pool` to receive into, as far as it has them.
     #[must_use]
     pub fn new(pool: Pool<K>, slots: usize) -> Self {
         let buffers = (0..slots).map(|_| None).collect();
-        Self { pool, batch: RecvBatch::new(slots), buffers, vacant: slots, dry: 0 }
+        let mut this = Self { pool, batch: RecvBatch::new(slots), buffers, vacant: slots, dry: 0 };
+        this.refill();
+        this
     }
 
     /// The pool that the buffers come from.
@@ -39,6 +41,13 @@ impl<K: Kind> RecvSlots<K> {
     #[must_use]
     pub fn posted(&self) -> usize {
         self.buffers.len() - self.vacant
+    }
+
+    /// Where the pool's buffers are.
+    #[must_use]
+    pub fn census(&self) -> FrameCensus {
+        let (census, posted) = (self.pool.census(), self.posted() as u64);
+        FrameCensus { held: census.held - posted, rx_posted: census.rx_posted + posted, ..census }
     }
 
     /// How often there was no buffer to receive into, because the application held them all.
