@@ -42,6 +42,7 @@ mod frame;
 mod packet;
 #[allow(unsafe_code, reason = "packet memory that the kernel and the device share with us")]
 pub mod pool;
+pub mod sandbox;
 mod stats;
 #[allow(unsafe_code, reason = "system calls that no safe wrapper has")]
 pub mod sys;
