@@ -11,6 +11,9 @@ use crate::mmsg::Batch;
 /// Bytes of UDP payload.
 pub(crate) const PAYLOAD: usize = 64;
 
+/// Bytes that carry the mark of a message and what sockperf reads.
+const HEADER: usize = 14;
+
 /// Datagrams under way in the closed loop.
 pub(crate) const WINDOW: usize = 64;
 
@@ -20,6 +23,11 @@ const LOST_AFTER: Duration = Duration::from_millis(100);
 pub(crate) struct Client {
     socket: UdpSocket,
     batch: Batch,
+}
+
+/// The eight bytes that the client put at the front.
+fn mark(answer: &[u8]) -> Result<u64> {
+    answer.first_chunk().map(|mark| u64::from_le_bytes(*mark)).context("an answer is cut short")
 }
 
 /// What an open loop saw.
@@ -41,44 +49,65 @@ impl Client {
         Ok(Self { socket, batch: Batch::connected(WINDOW) })
     }
 
-    /// Proves that the server sends back what it got, for several sizes and a full window.
+    /// Waits until the server answers, then proves that it sends back what it got: a full window
+    /// of datagrams of several sizes.
     pub(crate) fn verify(&mut self) -> Result<()> {
-        let sizes: Vec<usize> =
-            (0..WINDOW).map(|index| if index < WINDOW / 2 { PAYLOAD } else { 8 + index }).collect();
-        for (index, &size) in sizes.iter().enumerate() {
-            self.batch.fill(index, size).fill(index as u8);
+        self.await_first_answer()?;
+        let size = |index| if index < WINDOW / 2 { PAYLOAD } else { HEADER + index };
+        for index in 0..WINDOW {
+            self.message(index, size(index), index as u64);
         }
         self.batch.send(&self.socket, WINDOW)?;
         let mut missing: Vec<usize> = (0..WINDOW).collect();
         while !missing.is_empty() {
             let count = self.receive(libc::MSG_WAITFORONE)?;
-            ensure!(
-                count > 0,
-                "the server left {} of {WINDOW} datagrams unanswered",
-                missing.len()
-            );
+            ensure!(count > 0, "it left {} of {WINDOW} datagrams unanswered", missing.len());
             for index in 0..count {
-                let payload = self.batch.payload(index);
-                let Some(&first) = payload.first() else {
-                    bail!("the server answered with an empty datagram")
-                };
-                let place = missing.iter().position(|&sent| sent == usize::from(first));
-                let expected = payload.len() == sizes[usize::from(first) % WINDOW]
-                    && payload.iter().all(|b| *b == first);
-                match place {
-                    Some(place) if expected => missing.swap_remove(place),
-                    _ => bail!("the server answered with what it was not sent: {payload:?}"),
-                };
+                let answer = self.batch.payload(index);
+                let number = mark(answer)? as usize;
+                let place = missing.iter().position(|&missing| missing == number);
+                let place = place.with_context(|| format!("it answered {number} twice"))?;
+                missing.swap_remove(place);
+                let body = answer.get(HEADER..).unwrap_or_default();
+                ensure!(
+                    answer.len() == size(number) && body.iter().all(|&byte| byte == number as u8),
+                    "it answered with what it was not sent: {answer:?}"
+                );
             }
         }
         Ok(())
+    }
+
+    fn await_first_answer(&mut self) -> Result<()> {
+        let give_up = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < give_up {
+            self.message(0, PAYLOAD, 0);
+            // Until the server has bound its socket, each try tells of the refusal of the last.
+            let answered = self.batch.send(&self.socket, 1).map_err(anyhow::Error::from);
+            if answered.and_then(|_| self.receive(libc::MSG_WAITFORONE)).is_ok_and(|n| n > 0) {
+                return Ok(());
+            }
+            // Nothing tells when another program is ready; meanwhile it needs the core.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        bail!("it answers nothing")
+    }
+
+    /// Lays the message at `index` out as sockperf's: eight bytes of our own, flags that ask for an
+    /// answer, the length; its server takes no other, and the others do not look.
+    fn message(&mut self, index: usize, length: usize, mark: u64) {
+        let message = self.batch.fill(index, length);
+        message[..8].copy_from_slice(&mark.to_le_bytes());
+        message[8..10].copy_from_slice(&[0, 3]);
+        message[10..HEADER].copy_from_slice(&(length as u32).to_be_bytes());
+        message[HEADER..].fill(mark as u8);
     }
 
     /// Keeps a window of datagrams under way for `duration`, then lets the window run empty; returns the round trips.
     pub(crate) fn closed_loop(&mut self, duration: Duration) -> Result<u64> {
         let end = Instant::now() + duration;
         let mut round_trips = 0;
-        let mut outstanding = self.send_window()?;
+        let mut outstanding = self.send(WINDOW)?;
         while outstanding > 0 {
             let count = self.receive(libc::MSG_WAITFORONE)?;
             round_trips += count as u64;
@@ -88,8 +117,7 @@ impl Client {
             } else if count == 0 {
                 break;
             } else if running {
-                // What came back goes out again as it is.
-                self.batch.send(&self.socket, count)?;
+                self.send(count)?;
             } else {
                 outstanding -= count.min(outstanding);
             }
@@ -97,12 +125,13 @@ impl Client {
         Ok(round_trips)
     }
 
-    fn send_window(&mut self) -> Result<usize> {
-        for index in 0..WINDOW {
-            self.batch.fill(index, PAYLOAD).fill(0);
+    /// Sends so many messages and returns the number.
+    fn send(&mut self, count: usize) -> Result<usize> {
+        for index in 0..count {
+            self.message(index, PAYLOAD, 0);
         }
-        self.batch.send(&self.socket, WINDOW).context("cannot send")?;
-        Ok(WINDOW)
+        self.batch.send(&self.socket, count).context("cannot send")?;
+        Ok(count)
     }
 
     /// Sends `rate` datagrams per second on a fixed schedule, however the server fares. Each carries the time at which
@@ -125,8 +154,7 @@ impl Client {
                 && result.sent + (count as u64) < total
                 && due(result.sent + count as u64) <= now
             {
-                let stamp = due(result.sent + count as u64);
-                self.batch.fill(count, PAYLOAD)[..8].copy_from_slice(&stamp.to_le_bytes());
+                self.message(count, PAYLOAD, due(result.sent + count as u64));
                 count += 1;
             }
             if count > 0 {
@@ -144,10 +172,8 @@ impl Client {
             last_progress = Instant::now();
             let now = start.elapsed().as_nanos() as u64;
             for index in 0..count {
-                let Some(stamp) = self.batch.payload(index).first_chunk() else {
-                    bail!("an answer is cut short")
-                };
-                result.latency.record(now.saturating_sub(u64::from_le_bytes(*stamp)).max(100))?;
+                let due = mark(self.batch.payload(index))?;
+                result.latency.record(now.saturating_sub(due).max(100))?;
             }
             result.received += count as u64;
         }

@@ -6,13 +6,14 @@ mod servers;
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::paired::{self, Plan, Sample};
 use crate::report::{Fact, Report};
 use crate::scenario::Options;
 use client::Client;
-use process::{Server, Usage};
+use process::{Own, Server, Usage};
+use servers::SERVERS;
 
 pub(crate) use process::{COMMAND, serve};
 
@@ -34,55 +35,63 @@ const LOST: &str = "lost % at the common rate";
 /// Datagrams per second at which latency is taken: at this rate the slowest server still idles half the time.
 const RATE: u32 = 20_000;
 
-/// The servers that are ours; the others are peers.
-const SUBJECTS: &[&str] = &["io_uring", "socket"];
+/// What is compared as ratios.
+const COMPARED: [&str; 4] = [PER_CPU_SECOND, CPU_AT_RATE, P50, P99];
+/// What is shown of every server.
+const SHOWN: [&str; 10] = [
+    PER_CPU_SECOND,
+    PER_SECOND,
+    BUSY,
+    CPU_AT_RATE,
+    P50,
+    P99,
+    LOST,
+    SWITCHES,
+    ALLOCATIONS,
+    SYSTEM_CALLS,
+];
 
 pub(crate) fn run(options: &Options) -> Result<Report> {
-    let wanted = servers::names().filter(|name| options.wants(name));
-    let (subjects, peers) = wanted.partition(|name| SUBJECTS.contains(name));
-    let plan = Plan { scenario: "echo", subjects, peers, rounds: options.rounds };
+    let mut report = Report::new(options.environment());
     let duration = if options.quick { Duration::from_millis(100) } else { Duration::from_secs(1) };
-    let environment = options.environment();
     process::pin_client()?;
-    let runs = paired::run(&plan, |name| measure(name, duration))?;
-
-    let rows = [PER_CPU_SECOND, CPU_AT_RATE, P50, P99]
-        .into_iter()
-        .flat_map(|metric| runs.rows(&plan, metric))
-        .collect();
-    let facts = plan.subjects.iter().chain(&plan.peers).flat_map(|&contestant| {
-        let metrics = [
-            PER_CPU_SECOND,
-            PER_SECOND,
-            BUSY,
-            CPU_AT_RATE,
-            P50,
-            P99,
-            LOST,
-            SWITCHES,
-            ALLOCATIONS,
-            SYSTEM_CALLS,
-        ];
-        let runs = &runs;
-        metrics.into_iter().filter_map(move |metric| {
-            runs.median(contestant, metric).map(|value| Fact { contestant, metric, value })
-        })
-    });
-    let notes = vec![format!(
-        "{} B of payload, closed loop with {} under way (rates, switches, allocations, system calls) and open loop \
-             at {RATE}/s (p50, p99, lost), {duration:?} each. Server on core 0, client on core 1. Loopback delivers within \
-             the send, so the server pays for the client's receive path and the client for the server's.",
+    for spins in [false, true] {
+        let wanted = |ours| {
+            let servers = SERVERS.iter().filter(move |server| {
+                server.spins == spins && server.ours == ours && options.wants(server.name)
+            });
+            servers.map(|server| server.name).collect()
+        };
+        let plan = Plan {
+            scenario: "echo",
+            subjects: wanted(true),
+            peers: wanted(false),
+            rounds: options.rounds,
+        };
+        let runs = paired::run(&plan, |name| measure(name, duration))?;
+        report.rows.extend(COMPARED.iter().flat_map(|metric| runs.rows(&plan, metric)));
+        for &contestant in plan.subjects.iter().chain(&plan.peers) {
+            report.facts.extend(SHOWN.iter().filter_map(|metric| {
+                runs.median(contestant, metric).map(|value| Fact { contestant, metric, value })
+            }));
+        }
+    }
+    report.notes.push(format!(
+        "{} B of payload, closed loop with {} under way (rates, switches, allocations, system \
+         calls) and open loop at {RATE}/s (p50, p99, lost), {duration:?} each. Server on core 0, \
+         client on core 1. Loopback delivers within the send, so the server pays for the client's \
+         receive path and the client for the server's.",
         client::PAYLOAD,
         client::WINDOW,
-    )];
-    Ok(Report { environment, rows, facts: facts.collect(), notes })
+    ));
+    Ok(report)
 }
 
 /// One run of one server in a fresh process.
 fn measure(name: &str, duration: Duration) -> Result<Sample> {
     let mut server = Server::start(name)?;
     let mut client = Client::connect(server.port)?;
-    client.verify()?;
+    client.verify().with_context(|| format!("server {name} is no echo"))?;
     client.closed_loop(duration / 5)?;
 
     let before = server.usage()?;
@@ -93,11 +102,11 @@ fn measure(name: &str, duration: Duration) -> Result<Sample> {
         (PER_CPU_SECOND, round_trips / closed.cpu_seconds()),
         (PER_SECOND, round_trips / duration.as_secs_f64()),
         (BUSY, 100.0 * closed.cpu_seconds() / duration.as_secs_f64()),
-        (SWITCHES, 1000.0 * (closed.voluntary + closed.involuntary) as f64 / round_trips),
-        (ALLOCATIONS, closed.allocations as f64 / round_trips),
+        (SWITCHES, 1000.0 * closed.switches as f64 / round_trips),
     ]);
-    if let Some(calls) = closed.system_calls {
-        sample.insert(SYSTEM_CALLS, calls as f64 / round_trips);
+    let counts = [(ALLOCATIONS, closed.own.allocations), (SYSTEM_CALLS, closed.own.system_calls)];
+    for (metric, count) in counts {
+        sample.extend(count.map(|count| (metric, count as f64 / round_trips)));
     }
 
     client.open_loop(RATE, duration / 5)?;
@@ -115,12 +124,14 @@ fn measure(name: &str, duration: Duration) -> Result<Sample> {
 impl Usage {
     /// What was added since `before`.
     fn since(self, before: Self) -> Self {
+        let added = |now: Option<u64>, before: Option<u64>| Some(now? - before.unwrap_or(0));
         Self {
             cpu_ns: self.cpu_ns - before.cpu_ns,
-            voluntary: self.voluntary - before.voluntary,
-            involuntary: self.involuntary - before.involuntary,
-            allocations: self.allocations - before.allocations,
-            system_calls: self.system_calls.map(|calls| calls - before.system_calls.unwrap_or(0)),
+            switches: self.switches - before.switches,
+            own: Own {
+                allocations: added(self.own.allocations, before.own.allocations),
+                system_calls: added(self.own.system_calls, before.own.system_calls),
+            },
         }
     }
 

@@ -1,7 +1,7 @@
 //! The server in a process of its own, pinned to one core, with the counters of that process.
 //!
-//! The parent talks to it over pipes: the server prints its port, answers each line with its counters, and ends when
-//! its input does, so it never outlives the benchmark.
+//! A server of this program prints its port, answers each line with the counters that only it can
+//! know, and ends when its input does, so it never outlives the benchmark.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -10,10 +10,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::thread::{CpuSet, sched_setaffinity};
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use super::servers;
+use super::servers::{self, Program};
 use crate::allocations;
 
 /// The hidden command of this program that becomes a server.
@@ -22,54 +21,97 @@ pub(crate) const COMMAND: &str = "serve-echo";
 const SERVER_CORE: usize = 0;
 const CLIENT_CORE: usize = 1;
 
-/// Counters of a process since its start.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+/// Counters of a server since its start.
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Usage {
+    /// CPU time of all threads, kernel included; of a thread that runs, as of the last clock tick.
     pub(crate) cpu_ns: u64,
-    /// Context switches of all threads because they waited.
-    pub(crate) voluntary: u64,
-    /// Context switches of all threads because something else ran.
-    pub(crate) involuntary: u64,
-    pub(crate) allocations: u64,
-    /// System calls, where the server counts them itself.
+    /// Context switches of all threads, whatever their cause.
+    pub(crate) switches: u64,
+    pub(crate) own: Own,
+}
+
+/// What a server counts itself, where it is one of this program.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Own {
+    pub(crate) allocations: Option<u64>,
     pub(crate) system_calls: Option<u64>,
 }
 
 /// A running server.
 pub(crate) struct Server {
     process: Child,
-    input: Option<ChildStdin>,
-    output: BufReader<ChildStdout>,
+    /// To a server of this program.
+    pipes: Option<(ChildStdin, BufReader<ChildStdout>)>,
     pub(crate) port: u16,
 }
 
 impl Server {
     pub(crate) fn start(name: &str) -> Result<Self> {
+        let program =
+            servers::find(name).with_context(|| format!("there is no server `{name}`"))?;
+        match program {
+            Program::Here(_) => Self::start_own(name),
+            Program::Sockperf(options) => Self::start_sockperf(options),
+        }
+        .with_context(|| format!("cannot start server {name}"))
+    }
+
+    fn start_own(name: &str) -> Result<Self> {
         let program = std::env::current_exe().context("cannot tell where this program lies")?;
         let mut process = Command::new(program)
             .args([COMMAND, name])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start server {name}"))?;
-        let input = process.stdin.take();
-        let output = process.stdout.take().context("the server has no output")?;
-        let mut server = Self { process, input, output: BufReader::new(output), port: 0 };
-        server.port =
-            server.line()?.parse().with_context(|| format!("server {name} printed no port"))?;
+            .spawn()?;
+        let input = process.stdin.take().context("it has no input")?;
+        let output = process.stdout.take().context("it has no output")?;
+        let mut server = Self { process, pipes: Some((input, BufReader::new(output))), port: 0 };
+        server.port = server.line()?.parse().context("it printed no port")?;
         Ok(server)
+    }
+
+    fn start_sockperf(options: &[&str]) -> Result<Self> {
+        // A port that was free a moment ago; sockperf cannot choose one itself.
+        let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        // It ends with this thread, however that ends.
+        let process = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "taskset", "--cpu-list", &SERVER_CORE.to_string()])
+            .args(["sockperf", "server", "-i", "127.0.0.1", "-p", &port.to_string()])
+            .args(options)
+            .stdout(Stdio::null())
+            .spawn()
+            .context("cannot run setpriv")?;
+        Ok(Self { process, pipes: None, port })
     }
 
     /// The counters of now.
     pub(crate) fn usage(&mut self) -> Result<Usage> {
-        let input = self.input.as_mut().context("the server has no input")?;
-        input.write_all(b"\n").context("the server is gone")?;
-        Ok(serde_json::from_str(&self.line()?)?)
+        let mut usage = Usage::default();
+        if let Some((input, _)) = &mut self.pipes {
+            input.write_all(b"\n").context("the server is gone")?;
+            usage.own = serde_json::from_str(&self.line()?)?;
+        }
+        let tasks = format!("/proc/{}/task", self.process.id());
+        for task in fs::read_dir(&tasks).with_context(|| format!("cannot list {tasks}"))? {
+            // Time on a CPU in nanoseconds, time waiting for one, number of times put on one.
+            let schedule = fs::read_to_string(task?.path().join("schedstat"))?;
+            let mut numbers = schedule.split_ascii_whitespace().map(str::parse::<u64>);
+            let (Some(Ok(on_cpu)), Some(Ok(_waiting)), Some(Ok(times))) =
+                (numbers.next(), numbers.next(), numbers.next())
+            else {
+                anyhow::bail!("this kernel keeps no schedule statistics: {schedule:?}");
+            };
+            usage.cpu_ns += on_cpu;
+            usage.switches += times;
+        }
+        Ok(usage)
     }
 
     fn line(&mut self) -> Result<String> {
+        let (_, output) = self.pipes.as_mut().context("the server has no pipes")?;
         let mut line = String::new();
-        self.output.read_line(&mut line)?;
+        output.read_line(&mut line)?;
         ensure!(!line.is_empty(), "the server ended early");
         Ok(line.trim_end().to_owned())
     }
@@ -77,30 +119,33 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The end of its input ends the server.
-        self.input = None;
-        if let Err(error) = self.process.wait() {
-            eprintln!("a server cannot be waited for: {error}");
+        // The end of its input ends a server of this program; another needs to be told.
+        let killed = if self.pipes.take().is_none() { self.process.kill() } else { Ok(()) };
+        if let Err(error) = killed.and_then(|()| self.process.wait()) {
+            eprintln!("a server cannot be ended: {error}");
         }
     }
 }
 
 /// Becomes the server `name`.
 pub(crate) fn serve(name: &str) -> Result<()> {
-    pin(SERVER_CORE)?;
-    let serve = servers::find(name).with_context(|| format!("there is no server `{name}`"))?;
-    let socket =
-        UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot bind the server's socket")?;
+    let Some(Program::Here(serve)) = servers::find(name) else {
+        anyhow::bail!("there is no server `{name}` in this program");
+    };
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot bind a socket")?;
     println!("{}", socket.local_addr()?.port());
     std::thread::spawn(move || {
-        let Err(error) = serve(socket);
+        // Only the thread that serves has the core, so one that spins keeps no answer from below.
+        let Err(error) = pin(SERVER_CORE).and_then(|()| serve(socket));
         eprintln!("the server failed: {error:#}");
         std::process::exit(1);
     });
     allocations::exempt_this_thread();
     for line in std::io::stdin().lines() {
         line?;
-        println!("{}", serde_json::to_string(&usage()?)?);
+        let own =
+            Own { allocations: Some(allocations::so_far()), system_calls: servers::system_calls() };
+        println!("{}", serde_json::to_string(&own)?);
     }
     Ok(())
 }
@@ -114,28 +159,4 @@ fn pin(core: usize) -> Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core);
     sched_setaffinity(None, &cores).with_context(|| format!("cannot pin to core {core}"))
-}
-
-/// The counters of this process.
-fn usage() -> Result<Usage> {
-    let cpu = clock_gettime(ClockId::ProcessCPUTime);
-    let mut usage = Usage {
-        cpu_ns: cpu.tv_sec as u64 * 1_000_000_000 + cpu.tv_nsec as u64,
-        allocations: allocations::so_far(),
-        system_calls: servers::system_calls(),
-        ..Usage::default()
-    };
-    for task in fs::read_dir("/proc/self/task").context("cannot list this process's threads")? {
-        let status = fs::read_to_string(task?.path().join("status"))?;
-        let count = |name: &str| {
-            let value = status
-                .lines()
-                .find_map(|line| line.strip_prefix(name))
-                .context("no such counter")?;
-            value.trim().parse::<u64>().context("not a counter")
-        };
-        usage.voluntary += count("voluntary_ctxt_switches:")?;
-        usage.involuntary += count("nonvoluntary_ctxt_switches:")?;
-    }
-    Ok(usage)
 }

@@ -1,6 +1,7 @@
 //! `recvmmsg` and `sendmmsg` by hand: the baseline without which no figure says anything.
 
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::net::UdpSocket;
 
 use anyhow::Result;
@@ -8,11 +9,25 @@ use anyhow::Result;
 use super::count_system_calls;
 use crate::mmsg::Batch;
 
+/// Sleeps while there is nothing to do.
 pub(crate) fn serve(socket: UdpSocket) -> Result<Infallible> {
     let mut batch = Batch::with_addresses(64);
     loop {
         let count = batch.receive(&socket, 64, libc::MSG_WAITFORONE)?;
         let calls = batch.send(&socket, count)?;
         count_system_calls(1 + calls);
+    }
+}
+
+/// Asks again and again.
+pub(crate) fn spin(socket: UdpSocket) -> Result<Infallible> {
+    let mut batch = Batch::with_addresses(64);
+    loop {
+        count_system_calls(1);
+        match batch.receive(&socket, 64, libc::MSG_DONTWAIT) {
+            Ok(count) => count_system_calls(batch.send(&socket, count)?),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }

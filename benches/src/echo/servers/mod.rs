@@ -23,32 +23,63 @@ use anyhow::Result;
 /// Serves until the process ends.
 pub(crate) type Serve = fn(UdpSocket) -> Result<Infallible>;
 
-/// Every server, by the name under which it is listed.
-const SERVERS: &[(&str, Serve)] = &[
-    ("recvmmsg", mmsg::serve),
+/// What a server runs on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Program {
+    /// This program.
+    Here(Serve),
+    /// sockperf, with these options.
+    Sockperf(&'static [&'static str]),
+}
+
+/// A contestant.
+pub(crate) struct Server {
+    pub(crate) name: &'static str,
+    pub(crate) program: Program,
+    /// Whether it is one of ours; the others are peers.
+    pub(crate) ours: bool,
+    /// Whether it spins and never sleeps: such servers are compared with each other only.
+    pub(crate) spins: bool,
+}
+
+impl Server {
+    const fn peer(name: &'static str, serve: Serve) -> Self {
+        Self { name, program: Program::Here(serve), ours: false, spins: false }
+    }
+
+    const fn sockperf(name: &'static str, options: &'static [&'static str]) -> Self {
+        Self { name, program: Program::Sockperf(options), ours: false, spins: false }
+    }
+
+    const fn spinning(self) -> Self {
+        Self { spins: true, ..self }
+    }
+}
+
+pub(crate) const SERVERS: &[Server] = &[
+    Server::peer("recvmmsg", mmsg::serve),
     #[cfg(feature = "peers")]
-    ("tokio", tokio::serve),
+    Server::peer("tokio", tokio::serve),
     #[cfg(feature = "peers")]
-    ("monoio", monoio::serve),
+    Server::peer("monoio", monoio::serve),
     #[cfg(feature = "peers")]
-    ("compio", compio::serve),
+    Server::peer("compio", compio::serve),
     #[cfg(feature = "peers")]
-    ("a10", a10::serve),
+    Server::peer("a10", a10::serve),
     #[cfg(feature = "peers")]
-    ("raw-io-uring", raw::serve),
+    Server::peer("raw io-uring", raw::serve),
+    Server::sockperf("sockperf", &[]),
+    Server::peer("recvmmsg spinning", mmsg::spin).spinning(),
+    Server::sockperf("sockperf spinning", &["--nonblocked"]).spinning(),
 ];
 
-pub(crate) fn find(name: &str) -> Option<Serve> {
-    SERVERS.iter().find(|(known, _)| *known == name).map(|(_, serve)| *serve)
+pub(crate) fn find(name: &str) -> Option<Program> {
+    SERVERS.iter().find(|server| server.name == name).map(|server| server.program)
 }
 
-/// The names of all servers that were compiled in.
-pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    SERVERS.iter().map(|(name, _)| *name)
-}
-
-/// How many receives the runtimes over io_uring keep under way. Their best of 1 to 64: fewer lose round trips per CPU
-/// second, more gain none and make each datagram wake tasks for which there is nothing.
+/// How many operations the runtimes over io_uring keep under way. Their best of 1 to 64: fewer lose
+/// round trips per CPU second, more gain none and make each datagram wake tasks for which there is
+/// nothing.
 #[cfg(feature = "peers")]
 const TASKS: usize = 32;
 
