@@ -69,7 +69,9 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
             rounds: options.rounds,
         };
         let runs = paired::run(&plan, |name| measure(name, duration))?;
-        report.rows.extend(COMPARED.iter().flat_map(|metric| runs.rows(&plan, metric)));
+        // What spins costs all of its core at any rate.
+        let compared = COMPARED.iter().filter(|metric| !(spins && **metric == CPU_AT_RATE));
+        report.rows.extend(compared.flat_map(|metric| runs.rows(&plan, metric)));
         for &contestant in plan.subjects.iter().chain(&plan.peers) {
             report.facts.extend(SHOWN.iter().filter_map(|metric| {
                 runs.median(contestant, metric).map(|value| Fact { contestant, metric, value })

@@ -143,8 +143,10 @@ pub(crate) fn serve(name: &str) -> Result<()> {
     allocations::exempt_this_thread();
     for line in std::io::stdin().lines() {
         line?;
-        let own =
-            Own { allocations: Some(allocations::so_far()), system_calls: servers::system_calls() };
+        let own = Own {
+            allocations: Some(allocations::so_far()),
+            system_calls: servers::system_calls(name),
+        };
         println!("{}", serde_json::to_string(&own)?);
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! The servers: each takes a bound UDP socket and sends every datagram back to where it came from.
 
 mod mmsg;
+mod ours;
 
 #[cfg(feature = "peers")]
 mod a10;
@@ -16,7 +17,10 @@ mod tokio;
 
 use std::convert::Infallible;
 use std::net::UdpSocket;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{self, SyncSender};
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -51,12 +55,18 @@ impl Server {
         Self { name, program: Program::Sockperf(options), ours: false, spins: false }
     }
 
+    const fn ours(name: &'static str, serve: Serve) -> Self {
+        Self { name, program: Program::Here(serve), ours: true, spins: false }
+    }
+
     const fn spinning(self) -> Self {
         Self { spins: true, ..self }
     }
 }
 
 pub(crate) const SERVERS: &[Server] = &[
+    Server::ours("socket", ours::socket),
+    Server::ours("socket spinning", ours::socket_spinning).spinning(),
     Server::peer("recvmmsg", mmsg::serve),
     #[cfg(feature = "peers")]
     Server::peer("tokio", tokio::serve),
@@ -83,15 +93,44 @@ pub(crate) fn find(name: &str) -> Option<Program> {
 #[cfg(feature = "peers")]
 const TASKS: usize = 32;
 
-/// Counted by the servers that make their system calls themselves.
-static SYSTEM_CALLS: AtomicU64 = AtomicU64::new(0);
+/// How the system calls of this process are counted.
+static SYSTEM_CALLS: Counter =
+    Counter { booked: AtomicU64::new(0), asked: AtomicBool::new(false), asking: Mutex::new(None) };
+
+struct Counter {
+    /// By servers that make their calls themselves.
+    booked: AtomicU64,
+    /// Whether the thread that serves is to answer, since only it can read its backend's count.
+    asked: AtomicBool,
+    asking: Mutex<Option<SyncSender<Option<u64>>>>,
+}
 
 /// Books `calls` more.
 fn count_system_calls(calls: usize) {
-    SYSTEM_CALLS.fetch_add(calls as u64, Relaxed);
+    SYSTEM_CALLS.booked.fetch_add(calls as u64, Relaxed);
 }
 
-/// The count, where the server keeps one.
-pub(crate) fn system_calls() -> Option<u64> {
-    Some(SYSTEM_CALLS.load(Relaxed)).filter(|calls| *calls > 0)
+/// Called in every turn by the servers whose backend counts: reads `count` when it is asked for.
+fn answer_system_calls(count: impl FnOnce() -> Option<u64>) {
+    if SYSTEM_CALLS.asked.load(Relaxed)
+        && let Ok(mut asking) = SYSTEM_CALLS.asking.lock()
+        && let Some(asking) = asking.take()
+    {
+        SYSTEM_CALLS.asked.store(false, Relaxed);
+        // Whoever asked may have given up.
+        let _received = asking.send(count());
+    }
+}
+
+/// The count of the server `name`, where there is one.
+pub(crate) fn system_calls(name: &str) -> Option<u64> {
+    let ours = SERVERS.iter().any(|server| server.name == name && server.ours);
+    if !ours {
+        return Some(SYSTEM_CALLS.booked.load(Relaxed)).filter(|calls| *calls > 0);
+    }
+    let (sender, receiver) = mpsc::sync_channel(1);
+    *SYSTEM_CALLS.asking.lock().ok()? = Some(sender);
+    SYSTEM_CALLS.asked.store(true, Relaxed);
+    // A server sleeps for 100 ms at the most.
+    receiver.recv_timeout(Duration::from_secs(1)).ok()?
 }

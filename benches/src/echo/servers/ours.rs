@@ -1,0 +1,37 @@
+//! Ours: one echo, written once over [`DatagramIo`], on each backend and with each way of waiting.
+
+use std::convert::Infallible;
+use std::net::UdpSocket;
+
+use anyhow::Result;
+use bypass_core::backend::socket::UdpOptions;
+use bypass_core::{Block, Burst, BusyPoll, Datagram as _, DatagramIo, Interest, WaitStrategy};
+
+use super::answer_system_calls;
+
+pub(crate) fn socket(socket: UdpSocket) -> Result<Infallible> {
+    echo(open_socket(socket)?, Block::default())
+}
+
+pub(crate) fn socket_spinning(socket: UdpSocket) -> Result<Infallible> {
+    echo(open_socket(socket)?, BusyPoll)
+}
+
+fn open_socket(socket: UdpSocket) -> Result<impl DatagramIo> {
+    Ok(UdpOptions::new(socket.local_addr()?).adopt(socket)?)
+}
+
+fn echo<D: DatagramIo>(mut port: D, mut wait: impl WaitStrategy) -> Result<Infallible> {
+    let mut burst = Burst::with_capacity(64);
+    loop {
+        // What was refused is still in front.
+        let refused = burst.len();
+        let received = port.recv(&mut burst)?;
+        burst[refused..].iter_mut().for_each(|datagram| datagram.reply());
+        let sent = if burst.is_empty() { 0 } else { port.send(&mut burst)? };
+        port.flush()?;
+        let interest = if burst.is_empty() { Interest::RX } else { Interest::all() };
+        wait.after(received + sent, &mut port, interest)?;
+        answer_system_calls(|| port.stats().syscalls);
+    }
+}
