@@ -28,6 +28,9 @@ pub use detached::Detached;
 
 use crate::{Burst, Error, FrameCensus, Result, TxOffloads};
 
+/// The largest chunk: a whole IP packet of 64 KiB with what a backend keeps in front of it.
+const MAX_CHUNK: u32 = 131_072;
+
 /// The end of a chain of chunks.
 const NONE: u32 = u32::MAX;
 
@@ -46,7 +49,7 @@ pub trait Kind: Sized + 'static {
 pub struct PoolOptions {
     /// Number of chunks, at least 1.
     pub chunks: u32,
-    /// Bytes in a chunk, headroom included: a power of two from 128 to 65 536.
+    /// Bytes in a chunk, headroom included: a power of two from 128 to 131 072.
     pub chunk_size: u32,
     /// Bytes free before the data of a fresh buffer; less than a chunk.
     pub headroom: u32,
@@ -77,8 +80,8 @@ impl PoolOptions {
         if self.chunks == 0 || self.chunks == NONE {
             return Err(Error::config("chunks", self.chunks, "a pool has 1 to 2^32 - 2 chunks"));
         }
-        if !self.chunk_size.is_power_of_two() || !(128..=65_536).contains(&self.chunk_size) {
-            let why = "a chunk is a power of two from 128 to 65536 bytes";
+        if !self.chunk_size.is_power_of_two() || !(128..=MAX_CHUNK).contains(&self.chunk_size) {
+            let why = "a chunk is a power of two from 128 to 131072 bytes";
             return Err(Error::config("chunk_size", self.chunk_size, why));
         }
         if self.headroom >= self.chunk_size {

@@ -40,13 +40,14 @@ use std::time::Duration;
 
 use socket2::Socket as RawSocket;
 
-pub use self::options::{Multicast, UdpOptions};
-use self::tx::Sender;
-use crate::pool::{DatagramMeta, Kind, Pool, PoolBuf, PoolOptions};
-use crate::sys::{self, Batch, Message, QueueDrops, RecvSlots, decode, option, segments};
+pub use self::options::{ConfiguredUdp, Multicast, UdpOptions};
+pub use self::refusal::may_be_pending;
+pub use self::tx::Sender;
+use crate::pool::{DatagramMeta, Kind, Pool, PoolBuf};
+use crate::sys::{self, Batch, QueueDrops, RecvSlots, decode, option, segments};
 use crate::{
-    Burst, Caps, DatagramIo, DropCause, Endpoint, Error, Interest, Ready, RecvMeta, Result,
-    RxOffloads, Stats, Transmit, TxOffloads,
+    Burst, Caps, DatagramIo, DropCause, Endpoint, Error, Interest, Ready, RecvMeta, Result, Stats,
+    Transmit,
 };
 
 /// Marks the pools and datagrams of this backend.
@@ -91,36 +92,21 @@ pub struct UdpSocket {
 }
 
 impl UdpSocket {
-    fn new(
-        raw: RawSocket,
-        local: SocketAddr,
-        options: &UdpOptions,
-        pool: &PoolOptions,
-        mut fallbacks: Vec<String>,
-    ) -> Result<Self> {
-        let pool = Pool::new(pool)?;
-        fallbacks.extend(pool.arena().fallback().map(str::to_owned));
-        let max_len = MAX_PAYLOAD.min(pool.data_room() as usize);
-        let mut caps = Caps::new(Socket::BACKEND, max_len, pool.headroom() as usize);
-        caps.rx_offloads.set(RxOffloads::TIMESTAMP, options.timestamps);
-        caps.rx_offloads.set(RxOffloads::COALESCE, options.gro);
-        let gso = option::get_int(raw.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT);
-        caps.tx_offloads.set(TxOffloads::SEGMENTATION, gso.is_ok());
-        if options.coalesce && gso.is_err() {
-            fallbacks.push("coalescing: off, because UDP_SEGMENT came with Linux 4.18".to_owned());
-        }
-        caps.fallbacks = fallbacks;
+    fn new(configured: ConfiguredUdp, options: &UdpOptions) -> Result<Self> {
+        let pool = Pool::new(&configured.pool)?;
+        let caps = configured.caps(options, &pool);
         // Never so many that the application could not have any.
         let batch = options.batch.min((pool.arena().chunks() as usize / 2).max(1));
-        let coalesce = options.coalesce && gso.is_ok();
-        let peer = raw.peer_addr().ok().and_then(|peer| peer.as_socket());
+        let sender = Sender::new(&configured, options);
+        let ConfiguredUdp { socket, local, bound, .. } = configured;
+        let raw = RawSocket::from(socket);
         Ok(Self {
-            sender: Sender::new(&local, peer, options.batch, coalesce),
+            sender,
             slots: RecvSlots::new(pool, batch),
             queue_drops: QueueDrops::new(raw.as_fd()),
             raw,
             local,
-            bound: Some(local.ip()).filter(|ip| !ip.is_unspecified()),
+            bound,
             caps,
             stats: Stats { syscalls: Some(0), ..Stats::default() },
             pending_errors: 0,
@@ -164,7 +150,8 @@ impl UdpSocket {
                 stats.drops[DropCause::RxTruncated] += 1;
                 return;
             }
-            let recv = describe(&message, *bound);
+            let remote = message.name.inet(message.name_len);
+            let recv = describe(remote, message.control, message.len, *bound);
             stats.rx_packets += segments(message.len, recv.segment_size);
             stats.rx_bytes += message.len as u64;
             datagram.set_meta(DatagramMeta { recv, transmit: Transmit::default() });
@@ -177,14 +164,22 @@ impl UdpSocket {
     }
 }
 
-fn describe(message: &Message<'_>, bound: Option<IpAddr>) -> RecvMeta {
-    let known = decode(message.control);
+/// What is known of `len` bytes from `remote` that came with these control messages, on a socket
+/// [`bound`](ConfiguredUdp::bound) to one address or to all.
+#[must_use]
+pub fn describe(
+    remote: Option<SocketAddr>,
+    control: &[u8],
+    len: usize,
+    bound: Option<IpAddr>,
+) -> RecvMeta {
+    let known = decode(control);
     RecvMeta {
-        remote: message.name.inet(message.name_len),
+        remote,
         local: bound.or(known.local),
         ecn: known.ecn,
         // A train of one is a datagram.
-        segment_size: known.segment_size.filter(|size| usize::from(*size) < message.len),
+        segment_size: known.segment_size.filter(|size| usize::from(*size) < len),
         next_hop: None,
         timestamp: known.timestamp,
     }
@@ -202,7 +197,7 @@ impl DatagramIo for UdpSocket {
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN) => break,
                     Some(libc::EINTR) => {}
-                    Some(errno) if refusal::may_be_pending(errno) => pending += 1,
+                    Some(errno) if may_be_pending(errno) => pending += 1,
                     _ if out.len() > before => break,
                     _ => return Err(Error::os(format!("receive on UDP {}", self.local), error)),
                 },
@@ -252,10 +247,8 @@ impl Endpoint for UdpSocket {
     }
 
     fn visit_counters(&self, visit: &mut dyn FnMut(&str, u64)) {
-        visit("pending_errors", self.pending_errors + self.sender.counters.pending_errors);
+        visit("pending_errors", self.pending_errors + self.sender.pending_errors());
         visit("recv_dry", self.slots.dry());
-        visit("coalesced_messages", self.sender.counters.coalesced_messages);
-        visit("coalesced_datagrams", self.sender.counters.coalesced_datagrams);
-        visit("refused_trains", self.sender.refused_trains());
+        self.sender.visit_counters(visit);
     }
 }

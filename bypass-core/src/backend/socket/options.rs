@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket as RawSocket, Type};
 
-use super::{Socket, UdpSocket};
-use crate::pool::{Kind, PoolOptions};
+use super::{MAX_PAYLOAD, Socket, UdpSocket};
+use crate::pool::{Kind, Pool, PoolOptions};
 use crate::sys::{Family, interface, option};
-use crate::{Error, Result, Unsupported};
+use crate::{Caps, Error, Result, RxOffloads, TxOffloads, Unsupported};
 
 /// A GRO train, which a buffer must hold whole, is at most one IP packet long.
 const TRAIN_CHUNK: u32 = 65_536;
@@ -78,6 +78,40 @@ pub struct UdpOptions {
     pub multicast: Multicast,
 }
 
+/// A UDP socket with all its options set, before it has memory to receive into.
+#[derive(Debug)]
+pub struct ConfiguredUdp {
+    /// The socket, bound and non-blocking.
+    pub socket: OwnedFd,
+    /// What it is bound to.
+    pub local: SocketAddr,
+    /// What it is connected to.
+    pub peer: Option<SocketAddr>,
+    /// The local address of every datagram, where it is the same for all.
+    pub bound: Option<IpAddr>,
+    /// The packet memory that was asked for, large enough for trains where those are received.
+    pub pool: PoolOptions,
+    /// Whether it can cut trains (`UDP_SEGMENT`, Linux 4.18+).
+    pub segmentation: bool,
+    /// What was asked for and is not to be had.
+    pub fallbacks: Vec<String>,
+}
+
+impl ConfiguredUdp {
+    /// What an endpoint over this socket with this pool does and costs.
+    #[must_use]
+    pub fn caps<K: Kind>(&self, options: &UdpOptions, pool: &Pool<K>) -> Caps {
+        let max_len = MAX_PAYLOAD.min(pool.data_room() as usize);
+        let mut caps = Caps::new(K::BACKEND, max_len, pool.headroom() as usize);
+        caps.rx_offloads.set(RxOffloads::TIMESTAMP, options.timestamps);
+        caps.rx_offloads.set(RxOffloads::COALESCE, options.gro);
+        caps.tx_offloads.set(TxOffloads::SEGMENTATION, self.segmentation);
+        caps.fallbacks.clone_from(&self.fallbacks);
+        caps.fallbacks.extend(pool.arena().fallback().map(str::to_owned));
+        caps
+    }
+}
+
 /// Multicast settings of a [`UdpSocket`].
 ///
 /// A socket with groups receives from those only (not from what other programs have joined), and
@@ -135,6 +169,16 @@ impl UdpOptions {
     /// [`Error::MissingCapability`] for a port below 1024 or more busy polling than
     /// `net.core.busy_read`, [`Error::Unsupported`] for GRO on an old kernel, else [`Error::Os`].
     pub fn open(&self) -> Result<UdpSocket> {
+        self.adopt(self.bind()?)
+    }
+
+    /// The first half of [`open`](Self::open), for the other backends over UDP sockets: the socket,
+    /// bound but not yet [configured](Self::configure).
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn bind(&self) -> Result<OwnedFd> {
         let local = self.local;
         let failed = |error| Error::os(format!("open a UDP socket for {local}"), error);
         let kind = Type::DGRAM.nonblocking().cloexec();
@@ -158,7 +202,7 @@ impl UdpOptions {
             raw.connect(&peer.into())
                 .map_err(|error| Error::os(format!("connect UDP {local} to {peer}"), error))?;
         }
-        self.adopt(raw)
+        Ok(raw.into())
     }
 
     /// Makes the port from a bound UDP socket that was opened elsewhere: by a service manager, or
@@ -169,6 +213,16 @@ impl UdpOptions {
     ///
     /// As [`open`](Self::open).
     pub fn adopt(&self, socket: impl Into<OwnedFd>) -> Result<UdpSocket> {
+        UdpSocket::new(self.configure(socket)?, self)
+    }
+
+    /// The second half of [`open`](Self::open), for the other backends over UDP sockets: sets the
+    /// options of a bound socket.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn configure(&self, socket: impl Into<OwnedFd>) -> Result<ConfiguredUdp> {
         if !(1..=1024).contains(&self.batch) {
             let why = "one system call moves 1 to 1024 messages";
             return Err(Error::config("batch", self.batch, why));
@@ -188,7 +242,19 @@ impl UdpOptions {
             pool.chunk_size = TRAIN_CHUNK;
             pool.headroom = pool.headroom.min(TRAIN_HEADROOM);
         }
-        UdpSocket::new(raw, local, self, &pool, fallbacks)
+        let segmentation = option::get_int(raw.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT).is_ok();
+        if self.coalesce && !segmentation {
+            fallbacks.push("coalescing: off, because UDP_SEGMENT came with Linux 4.18".to_owned());
+        }
+        Ok(ConfiguredUdp {
+            peer: raw.peer_addr().ok().and_then(|peer| peer.as_socket()),
+            bound: Some(local.ip()).filter(|ip| !ip.is_unspecified()),
+            socket: raw.into(),
+            local,
+            pool,
+            segmentation,
+            fallbacks,
+        })
     }
 
     /// An IPv6 socket takes the IPv4 options too, for its mapped addresses.

@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use super::{MAX_PAYLOAD, Socket};
-use crate::pool::Kind;
+use super::MAX_PAYLOAD;
 use crate::sys::{Coalescer, Family, Train};
 use crate::{Caps, FrameError, TxOffloads, Unsupported};
 
@@ -26,16 +25,17 @@ pub(super) fn unsendable(train: &Train, family: Family, caps: &Caps) -> Option<F
         return Some(FrameError::TooLong { len: train.bytes, max: MAX_PAYLOAD });
     }
     if train.segment_size.is_some() && !caps.tx_offloads.contains(TxOffloads::SEGMENTATION) {
-        return Some(no_trains("the kernel has no UDP_SEGMENT, which Linux 4.18 brought".into()));
+        let why = "the kernel has no UDP_SEGMENT, which Linux 4.18 brought";
+        return Some(no_trains(caps.backend, why.into()));
     }
     None
 }
 
 /// A datagram of several segments.
-pub(super) fn chain() -> FrameError {
+pub(super) fn chain(backend: &'static str) -> FrameError {
     FrameError::Unsupported(Unsupported {
         what: "datagram of several buffers".into(),
-        backend: Socket::BACKEND,
+        backend,
         why: "`caps().max_segments` is 1; copy it into one buffer".into(),
     })
 }
@@ -62,7 +62,8 @@ pub(super) fn judge(error: &io::Error, tries: u64) -> Judgement {
 
 /// Whether `errno` can be the network's answer (ICMP) to an earlier datagram, which the kernel
 /// gives to the next call (`icmp_err_convert` in `net/ipv4/icmp.c`, `icmpv6_err_convert`).
-pub(super) fn may_be_pending(errno: i32) -> bool {
+#[must_use]
+pub fn may_be_pending(errno: i32) -> bool {
     is_pending(errno)
         || matches!(errno, libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EMSGSIZE | libc::EACCES)
 }
@@ -83,11 +84,12 @@ fn is_pending(errno: i32) -> bool {
 
 /// What is wrong with a message that the kernel refuses with `errno` for good; `None` when it is
 /// not the message.
-pub(super) fn diagnose(train: &Train, errno: i32) -> Option<FrameError> {
+pub(super) fn diagnose(train: &Train, errno: i32, backend: &'static str) -> Option<FrameError> {
     if let Some(size) = train.segment_size
         && Coalescer::may_refuse_trains(errno)
     {
         return Some(no_trains(
+            backend,
             format!(
                 "the kernel refuses {} segments of {size} bytes: too many, or longer than the MTU \
                  of the interface, or it cannot do their checksums",
@@ -120,6 +122,6 @@ pub(super) fn diagnose(train: &Train, errno: i32) -> Option<FrameError> {
     Some(FrameError::Destination { destination, why })
 }
 
-fn no_trains(why: Cow<'static, str>) -> FrameError {
-    FrameError::Unsupported(Unsupported { what: "GSO train".into(), backend: Socket::BACKEND, why })
+fn no_trains(backend: &'static str, why: Cow<'static, str>) -> FrameError {
+    FrameError::Unsupported(Unsupported { what: "GSO train".into(), backend, why })
 }

@@ -1,12 +1,12 @@
 //! Sending: many datagrams in few messages, many messages in one `sendmmsg(2)`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 
 use super::refusal::{self, Judgement};
-use super::{Socket, UdpDatagram};
-use crate::pool::Kind;
-use crate::sys::{Family, Outgoing, SendBatch, Train, TrainPlanner};
+use super::{ConfiguredUdp, UdpOptions};
+use crate::pool::{DatagramMeta, Kind, PoolBuf};
+use crate::sys::{Family, Name, Outgoing, SendBatch, Train, TrainPlanner};
 use crate::{Buffer, Burst, Caps, Datagram, Error, FrameError, Result, Stats};
 
 /// Datagrams in one batch; a message takes one, or a whole train of them.
@@ -15,31 +15,33 @@ const MOST_DATAGRAMS: usize = 1024;
 /// How often a message is tried again after errors that belong to earlier ones.
 const MOST_TRIES: u64 = 4;
 
-/// The sending half of a socket.
+/// The sending half of a UDP socket, shared by the backends over such sockets.
 #[derive(Debug)]
-pub(super) struct Sender {
+pub struct Sender {
     batch: SendBatch,
     /// The messages of the batch.
     trains: Vec<Train>,
     planner: TrainPlanner,
     route: Route,
-    pub(super) counters: Counters,
+    counters: Counters,
 }
 
 /// Where the socket can send.
 #[derive(Debug)]
 struct Route {
     family: Family,
+    /// The address that it is bound to, unless that is a wildcard.
+    bound: Option<IpAddr>,
     /// Where it is connected to; that need not be named in a message.
     peer: Option<SocketAddr>,
 }
 
 /// What the sender counts beside [`Stats`].
 #[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) pending_errors: u64,
-    pub(super) coalesced_messages: u64,
-    pub(super) coalesced_datagrams: u64,
+struct Counters {
+    pending_errors: u64,
+    coalesced_messages: u64,
+    coalesced_datagrams: u64,
 }
 
 /// How a batch ended.
@@ -52,38 +54,83 @@ enum End {
 }
 
 impl Sender {
-    pub(super) fn new(
-        local: &SocketAddr,
-        peer: Option<SocketAddr>,
-        batch: usize,
-        coalesce: bool,
-    ) -> Self {
+    /// Sends as `options` say.
+    #[must_use]
+    pub fn new(configured: &ConfiguredUdp, options: &UdpOptions) -> Self {
         Self {
-            batch: SendBatch::new(batch, MOST_DATAGRAMS),
-            trains: Vec::with_capacity(batch),
-            planner: TrainPlanner::new(coalesce),
-            route: Route { family: Family::of(local), peer },
+            batch: SendBatch::new(options.batch, MOST_DATAGRAMS),
+            trains: Vec::with_capacity(options.batch),
+            planner: TrainPlanner::new(options.coalesce && configured.segmentation),
+            route: Route {
+                family: Family::of(&configured.local),
+                bound: configured.bound,
+                peer: configured.peer,
+            },
             counters: Counters::default(),
         }
     }
 
-    /// How many trains the kernel refused.
-    pub(super) fn refused_trains(&self) -> u64 {
-        self.planner.refused()
+    /// The message that the front of `datagrams` goes as, for a backend that sends it by itself and
+    /// tells with [`sent`](Self::sent). `None` where it cannot be sent, or there is nothing:
+    /// [`send`](Self::send) knows why.
+    #[must_use]
+    pub fn first<K: Kind<Meta = DatagramMeta>>(
+        &self,
+        datagrams: &[PoolBuf<K>],
+        caps: &Caps,
+    ) -> Option<Train> {
+        let train = first(datagrams, &self.planner, &self.route, 0).ok()?;
+        refusal::unsendable(&train, self.route.family, caps).is_none().then_some(train)
     }
 
-    /// Sends from the front of `datagrams` as far as the kernel takes them.
-    pub(super) fn send(
+    /// Where to address a message to, as the socket's family writes it; `None` for what it is
+    /// connected to.
+    #[must_use]
+    pub fn name(&self, train: &Train) -> Option<(Name, u32)> {
+        let destination = train.transmit.destination.filter(|to| Some(*to) != self.route.peer)?;
+        let mut name = Name::default();
+        let len = name.set_inet(destination, self.route.family)?;
+        Some((name, len))
+    }
+
+    /// A message that was [first](Self::first) has been sent.
+    pub fn sent(&mut self, train: &Train, stats: &mut Stats, caps: &mut Caps) {
+        self.counters.count(train, stats);
+        if self.planner.sent(train) {
+            caps.fallbacks.retain(|old| !old.starts_with("coalescing:"));
+            caps.fallbacks.extend(self.planner.fallback());
+        }
+    }
+
+    /// How many errors were about earlier datagrams.
+    #[must_use]
+    pub fn pending_errors(&self) -> u64 {
+        self.counters.pending_errors
+    }
+
+    /// Shows what is counted beside [`Stats`].
+    pub fn visit_counters(&self, visit: &mut dyn FnMut(&str, u64)) {
+        visit("coalesced_messages", self.counters.coalesced_messages);
+        visit("coalesced_datagrams", self.counters.coalesced_datagrams);
+        visit("refused_trains", self.planner.refused());
+    }
+
+    /// Sends from the front of `datagrams` as far as the kernel takes them, and returns how many.
+    ///
+    /// # Errors
+    ///
+    /// As [`DatagramIo::send`](crate::DatagramIo::send).
+    pub fn send<K: Kind<Meta = DatagramMeta>>(
         &mut self,
         socket: BorrowedFd<'_>,
-        datagrams: &mut Burst<UdpDatagram>,
+        datagrams: &mut Burst<PoolBuf<K>>,
         stats: &mut Stats,
         caps: &mut Caps,
     ) -> Result<usize> {
         let mut taken = 0;
         while !datagrams.is_empty() {
             let (sent, end) = self.send_batch(socket, datagrams, stats, caps);
-            UdpDatagram::free_bulk(datagrams.drain(sent));
+            PoolBuf::free_bulk(datagrams.drain(sent));
             taken += sent;
             match end {
                 End::Next => {}
@@ -96,10 +143,10 @@ impl Sender {
     }
 
     /// Sends one batch and answers how many datagrams are gone.
-    fn send_batch(
+    fn send_batch<K: Kind<Meta = DatagramMeta>>(
         &mut self,
         socket: BorrowedFd<'_>,
-        datagrams: &[UdpDatagram],
+        datagrams: &[PoolBuf<K>],
         stats: &mut Stats,
         caps: &mut Caps,
     ) -> (usize, End) {
@@ -108,7 +155,7 @@ impl Sender {
         trains.clear();
         let wrong = plan(datagrams, planner, route, caps, trains, &mut outgoing);
         if let (Some(cause), true) = (wrong, trains.is_empty()) {
-            return (0, failed(cause));
+            return (0, failed::<K>(cause));
         }
         let (mut waiting, mut sent, mut tries) = (trains.as_slice(), 0, 0);
         while let Some(first) = waiting.first() {
@@ -139,7 +186,7 @@ impl Sender {
                     }
                     Judgement::Refused(errno) => {
                         planner.failed();
-                        let failed = refusal::diagnose(first, errno).map(failed);
+                        let failed = refusal::diagnose(first, errno, K::BACKEND).map(failed::<K>);
                         let other = || End::Failed(Error::os("send on a UDP socket", error));
                         return (sent, failed.unwrap_or_else(other));
                     }
@@ -152,8 +199,8 @@ impl Sender {
 
 /// Fills `outgoing` with messages from the front of `datagrams`, described in `trains`, until it is
 /// full or a datagram comes that can never be sent; answers what is wrong with that one.
-fn plan<'a>(
-    datagrams: &'a [UdpDatagram],
+fn plan<'a, K: Kind<Meta = DatagramMeta>>(
+    datagrams: &'a [PoolBuf<K>],
     planner: &TrainPlanner,
     route: &Route,
     caps: &Caps,
@@ -163,9 +210,10 @@ fn plan<'a>(
     let mut planned = 0;
     while planned < datagrams.len() {
         let rest = &datagrams[planned..];
-        let whole = rest.iter().take_while(|datagram| !datagram.is_chain());
-        let queue = whole.map(|datagram| (datagram.data().len(), datagram.transmit()));
-        let Some(train) = planner.next(planned, queue) else { return Some(refusal::chain()) };
+        let train = match first(rest, planner, route, planned) {
+            Ok(train) => train,
+            Err(wrong) => return Some(wrong),
+        };
         if let Some(wrong) = refusal::unsendable(&train, route.family, caps) {
             return Some(wrong);
         }
@@ -180,8 +228,25 @@ fn plan<'a>(
     None
 }
 
-fn failed(cause: FrameError) -> End {
-    End::Failed(Error::frame("send a datagram", Socket::BACKEND, cause))
+/// The first message of `datagrams`, which are some, behind `planned` others.
+fn first<K: Kind<Meta = DatagramMeta>>(
+    datagrams: &[PoolBuf<K>],
+    planner: &TrainPlanner,
+    route: &Route,
+    planned: usize,
+) -> Result<Train, FrameError> {
+    let whole = datagrams.iter().take_while(|datagram| !datagram.is_chain());
+    let queue = whole.map(|datagram| (datagram.data().len(), datagram.transmit()));
+    let mut train = planner.next(planned, queue).ok_or_else(|| refusal::chain(K::BACKEND))?;
+    if train.transmit.source == route.bound {
+        // It leaves from there anyway, and the kernel need not look the source up each time.
+        train.transmit.source = None;
+    }
+    Ok(train)
+}
+
+fn failed<K: Kind>(cause: FrameError) -> End {
+    End::Failed(Error::frame("send a datagram", K::BACKEND, cause))
 }
 
 impl Counters {
