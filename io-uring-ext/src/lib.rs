@@ -62,6 +62,8 @@ mod error;
 mod mode;
 #[expect(unsafe_code, reason = "promises that operations own what their entries point to")]
 pub mod op;
+#[cfg(feature = "packet")]
+pub mod packet;
 pub mod probe;
 mod ring;
 mod sys;

@@ -109,6 +109,11 @@ impl<S: BufSource, M: Mode> Multishot<S, M> {
         self.fetch()
     }
 
+    /// Whether completions have been fetched and not handed out.
+    pub(crate) fn has_taken(&self) -> bool {
+        !self.taken.is_empty()
+    }
+
     fn fetch(&mut self) -> Result<bool> {
         if let Some(key) = self.armed {
             let taken = &mut self.taken;

@@ -80,6 +80,13 @@ impl<B: IoBuf> SendMsg<B> {
     }
 }
 
+impl<B: IoBuf> SendMsg<B> {
+    /// The message, from an operation that was not started.
+    pub fn into_message(self) -> Box<Message<B>> {
+        self.message
+    }
+}
+
 /// A finished [`SendMsg`].
 #[derive(Debug)]
 #[must_use = "the result may be an error"]

@@ -98,6 +98,10 @@ impl<M: Mode> Inner<M> {
         Ok(self.event_fd.get_or_init(|| fd).as_fd())
     }
 
+    pub(crate) fn has_event_fd(&self) -> bool {
+        self.event_fd.get().is_some()
+    }
+
     pub(crate) fn acknowledge(&self) -> Result<()> {
         // Making the deferred completions signals the eventfd too, so that comes first.
         self.submit()?;

@@ -104,6 +104,14 @@ impl State {
         }
     }
 
+    /// Whether [`start`](Self::start) finds a place and room in the queue; submits to make some.
+    pub(crate) fn has_room(&mut self) -> bool {
+        if self.uring.space() == 0 && self.submit().is_err() {
+            return false;
+        }
+        !self.closed && self.uring.space() > 0 && self.slab.occupied() < self.slab.capacity()
+    }
+
     /// Queues an operation; it is given back when that is not possible.
     pub(crate) fn start<T: Prepare>(
         &mut self,

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use super::refusal::{self, Judgement};
 use super::{ConfiguredUdp, UdpOptions};
 use crate::pool::{DatagramMeta, Kind, PoolBuf};
-use crate::sys::{Family, Name, Outgoing, SendBatch, Train, TrainPlanner};
+use crate::sys::{Family, Outgoing, SendBatch, Train, TrainPlanner};
 use crate::{Buffer, Burst, Caps, Datagram, Error, FrameError, Result, Stats};
 
 /// Datagrams in one batch; a message takes one, or a whole train of them.
@@ -83,14 +83,16 @@ impl Sender {
         refusal::unsendable(&train, self.route.family, caps).is_none().then_some(train)
     }
 
-    /// Where to address a message to, as the socket's family writes it; `None` for what it is
+    /// Where to address a message to, in the socket's own address family; `None` for what it is
     /// connected to.
     #[must_use]
-    pub fn name(&self, train: &Train) -> Option<(Name, u32)> {
-        let destination = train.transmit.destination.filter(|to| Some(*to) != self.route.peer)?;
-        let mut name = Name::default();
-        let len = name.set_inet(destination, self.route.family)?;
-        Some((name, len))
+    pub fn destination(&self, train: &Train) -> Option<SocketAddr> {
+        let to = train.transmit.destination.filter(|to| Some(*to) != self.route.peer)?;
+        Some(match (self.route.family, to) {
+            (Family::V6, SocketAddr::V4(to)) => (to.ip().to_ipv6_mapped(), to.port()).into(),
+            (Family::V4, to) => (to.ip().to_canonical(), to.port()).into(),
+            (Family::V6, to) => to,
+        })
     }
 
     /// A message that was [first](Self::first) has been sent.

@@ -1,0 +1,235 @@
+//! The receiving half of both endpoints: a multishot `recvmsg` straight into pool chunks.
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use bypass_core::pool::{Kind, Pool, PoolBuf};
+use bypass_core::{Buffer, Burst, FrameCensus, Interest, Ready, sys};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+
+use super::core_error;
+use super::pool::Chunks;
+use crate::Result;
+use crate::buf_ring::{BufRing, MessageLayout, MessageReceiver};
+use crate::mode::Local;
+use crate::op::DatagramFd;
+use crate::ring::Ring;
+
+/// Errors of earlier packets that one call steps over before it lets the application have a turn.
+const MOST_PENDING: usize = 16;
+
+/// What was received, beside the payload, which is the buffer's data.
+pub(super) struct Arrival<'a> {
+    /// The sender's address as the kernel wrote it.
+    pub(super) name: &'a [u8],
+    /// The control messages.
+    pub(super) control: &'a [u8],
+    /// Bytes of payload in the buffer.
+    pub(super) len: usize,
+    /// `MSG_TRUNC` and others.
+    pub(super) flags: i32,
+}
+
+/// What an endpoint makes of arrivals.
+pub(super) trait Receive<K: Kind> {
+    /// What is kept beside the payload; `None` when it is not to be handed out, and has been counted.
+    fn describe(&mut self, arrival: &Arrival<'_>) -> Option<K::Meta>;
+
+    /// The payload is alone in its buffer now, with room in front.
+    fn finish(&mut self, buf: &mut PoolBuf<K>) {
+        let _ = buf;
+    }
+
+    /// Whether an error of the socket is about an earlier packet and not about receiving.
+    fn is_about_earlier(&self, errno: i32) -> bool;
+}
+
+#[derive(Debug)]
+pub(super) struct Rx<K: Kind> {
+    pub(super) ring: Ring<Local>,
+    buffers: BufRing<Chunks<K>, Local>,
+    receiver: MessageReceiver<Chunks<K>, Local>,
+    layout: MessageLayout,
+    pool: Pool<K>,
+    /// Errors that were about earlier packets.
+    pending_errors: u64,
+}
+
+impl<K: Kind> Rx<K> {
+    /// Begins to receive from `socket` into up to `entries` chunks of `pool`, whose headroom must
+    /// hold the layout's header.
+    pub(super) fn new(
+        ring: Ring<Local>,
+        socket: &DatagramFd,
+        pool: Pool<K>,
+        entries: u16,
+        layout: MessageLayout,
+    ) -> Result<Self> {
+        let chunks = Chunks { pool: pool.clone(), header: layout.payload_at() };
+        let buffers = BufRing::new(&ring, entries, chunks)?;
+        let receiver = buffers.message_receiver(socket, layout);
+        let mut rx = Self { ring, buffers, receiver, layout, pool, pending_errors: 0 };
+        rx.receiver.shot.pull()?;
+        Ok(rx)
+    }
+
+    /// Appends what has arrived to `out`, as far as `receive` keeps it. Never sleeps.
+    pub(super) fn recv(
+        &mut self,
+        out: &mut Burst<PoolBuf<K>>,
+        receive: &mut impl Receive<K>,
+    ) -> Result<usize> {
+        let (before, mut errors) = (out.len(), 0);
+        while !out.is_full() && errors < MOST_PENDING {
+            let (mut buf, _) = match self.receiver.shot.next() {
+                Ok(Some(arrival)) => arrival,
+                Ok(None) => break,
+                Err(error) if error.raw_os_error().is_some_and(|e| receive.is_about_earlier(e)) => {
+                    errors += 1;
+                    continue;
+                }
+                Err(_) if out.len() > before => break, // the next call finds it too
+                Err(error) => return Err(error),
+            };
+            if let Some(meta) = open(&mut buf, self.layout, receive) {
+                buf.set_meta(meta);
+                receive.finish(&mut buf);
+                let _room_was_asked_for = out.push(buf);
+            }
+        }
+        self.pending_errors += errors as u64;
+        if out.len() == before && self.ring.inner.has_event_fd() {
+            // Nothing left: whoever polls the descriptor must not find it readable for nothing.
+            self.ring.acknowledge()?;
+        }
+        Ok(out.len() - before)
+    }
+
+    /// Whether [`recv`](Self::recv) would find something.
+    pub(super) fn is_ready(&mut self) -> Result<bool> {
+        let shot = &mut self.receiver.shot;
+        Ok(shot.has_taken() || shot.pull()?)
+    }
+
+    /// Sleeps until something of `interest` can be served on `socket`, or the time is over.
+    pub(super) fn wait_for(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        interest: Interest,
+        timeout: Option<Duration>,
+    ) -> bypass_core::Result<Ready> {
+        const WHAT: &str = "wait for room to send";
+
+        let mut ready = Ready::empty();
+        if interest.contains(Interest::TX) {
+            ready = sys::wait(socket, Interest::TX, Some(Duration::ZERO), WHAT)?;
+        }
+        if interest.contains(Interest::RX) {
+            ready.set(Ready::RX, self.is_ready().map_err(core_error)?);
+        }
+        if !ready.is_empty() || timeout == Some(Duration::ZERO) {
+            return Ok(ready);
+        }
+        if !interest.contains(Interest::TX) {
+            ready.set(Ready::RX, self.wait(timeout).map_err(core_error)?);
+        } else if !interest.contains(Interest::RX) {
+            ready = sys::wait(socket, Interest::TX, timeout, WHAT)?;
+        } else {
+            ready = self.wait_for_both(socket, timeout)?;
+        }
+        Ok(ready)
+    }
+
+    /// Sleeps until something has arrived, or the time is over.
+    fn wait(&mut self, timeout: Option<Duration>) -> Result<bool> {
+        if !self.receiver.is_armed() {
+            // The application holds every chunk, and only this thread, or a detached buffer that is
+            // dropped on another, can bring one back: look again soon.
+            let soon = Duration::from_millis(1);
+            std::thread::sleep(timeout.map_or(soon, |timeout| timeout.min(soon)));
+            return self.is_ready();
+        }
+        self.ring.wait(1, timeout)?;
+        self.is_ready()
+    }
+
+    /// The ring cannot wait for room to send, and `poll` cannot wait for the ring: so its eventfd.
+    fn wait_for_both(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        timeout: Option<Duration>,
+    ) -> bypass_core::Result<Ready> {
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        let writable = {
+            let arrived = self.ring.poll_fd().map_err(core_error)?;
+            let mut fds =
+                [PollFd::new(&arrived, PollFlags::IN), PollFd::new(&socket, PollFlags::OUT)];
+            match rustix::event::poll(&mut fds, timeout.as_ref()) {
+                Ok(_) => !fds[1].revents().is_empty(),
+                Err(Errno::INTR) => return Ok(Ready::empty()),
+                Err(error) => return Err(bypass_core::Error::os("wait for a socket", error)),
+            }
+        };
+        let mut ready = Ready::empty();
+        ready.set(Ready::TX, writable);
+        ready.set(Ready::RX, self.is_ready().map_err(core_error)?);
+        if !ready.contains(Ready::RX) {
+            self.ring.acknowledge().map_err(core_error)?;
+            ready.set(Ready::RX, self.is_ready().map_err(core_error)?);
+        }
+        Ok(ready)
+    }
+
+    /// See [`Ring::poll_fd`].
+    pub(super) fn poll_fd(&self) -> Result<BorrowedFd<'_>> {
+        self.ring.poll_fd()
+    }
+
+    /// Where the pool's chunks are; `sending` of those that count as held are being sent.
+    pub(super) fn census(&self, sending: u64) -> FrameCensus {
+        let (mut census, posted) = (self.pool.census(), self.buffers.available() as u64);
+        census.held -= posted + sending;
+        census.rx_posted += posted;
+        census.tx_in_flight += sending;
+        census
+    }
+
+    pub(super) fn pool(&self) -> &Pool<K> {
+        &self.pool
+    }
+
+    pub(super) fn pending_errors(&self) -> u64 {
+        self.pending_errors
+    }
+
+    /// Shows what the ring and the receive count.
+    pub(super) fn visit_counters(&self, visit: &mut dyn FnMut(&str, u64)) {
+        let (ring, receiver) = (self.ring.counters(), self.receiver.counters());
+        visit("recv_dry", receiver.no_buffers);
+        visit("recv_armed", receiver.armed);
+        visit("cq_overflows", ring.overflows);
+        visit("enters", ring.enters);
+        visit("completions", ring.completions);
+    }
+}
+
+/// Shows an arrival to `receive` and leaves the payload alone as the buffer's data.
+fn open<K: Kind>(
+    buf: &mut PoolBuf<K>,
+    layout: MessageLayout,
+    receive: &mut impl Receive<K>,
+) -> Option<K::Meta> {
+    let bytes = buf.data();
+    let parsed = layout.parse(bytes)?;
+    let arrival = Arrival {
+        name: &bytes[parsed.name.clone()],
+        control: &bytes[parsed.control.clone()],
+        len: parsed.payload.len(),
+        flags: parsed.flags,
+    };
+    let meta = receive.describe(&arrival)?;
+    buf.set_len(parsed.payload.end).ok()?;
+    buf.trim_front(parsed.payload.start).ok()?;
+    Some(meta)
+}
