@@ -23,36 +23,54 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::{Error, Result, Stats};
 
-/// The cores that this process may run on.
+/// The cores that the calling thread may run on.
 ///
 /// # Errors
 ///
 /// When the kernel refuses to tell.
 pub fn available_cores() -> Result<Vec<usize>> {
     let set = sched_getaffinity(None)
-        .map_err(|error| Error::os("ask which cores this process may run on", error))?;
+        .map_err(|error| Error::os("ask which cores this thread may run on", error))?;
     Ok((0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect())
 }
 
-/// Pins the calling thread to one core.
+/// Pins the calling thread to one core. Threads that it starts later are pinned there too, until
+/// they are pinned elsewhere.
 ///
 /// # Errors
 ///
-/// [`Error::Config`] for a core that this process may not run on.
+/// [`Error::Config`] for a core that is not there, or that the process's cpuset excludes.
 pub fn pin_to(core: usize) -> Result<()> {
-    let available = available_cores()?;
-    if !available.contains(&core) {
-        let why = format!("this process may run on the cores {available:?} only");
-        return Err(Error::config("core", core, why));
+    let refused = || {
+        let why = "there is no such core, or this process may not use it (cpuset(7)); \
+                   `nproc` and `taskset -p $$` tell";
+        Error::config("core", core, why)
+    };
+    if core >= CpuSet::MAX_CPU {
+        return Err(refused());
     }
     let mut set = CpuSet::new();
     set.set(core);
-    sched_setaffinity(None, &set)
-        .map_err(|error| Error::os(format!("pin a thread to core {core}"), error))
+    sched_setaffinity(None, &set).map_err(|error| match error {
+        Errno::INVAL => refused(),
+        error => Error::os(format!("pin a thread to core {core}"), error),
+    })
+}
+
+/// Tries to pin a thread to each of `cores`.
+fn check(cores: &[usize]) -> Result<()> {
+    if let Some(i) = (1..cores.len()).find(|&i| cores[..i].contains(&cores[i])) {
+        return Err(Error::config("cores", cores[i], "each core has one worker; name it once"));
+    }
+    let trial = || cores.iter().try_for_each(|&core| pin_to(core));
+    // A thread of its own, so that the caller stays where it is.
+    std::thread::scope(|scope| scope.spawn(trial).join())
+        .unwrap_or_else(|_| Err(Error::os("try to pin a thread", Errno::IO)))
 }
 
 /// Tells every worker, and whoever else holds it, that it is time to end.
@@ -176,13 +194,7 @@ impl<T: Send + 'static> Workers<T> {
     where
         F: Fn(&Worker) -> Result<T> + Send + Sync + 'static,
     {
-        let available = available_cores()?;
-        for (i, core) in cores.iter().enumerate() {
-            if !available.contains(core) || cores[..i].contains(core) {
-                let why = format!("name each core once, out of {available:?}");
-                return Err(Error::config("cores", core, why));
-            }
-        }
+        check(cores)?;
         let work = Arc::new(work);
         let mut workers = Self { stop: stop.clone(), running: Vec::with_capacity(cores.len()) };
         for (index, &core) in cores.iter().enumerate() {
