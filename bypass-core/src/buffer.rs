@@ -72,7 +72,7 @@ pub trait Buffer: Sized {
     /// Backends whose pool takes memory back in bulk override this; a [`Burst`](crate::Burst) that
     /// is dropped or cleared comes here.
     fn free_bulk(buffers: Drain<'_, Self>) {
-        buffers.for_each(drop);
+        drop(buffers);
     }
 
     /// Replaces the data by `bytes`.

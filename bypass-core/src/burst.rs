@@ -2,9 +2,10 @@
 //!
 //! # What the unsafe code here relies on
 //!
-//! `slots[head..tail]` is initialised and owned by the burst, everything else is not; both cursors
-//! only move through the methods below, and always *before* ownership leaves or *after* it has
-//! arrived, so that a panic in a destructor can leak a buffer but never drop it twice.
+//! `slots[head..tail]` is initialised and owned by the burst, everything else is not, and
+//! `head <= tail <= slots.len()`. Both cursors only move through the methods below, and always
+//! *before* ownership leaves or *after* it has arrived: a destructor that panics, or an iterator
+//! that is forgotten, can leak buffers but never have one dropped twice.
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -32,6 +33,48 @@ use crate::Buffer;
 /// let first = burst.pop_front();
 /// assert_eq!(first.as_ref().map(|frame| frame.data()), Some(&b"ping"[..]));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A buffer that was put into a burst, and so one that was sent, cannot be used any more:
+///
+/// ```compile_fail,E0382
+/// use bypass_core::{Buffer, Burst};
+///
+/// fn keep<B: Buffer>(mut buffer: B, out: &mut Burst<B>) {
+///     let _ = out.push(buffer);
+///     buffer.data_mut(); // error: borrow of moved value
+/// }
+/// ```
+///
+/// and one that is still in it cannot be kept beyond a call that may take it away:
+///
+/// ```compile_fail,E0502
+/// use bypass_core::{Buffer, Burst, PacketIo};
+///
+/// fn peek<P: PacketIo>(port: &mut P, burst: &mut Burst<P::Frame>) -> Option<u8> {
+///     let first = burst.first()?;
+///     port.send(burst).ok()?; // error: `first` still borrows the burst
+///     first.data().first().copied()
+/// }
+/// ```
+///
+/// Another backend's buffer does not go into it; copy it with
+/// [`PacketIoExt::import`](crate::PacketIoExt::import):
+///
+/// ```compile_fail,E0308
+/// use bypass_core::Burst;
+/// use bypass_core::backend::memory::{Memory, MemoryFrame};
+/// use bypass_core::pool::{FrameMeta, Kind, PoolBuf};
+///
+/// struct Other;
+/// impl Kind for Other {
+///     type Meta = FrameMeta;
+///     const BACKEND: &'static str = "other";
+/// }
+///
+/// fn mix(frame: PoolBuf<Other>, burst: &mut Burst<MemoryFrame>) {
+///     let _ = burst.push(frame); // error: expected `PoolBuf<Memory>`, found `PoolBuf<Other>`
+/// }
 /// ```
 pub struct Burst<B: Buffer> {
     slots: Box<[MaybeUninit<B>]>,
@@ -73,7 +116,7 @@ impl<B: Buffer> Burst<B> {
         if self.is_full() {
             return Err(buffer);
         }
-        self.compact();
+        self.make_room(1);
         self.slots[self.tail].write(buffer);
         self.tail += 1;
         Ok(())
@@ -116,7 +159,7 @@ impl<B: Buffer> Burst<B> {
     /// Returns how many moved.
     pub fn append(&mut self, other: &mut Self, n: usize) -> usize {
         let n = n.min(other.len()).min(self.room());
-        self.compact();
+        self.make_room(n);
         for buffer in other.drain(n) {
             self.slots[self.tail].write(buffer);
             self.tail += 1;
@@ -124,7 +167,8 @@ impl<B: Buffer> Burst<B> {
         n
     }
 
-    /// Keeps the buffers for which `keep` answers true, in order; the others are dropped.
+    /// Keeps the buffers for which `keep` answers true, in order; the others are dropped, in one
+    /// bulk free.
     pub fn retain(&mut self, mut keep: impl FnMut(&mut B) -> bool) {
         // Everything stays in the burst until the survivors are in front, so a panic in `keep`
         // loses nothing.
@@ -135,24 +179,27 @@ impl<B: Buffer> Burst<B> {
                 kept += 1;
             }
         }
-        while self.len() > kept {
-            self.pop_back();
+        self.truncate(kept);
+    }
+
+    /// Drops the buffers behind the first `len`, in one bulk free.
+    pub fn truncate(&mut self, len: usize) {
+        if len < self.len() {
+            let end = std::mem::replace(&mut self.tail, self.head + len);
+            B::free_bulk(Drain { slots: &mut self.slots[self.tail..end], next: 0 });
         }
     }
 
     /// Drops every buffer, in one bulk free.
     pub fn clear(&mut self) {
-        if !self.is_empty() {
-            let n = self.len();
-            B::free_bulk(self.drain(n));
-        }
+        self.truncate(0);
     }
 
-    /// The unused slots behind the last buffer, for a backend that fills them in place.
+    /// All unused slots, [`room`](Self::room) of them, for a backend that fills them in place.
     ///
     /// Follow with [`assume_filled`](Self::assume_filled) for those that were written.
     pub fn spare(&mut self) -> &mut [MaybeUninit<B>] {
-        self.compact();
+        self.make_room(self.room());
         &mut self.slots[self.tail..]
     }
 
@@ -160,27 +207,27 @@ impl<B: Buffer> Burst<B> {
     ///
     /// # Safety
     ///
-    /// The first `n` slots of `spare()` must have been initialised since it was last called, and
-    /// nothing else may own what was written there.
+    /// The first `n` slots that the last call of `spare` returned must have been initialised since,
+    /// the burst must not have been changed in between, and nothing else may own what was written
+    /// there.
     pub unsafe fn assume_filled(&mut self, n: usize) {
         debug_assert!(n <= self.slots.len() - self.tail, "more slots filled than were spare");
         self.tail += n;
     }
 
-    /// Makes sure that all room is behind `tail`.
-    fn compact(&mut self) {
-        if self.head == self.tail {
+    /// Makes sure that the next `n` buffers fit behind `tail`, where `n` is at most `room()`.
+    fn make_room(&mut self, n: usize) {
+        if self.is_empty() {
             self.head = 0;
             self.tail = 0;
-        } else if self.tail == self.capacity() && self.head > 0 {
+        } else if self.capacity() - self.tail < n {
             let len = self.len();
             let base = self.slots.as_mut_ptr();
-            // SAFETY: `head` is within the allocation.
+            // SAFETY: `head` is within the allocation (type invariant).
             let from = unsafe { base.add(self.head) };
-            // SAFETY: both ranges lie inside the allocation (`head + len == tail <= capacity`), and
-            // `copy` allows them to overlap. Ownership follows the bytes: the old places count as
-            // uninitialised from here on, because the cursors below say so and nothing can panic
-            // in between.
+            // SAFETY: both ranges lie inside the allocation (`head + len == tail <= slots.len()`),
+            // and `copy` allows them to overlap. Ownership follows the bytes: the old places count
+            // as uninitialised once the cursors say so, and nothing can panic in between.
             unsafe { std::ptr::copy(from, base, len) };
             self.head = 0;
             self.tail = len;
@@ -211,22 +258,6 @@ impl<B: Buffer> DerefMut for Burst<B> {
 impl<B: Buffer> Drop for Burst<B> {
     fn drop(&mut self) {
         self.clear();
-    }
-}
-
-impl<B: Buffer> Extend<B> for Burst<B> {
-    /// # Panics
-    ///
-    /// When the burst is full: there is nowhere to give the buffer back to. Use
-    /// [`push`](Burst::push) where that can happen.
-    fn extend<I: IntoIterator<Item = B>>(&mut self, buffers: I) {
-        for buffer in buffers {
-            assert!(
-                self.push(buffer).is_ok(),
-                "burst of {} extended past its capacity",
-                self.capacity()
-            );
-        }
     }
 }
 
@@ -292,7 +323,10 @@ impl<B: Buffer> ExactSizeIterator for Drain<'_, B> {}
 
 impl<B: Buffer> Drop for Drain<'_, B> {
     fn drop(&mut self) {
-        self.for_each(drop);
+        let rest = &mut self.slots[self.next..];
+        // SAFETY: `slots[next..]` is initialised and owned by the iterator (type invariant), which
+        // ends here. Should one destructor panic, the others still run.
+        unsafe { rest.assume_init_drop() };
     }
 }
 
@@ -301,3 +335,6 @@ impl<B: Buffer> fmt::Debug for Drain<'_, B> {
         f.debug_struct("Drain").field("left", &self.len()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

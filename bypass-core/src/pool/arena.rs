@@ -47,7 +47,10 @@ pub enum HugePages {
 impl Arena {
     pub(super) fn new(options: &PoolOptions) -> Result<Self> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-        let len = options.chunks as usize * options.chunk_size as usize;
+        let len = mapping_len(options).ok_or_else(|| {
+            let why = "with this chunk size it is more memory than this machine can address";
+            Error::config("chunks", options.chunks, why)
+        })?;
         let (map, fallback) = map(len, options.huge_pages)?;
         Ok(Self {
             map: MmapRaw::from(map),
@@ -108,6 +111,12 @@ impl Arena {
     pub(super) fn returned(&self) -> usize {
         self.returned.len()
     }
+}
+
+/// Bytes in all chunks, if a slice could be so long; then so are whole huge pages around them.
+fn mapping_len(options: &PoolOptions) -> Option<usize> {
+    let len = (options.chunks as usize).checked_mul(options.chunk_size as usize)?;
+    (len <= isize::MAX as usize).then_some(len)
 }
 
 fn map(len: usize, huge: HugePages) -> Result<(MmapMut, Option<String>)> {

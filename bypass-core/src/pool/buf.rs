@@ -31,7 +31,16 @@ use crate::{Buffer, Frame, OutOfRoom, RxMeta, TxMeta, Unsupported};
 /// }
 /// ```
 ///
-/// [`detach`](Self::detach) makes it one that crosses threads.
+/// [`detach`](Self::detach) makes it one that crosses threads. It has one owner, so it cannot be
+/// cloned:
+///
+/// ```compile_fail,E0599
+/// # use bypass_core::pool::PoolBuf;
+/// # use bypass_core::backend::memory::Memory;
+/// fn two_owners(frame: &PoolBuf<Memory>) -> PoolBuf<Memory> {
+///     PoolBuf::clone(frame) // error: no function `clone`
+/// }
+/// ```
 pub struct PoolBuf<K: Kind> {
     shared: Rc<Shared<K>>,
     chunk: u32,
@@ -40,6 +49,9 @@ pub struct PoolBuf<K: Kind> {
 }
 
 /// Where a chunk lies that was lent to the kernel or the device.
+///
+/// The address is good for as long as the [`Arena`] lives. A lent chunk does not keep it alive:
+/// whoever gives the address away holds an `Arc` of the arena until the kernel is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Posted {
     /// Index in the arena; names the chunk when it is taken back.

@@ -76,7 +76,7 @@ impl PoolOptions {
         }
     }
 
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if self.chunks == 0 || self.chunks == NONE {
             return Err(Error::config("chunks", self.chunks, "a pool has 1 to 2^32 - 2 chunks"));
         }
@@ -136,8 +136,9 @@ struct Slot<M> {
 
 /// A thread's pool of packet memory.
 ///
-/// Clones share it. The memory is freed when the last clone, the last buffer and the last detached
-/// buffer are gone.
+/// Clones share it. The memory is freed when the last clone, the last buffer, the last detached
+/// buffer and the last other holder of its [`arena`](Self::arena) are gone; a chunk that is lent
+/// does not count.
 ///
 /// ```
 /// use bypass_core::{Buffer, Burst};
@@ -208,16 +209,16 @@ impl<K: Kind> Pool<K> {
     /// receiving untouched.
     pub fn alloc(&self, out: &mut Burst<PoolBuf<K>>, n: usize) -> usize {
         let n = n.min(out.room());
-        if self.shared.free_len.get() as usize <= n + self.shared.rx_reserve as usize {
+        if (self.shared.free_len.get() as usize) < n + self.shared.rx_reserve as usize {
             self.shared.collect_returned();
         }
         let spare = self.shared.free_len.get().saturating_sub(self.shared.rx_reserve) as usize;
-        let n = n.min(spare);
-        for _ in 0..n {
+        let old = out.len();
+        for _ in 0..n.min(spare) {
             let Some(buffer) = self.take() else { break };
             let _room_was_checked = out.push(buffer);
         }
-        n
+        out.len() - old
     }
 
     /// One empty buffer to receive into; may use the reserve. `None`: the application holds them
@@ -232,17 +233,19 @@ impl<K: Kind> Pool<K> {
 
     fn take(&self) -> Option<PoolBuf<K>> {
         let shared = &self.shared;
+        // Not our code: were it to panic, or to come back to this pool, nothing has changed yet.
+        let meta = K::Meta::default();
         let top = shared.free_len.get().checked_sub(1)?;
         shared.free_len.set(top);
         let chunk = shared.free[top as usize].get();
         let slot = &shared.slots[chunk as usize];
         slot.owner.set(Owner::Application);
-        slot.meta.set(K::Meta::default());
+        slot.meta.set(meta);
         Some(PoolBuf::own(Rc::clone(shared), chunk, shared.headroom, 0))
     }
 
     /// Takes a chunk back that the kernel or device has finished with, as a buffer whose data is
-    /// `len` bytes at `offset` in the chunk.
+    /// `len` bytes at `offset` in the chunk. Its meta is what it was when the chunk was lent.
     ///
     /// # Errors
     ///
@@ -360,9 +363,11 @@ impl<K: Kind> fmt::Debug for Pool<K> {
     }
 }
 
-/// The kernel or the device returned a chunk that it did not have.
+/// The kernel or the device returned a chunk that it did not have, or data outside of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("chunk {chunk} came back from the kernel, which did not have it")]
+#[error(
+    "the kernel or device returned chunk {chunk}, which it did not have, or data outside of it"
+)]
 pub struct StrayChunk {
     /// The chunk's index as the kernel gave it.
     pub chunk: u32,
