@@ -65,7 +65,9 @@ impl Server {
 }
 
 pub(crate) const SERVERS: &[Server] = &[
+    Server::ours("io_uring", ours::io_uring),
     Server::ours("socket", ours::socket),
+    Server::ours("io_uring spinning", ours::io_uring_spinning).spinning(),
     Server::ours("socket spinning", ours::socket_spinning).spinning(),
     Server::peer("recvmmsg", mmsg::serve),
     #[cfg(feature = "peers")]

@@ -6,6 +6,7 @@ use std::net::UdpSocket;
 use anyhow::Result;
 use bypass_core::backend::socket::UdpOptions;
 use bypass_core::{Block, Burst, BusyPoll, Datagram as _, DatagramIo, Interest, WaitStrategy};
+use io_uring_ext::packet::{UringOptions, UringSocket};
 
 use super::answer_system_calls;
 
@@ -17,8 +18,21 @@ pub(crate) fn socket_spinning(socket: UdpSocket) -> Result<Infallible> {
     echo(open_socket(socket)?, BusyPoll)
 }
 
+pub(crate) fn io_uring(socket: UdpSocket) -> Result<Infallible> {
+    echo(open_io_uring(socket)?, Block::default())
+}
+
+pub(crate) fn io_uring_spinning(socket: UdpSocket) -> Result<Infallible> {
+    echo(open_io_uring(socket)?, BusyPoll)
+}
+
 fn open_socket(socket: UdpSocket) -> Result<impl DatagramIo> {
     Ok(UdpOptions::new(socket.local_addr()?).adopt(socket)?)
+}
+
+fn open_io_uring(socket: UdpSocket) -> Result<impl DatagramIo> {
+    let options = UdpOptions::new(socket.local_addr()?);
+    Ok(UringSocket::adopt(socket, &options, &UringOptions::new())?)
 }
 
 fn echo<D: DatagramIo>(mut port: D, mut wait: impl WaitStrategy) -> Result<Infallible> {
