@@ -1,0 +1,333 @@
+//! The way of a datagram from the application to the port.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::parked::Verdict;
+use super::{Settings, UdpOverL2, clock};
+use crate::udp::UdpDatagram;
+use crate::udp::datagram::Way;
+use crate::udp::flows::CachedFlow;
+use crate::udp::neighbours::{Lookup, Neighbours, NoRoute};
+use crate::udp::wire::{Address, Flow, Seal, Template, ethernet, turn, udp};
+use crate::{
+    Buffer, Burst, Datagram, DropCause, Error, Frame, FrameError, MacAddr, OutOfRoom, PacketIo,
+    Result, Room, Transmit, TxChecksum, TxMeta, Unsupported,
+};
+
+const ATTEMPT: &str = "send a datagram";
+
+/// What a flow that was not known comes to. Its headers lack the station unless it is ready.
+enum Opened {
+    Ready(CachedFlow),
+    /// Its neighbour is being asked for.
+    Waits(IpAddr, CachedFlow),
+    /// Its neighbour does not answer.
+    Dead(CachedFlow),
+}
+
+impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
+    pub(super) fn transmit(
+        &mut self,
+        datagrams: &mut Burst<UdpDatagram<P::Frame>>,
+    ) -> Result<usize> {
+        if let Some(error) = self.tx_error.take() {
+            return Err(error);
+        }
+        self.tend()?;
+        if !self.parked.is_empty() {
+            self.pump()?;
+        }
+        let mut taken = 0;
+        let outcome = loop {
+            if datagrams.is_empty() {
+                break Ok(());
+            }
+            if self.tx.is_full()
+                && let Err(error) = self.push_out()
+            {
+                break Err(error);
+            }
+            if self.tx.is_full() {
+                break Ok(());
+            }
+            match self.send_first(datagrams) {
+                Ok(()) => taken += 1,
+                Err(error) => break Err(error),
+            }
+        };
+        let pushed = self.push_out();
+        match outcome.and(pushed) {
+            Ok(()) => {}
+            // Nothing is taken by a call that fails. What is wrong with the next datagram, the next
+            // call finds out again; what is wrong with the port may be over by then.
+            Err(error) if taken == 0 => return Err(error),
+            Err(Error::Frame { .. }) if !datagrams.is_empty() => {}
+            Err(error) => self.tx_error = Some(error),
+        }
+        Ok(taken)
+    }
+
+    /// Hands what is queued to the port, as much as it takes.
+    pub(super) fn push_out(&mut self) -> Result<()> {
+        while !self.tx.is_empty() {
+            match self.port.send(&mut self.tx) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error @ Error::Frame { .. }) => {
+                    // It has its headers, and no caller to go back to.
+                    self.tx.pop_front();
+                    self.counters.drop(DropCause::TxError);
+                    return Err(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the first datagram, or says why it can never be sent and leaves it.
+    #[inline(always)]
+    fn send_first(&mut self, datagrams: &mut Burst<UdpDatagram<P::Frame>>) -> Result<()> {
+        let Some(first) = datagrams.first() else { return Ok(()) };
+        let len = first.data().len();
+        match first.way() {
+            Way::Turn { link, v6, sealed } if first.was_sent_to(&self.local) => {
+                let settings = &self.settings;
+                check_len(len, settings.max_payload(v6), self.caps.backend)?;
+                let Some(datagram) = datagrams.pop_front() else { return Ok(()) };
+                let (mut frame, head) = datagram.into_received();
+                let seal = match sealed {
+                    true => Seal::Keep,
+                    false => settle_seal(settings.seal(v6), &mut frame, head),
+                };
+                turn(frame.data_mut(), link, v6, self.local.mac, settings.ttl, seal);
+                self.counters.turned += 1;
+                self.queue(frame, len);
+                Ok(())
+            }
+            // It came through another endpoint: what it says of itself must be true here too.
+            Way::Turn { .. } => {
+                let transmit = first.transmit();
+                self.send_flow(datagrams, &transmit, len)
+            }
+            Way::Send(transmit) => self.send_flow(datagrams, &transmit, len),
+        }
+    }
+
+    #[inline(always)]
+    fn send_flow(
+        &mut self,
+        datagrams: &mut Burst<UdpDatagram<P::Frame>>,
+        transmit: &Transmit,
+        len: usize,
+    ) -> Result<()> {
+        let backend = self.caps.backend;
+        if let Some(flow) = self.flows.get(transmit, self.neighbours.generation()) {
+            let frame = dress(datagrams, flow, &self.settings, backend)?;
+            self.queue(frame, len);
+            return Ok(());
+        }
+        self.counters.flow_misses += 1;
+        match self.open_flow(transmit)? {
+            Opened::Ready(flow) => {
+                let frame = dress(datagrams, &flow, &self.settings, backend)?;
+                self.flows.insert(flow);
+                self.queue(frame, len);
+            }
+            Opened::Waits(hop, flow) => {
+                let frame = dress(datagrams, &flow, &self.settings, backend)?;
+                self.counters.accept(len);
+                if self.parked.park(hop, frame, clock::now()).is_some() {
+                    self.counters.drop(DropCause::NeighbourQueueFull);
+                }
+            }
+            Opened::Dead(flow) => {
+                let _frame = dress(datagrams, &flow, &self.settings, backend)?;
+                self.counters.accept(len);
+                self.counters.drop(DropCause::NeighbourTimeout);
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues a datagram for the port; the caller has made sure that there is room.
+    #[inline(always)]
+    fn queue(&mut self, frame: P::Frame, len: usize) {
+        self.counters.accept(len);
+        if self.tx.push(frame).is_err() {
+            self.counters.drop(DropCause::TxError);
+        }
+    }
+
+    /// Finds out where a flow goes, and makes its headers.
+    #[cold]
+    fn open_flow(&mut self, transmit: &Transmit) -> Result<Opened> {
+        let backend = self.caps.backend;
+        let refuse = |cause: FrameError| Error::frame(ATTEMPT, backend, cause);
+        let destination = transmit.destination.ok_or_else(|| refuse(FrameError::NoDestination))?;
+        let unreachable = |why: NoRoute| refuse(FrameError::Destination { destination, why });
+        if transmit.segment_size.is_some() {
+            return Err(refuse(FrameError::Unsupported(Unsupported {
+                what: "segmentation of datagrams".into(),
+                backend,
+                why: "the stack sends each datagram as it is; cut the data yourself".into(),
+            })));
+        }
+        let ip = destination.ip();
+        let own = self.local.is_ours(ip);
+        if ip.is_unspecified() || ip.is_loopback() || own {
+            return Err(unreachable("it is the address of no other host".into()));
+        }
+        let source = self.source(transmit.source, ip).map_err(refuse)?.ok_or_else(|| {
+            let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+            unreachable(format!("this endpoint has no {family} address").into())
+        })?;
+        let address = Address::between(source, ip)
+            .ok_or_else(|| unreachable(format!("{source} is of another family").into()))?;
+        let is_group =
+            ip.is_multicast() || matches!(ip, IpAddr::V4(ip) if self.local.is_broadcast(ip));
+
+        let flow = |generation, station: MacAddr| CachedFlow {
+            key: *transmit,
+            generation,
+            max_payload: self.settings.max_payload(ip.is_ipv6()),
+            template: Template::new(&Flow {
+                source_mac: self.local.mac,
+                destination_mac: station,
+                tag: self.local.vlan,
+                address,
+                source_port: self.local.port,
+                destination_port: destination.port(),
+                hops: if is_group { self.settings.multicast_ttl } else { self.settings.ttl },
+                ecn: transmit.ecn,
+            }),
+        };
+        if is_group {
+            return Ok(Opened::Ready(flow(self.neighbours.generation(), ethernet::group(ip))));
+        }
+        if let Some(next_hop) = transmit.next_hop {
+            return Ok(Opened::Ready(flow(self.neighbours.generation(), next_hop.mac)));
+        }
+        let hop = match self.neighbours.route(ip) {
+            Some(route) => route.map_err(unreachable)?,
+            None => self.local.hop_for(ip).ok_or_else(|| {
+                unreachable("it is not on the link, and there is no gateway".into())
+            })?,
+        };
+        let lookup = self.neighbours.lookup(hop, clock::now());
+        let flow = |station| flow(self.neighbours.generation(), station);
+        match lookup {
+            // Nobody overtakes those who waited for the answer.
+            Lookup::Found(_) if self.parked.awaits(hop) => {
+                Ok(Opened::Waits(hop, flow(MacAddr::default())))
+            }
+            Lookup::Found(station) => Ok(Opened::Ready(flow(station))),
+            Lookup::Asking => Ok(Opened::Waits(hop, flow(MacAddr::default()))),
+            Lookup::Failed => Ok(Opened::Dead(flow(MacAddr::default()))),
+            Lookup::Unknown(why) => Err(unreachable(why)),
+        }
+    }
+
+    /// The address to send from: the one that was asked for, if it is ours; a group or broadcast
+    /// address, as a reply to what came through one has it, stands for any of ours.
+    fn source(
+        &self,
+        asked: Option<IpAddr>,
+        destination: IpAddr,
+    ) -> Result<Option<IpAddr>, FrameError> {
+        let asked = asked.filter(|ip| match ip {
+            IpAddr::V4(ip) => !ip.is_multicast() && !self.local.is_broadcast(*ip),
+            IpAddr::V6(ip) => !ip.is_multicast(),
+        });
+        match asked {
+            None => Ok(self.local.source_for(destination)),
+            Some(ip) if self.local.is_ours(ip) => Ok(Some(ip)),
+            Some(ip) => Err(FrameError::Unsupported(Unsupported {
+                what: format!("source address {ip}").into(),
+                backend: self.caps.backend,
+                why: "it is not among the addresses of the endpoint's configuration".into(),
+            })),
+        }
+    }
+
+    /// Sends what waited for neighbours that have answered, and gives up what has waited too long.
+    pub(super) fn settle_parked(&mut self, now: Duration) {
+        if self.parked.is_empty() {
+            return;
+        }
+        let (neighbours, tx, port) = (&mut self.neighbours, &mut self.tx, &mut self.port);
+        let judge = |hop| match neighbours.lookup(hop, now) {
+            Lookup::Found(station) => (Verdict::Release, station),
+            Lookup::Asking => (Verdict::Wait, MacAddr::default()),
+            Lookup::Failed | Lookup::Unknown(_) => (Verdict::Abandon, MacAddr::default()),
+        };
+        let release = |mut frame: P::Frame, station: MacAddr| {
+            // What the port says to this it says again when the application sends.
+            if tx.is_full() && (port.send(tx).is_err() || tx.is_full()) {
+                return Err(frame);
+            }
+            if let Some(destination) = frame.data_mut().first_chunk_mut() {
+                *destination = station.0;
+            }
+            tx.push(frame)
+        };
+        let given_up = self.parked.settle(now, self.settings.park_timeout, judge, release);
+        self.counters.drops[DropCause::NeighbourTimeout] += given_up as u64;
+    }
+}
+
+impl Settings {
+    fn max_payload(&self, v6: bool) -> usize {
+        if v6 { self.max_v6 } else { self.max_v4 }
+    }
+
+    fn seal(&self, v6: bool) -> Seal {
+        if v6 { self.seal_v6 } else { self.seal_v4 }
+    }
+}
+
+fn check_len(len: usize, max: usize, backend: &'static str) -> Result<()> {
+    if len > max {
+        return Err(Error::frame(ATTEMPT, backend, FrameError::TooLong { len, max }));
+    }
+    Ok(())
+}
+
+/// Takes the first datagram and gives it the headers of its flow.
+#[inline(always)]
+fn dress<F: Frame>(
+    datagrams: &mut Burst<UdpDatagram<F>>,
+    flow: &CachedFlow,
+    settings: &Settings,
+    backend: &'static str,
+) -> Result<F> {
+    let refuse = |cause: FrameError| Error::frame(ATTEMPT, backend, cause);
+    let head = flow.template.len();
+    if let Some(first) = datagrams.first() {
+        check_len(first.data().len(), flow.max_payload, backend)?;
+        let available = first.header_room();
+        if available < head {
+            let room = OutOfRoom { room: Room::Headroom, asked: head, available };
+            return Err(refuse(room.into()));
+        }
+    }
+    let first = datagrams.pop_front().ok_or_else(|| refuse(FrameError::NoDestination))?;
+    let mut frame = first.into_frame(head).map_err(|room| refuse(room.into()))?;
+    let seal = settle_seal(settings.seal(flow.template.is_v6()), &mut frame, head);
+    flow.template.write(frame.data_mut(), seal);
+    Ok(frame)
+}
+
+/// Tells the device which checksum to fill in, if it is to do that. `head` bytes of headers end
+/// with the UDP header.
+#[inline(always)]
+fn settle_seal(seal: Seal, frame: &mut impl Frame, head: usize) -> Seal {
+    if seal != Seal::Device {
+        return seal;
+    }
+    let start = (head - udp::LEN) as u16;
+    let checksum = Some(TxChecksum { start, offset: udp::CHECKSUM_OFFSET });
+    let asked = frame.set_tx_meta(TxMeta { checksum, ..TxMeta::default() });
+    if asked.is_ok() { Seal::Device } else { Seal::Software }
+}
