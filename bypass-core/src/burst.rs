@@ -80,25 +80,33 @@ pub struct Burst<B: Buffer> {
     slots: Box<[MaybeUninit<B>]>,
     head: usize,
     tail: usize,
+    /// At most `slots.len()`; `tail - head` may exceed it after [`set_limit`](Self::set_limit).
+    capacity: usize,
 }
 
 impl<B: Buffer> Burst<B> {
     /// An empty burst for up to `capacity` buffers. The usual size is 32 to 64.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { slots: Box::new_uninit_slice(capacity), head: 0, tail: 0 }
+        Self { slots: Box::new_uninit_slice(capacity), head: 0, tail: 0, capacity }
     }
 
     /// How many buffers it can hold.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.slots.len()
+        self.capacity
+    }
+
+    /// Sets how many buffers it can hold, up to the number that it was made for; those that are in
+    /// it stay.
+    pub fn set_limit(&mut self, capacity: usize) {
+        self.capacity = capacity.min(self.slots.len());
     }
 
     /// How many more buffers fit.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.capacity() - self.len()
+        self.capacity.saturating_sub(self.len())
     }
 
     /// Whether no more buffers fit.
@@ -119,6 +127,26 @@ impl<B: Buffer> Burst<B> {
         self.make_room(1);
         self.slots[self.tail].write(buffer);
         self.tail += 1;
+        Ok(())
+    }
+
+    /// Puts a buffer in front of the others: one that was [popped](Self::pop_front) and refused.
+    ///
+    /// # Errors
+    ///
+    /// Gives the buffer back when the burst is full.
+    pub fn push_front(&mut self, buffer: B) -> Result<(), B> {
+        if self.head == 0 {
+            // Nothing was popped since the slots were last moved: join at the back, and turn.
+            self.push(buffer)?;
+            self.rotate_right(1);
+            return Ok(());
+        }
+        if self.is_full() {
+            return Err(buffer);
+        }
+        self.head -= 1;
+        self.slots[self.head].write(buffer);
         Ok(())
     }
 
@@ -199,8 +227,9 @@ impl<B: Buffer> Burst<B> {
     ///
     /// Follow with [`assume_filled`](Self::assume_filled) for those that were written.
     pub fn spare(&mut self) -> &mut [MaybeUninit<B>] {
-        self.make_room(self.room());
-        &mut self.slots[self.tail..]
+        let room = self.room();
+        self.make_room(room);
+        &mut self.slots[self.tail..self.tail + room]
     }
 
     /// Counts the first `n` of the [`spare`](Self::spare) slots as buffers of this burst.
@@ -220,7 +249,7 @@ impl<B: Buffer> Burst<B> {
         if self.is_empty() {
             self.head = 0;
             self.tail = 0;
-        } else if self.capacity() - self.tail < n {
+        } else if self.slots.len() - self.tail < n {
             let len = self.len();
             let base = self.slots.as_mut_ptr();
             // SAFETY: `head` is within the allocation (type invariant).

@@ -1,0 +1,89 @@
+//! UDP echo on any backend: everything that arrives goes back to its sender, turned round in place.
+//!
+//! ```text
+//! cargo run --release --example echo                                   # 127.0.0.1:7777, default backend
+//! cargo run --release --example echo -- 0.0.0.0:9000                   # another address
+//! cargo run --release --example echo -- udp+socket://127.0.0.1:7777    # another backend
+//! cargo run --release --example echo -- 'udp+packet://10.0.0.9:7777?interface=eth0&prefix=24'
+//! ```
+//!
+//! Try it with `socat - UDP:127.0.0.1:7777`, or measure it with `sockperf`. Ctrl-C ends it and
+//! prints what happened; `--packets N` ends it after N packets.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
+
+use std::process::ExitCode;
+
+use bypass_io::any::open_socket;
+use bypass_io::prelude::*;
+use bypass_io::telemetry::{Clock, Meter, Snapshot};
+use bypass_io::worker::Stop;
+use bypass_io::{Bind, DefaultSocket, UdpOptions};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(snapshot) => {
+            println!("{snapshot}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<Snapshot> {
+    let mut place = "127.0.0.1:7777".to_owned();
+    let mut packets = u64::MAX;
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        if arg == "--packets" {
+            packets = args.next().and_then(|n| n.parse().ok()).unwrap_or(packets);
+        } else {
+            place = arg;
+        }
+    }
+    let stop = Stop::on_signals()?;
+    match place.parse() {
+        // An address: the backend that the features chose, known to the compiler.
+        Ok(address) => serve(DefaultSocket::bind(&UdpOptions::new(address))?, &stop, packets),
+        // A URI: whichever backend it names.
+        Err(_) => serve(open_socket(&place)?, &stop, packets),
+    }
+}
+
+/// Echoes until it is told to stop, or `packets` have been echoed.
+fn serve<S: DatagramIo>(mut socket: S, stop: &Stop, packets: u64) -> Result<Snapshot> {
+    println!("echo on {}, backend {}", socket.local_addr(), socket.caps().backend);
+    let meter = Meter::start(Clock::new());
+    let (mut burst, mut wait) = (Burst::with_capacity(64), Adaptive::default());
+    let mut echoed = 0;
+    while !stop.stopping() && echoed < packets {
+        // What could not be sent in the last turn is still in the burst: it goes first, and while
+        // there is much of it, no more is received. Back-pressure reaches the sender.
+        let refused = burst.len();
+        let received = socket.recv(&mut burst)?;
+        burst[refused..].iter_mut().for_each(Datagram::reply);
+        let sent = if burst.is_empty() { 0 } else { send(&mut socket, &mut burst)? };
+        socket.flush()?;
+        echoed += sent as u64;
+        let interest = if burst.is_empty() { Interest::RX } else { Interest::RX | Interest::TX };
+        wait.after(received + sent, &mut socket, interest)?;
+    }
+    Ok(meter.snapshot(socket.stats()))
+}
+
+/// Sends; a reply that can never be sent (to port 0, say) is dropped with a word, not for ever in
+/// the way of the others.
+fn send<S: DatagramIo>(socket: &mut S, burst: &mut Burst<S::Datagram>) -> Result<usize> {
+    match socket.send(burst) {
+        Err(error @ bypass_io::Error::Frame { .. }) => {
+            eprintln!("dropped a reply: {error}");
+            burst.pop_front();
+            Ok(0)
+        }
+        outcome => outcome,
+    }
+}

@@ -1,0 +1,87 @@
+//! Packet queues by URI.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use super::buffer::any_buffer;
+use super::lane::Lane;
+use crate::backend::memory::{LinkOptions, MemoryEnd, MemoryFrame, MemoryPort, link};
+use crate::pool::PoolOptions;
+use crate::uri::Uri;
+use crate::{Frame, PacketIo, Result, RxMeta, TxMeta, Unsupported};
+
+/// A packet queue whose backend was chosen at run time.
+pub type AnyPort = Box<dyn PacketIo<Frame = AnyFrame>>;
+
+any_buffer! {
+    /// A frame of whichever backend an [`AnyPort`] has.
+    AnyFrame {
+        Memory(MemoryFrame),
+    }
+
+    impl Frame for AnyFrame {
+        fn rx_meta(&self) -> RxMeta {
+            each!(self, frame => frame.rx_meta())
+        }
+
+        fn set_tx_meta(&mut self, meta: TxMeta) -> Result<(), Unsupported> {
+            each!(self, frame => frame.set_tx_meta(meta))
+        }
+    }
+}
+
+/// Opens the packet queue that a URI names: see [the table](crate::any).
+///
+/// ```
+/// use bypass_io::any::open_port;
+/// use bypass_io::prelude::*;
+///
+/// // Opened twice under one name: the two ends of a cable.
+/// let (mut a, mut b) = (open_port("memory:cable")?, open_port("memory:cable")?);
+/// let mut burst = Burst::with_capacity(8);
+/// a.alloc(&mut burst, 8);
+/// burst.iter_mut().try_for_each(|frame| frame.fill(&[0xff; 60]))?;
+/// a.send(&mut burst)?;
+/// assert_eq!(b.recv(&mut burst)?, 8);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// [`Error::Config`](crate::Error::Config) for a URI that makes no sense, or a backend whose
+/// feature is off, which it names; else as the backend's own way of opening.
+pub fn open_port(uri: &str) -> Result<AnyPort> {
+    let uri = Uri::parse(uri)?;
+    match uri.scheme {
+        "memory" => Ok(Box::new(Lane::new(memory(uri)?))),
+        _ => Err(uri.unknown("memory, packet and uring")),
+    }
+}
+
+/// The settings of a pool.
+pub(super) fn pool(uri: &mut Uri<'_>, pool: &mut PoolOptions) -> Result<()> {
+    uri.set("frames", &mut pool.chunks)?;
+    pool.rx_reserve = pool.rx_reserve.min(pool.chunks.saturating_sub(1));
+    uri.set("frame_size", &mut pool.chunk_size)?;
+    uri.set("headroom", &mut pool.headroom)
+}
+
+/// The end of a link that waits for whoever opens the same name next.
+fn memory(mut uri: Uri<'_>) -> Result<MemoryPort> {
+    static WAITING: LazyLock<Mutex<HashMap<String, MemoryEnd>>> = LazyLock::new(Mutex::default);
+    let mut options = LinkOptions::default();
+    uri.set("ring", &mut options.ring)?;
+    pool(&mut uri, &mut options.pool)?;
+    let name = uri.target.to_owned();
+    uri.finish()?;
+    let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
+    let end = match waiting.remove(&name) {
+        Some(end) => end,
+        None => {
+            let (mine, other) = link(&options)?;
+            waiting.insert(name, other);
+            mine
+        }
+    };
+    end.open()
+}

@@ -1,0 +1,21 @@
+//! The backend that the features chose.
+//!
+//! Features add, so several may be on. The first of these that is built in wins:
+//!
+//! 1. `io-uring`
+//! 2. plain sockets (`socket` for datagrams, `packet` for frames), which are always there
+//!
+//! `--cfg bypass_backend="packet"` (or `"io-uring"`) in `RUSTFLAGS` overrides that, for the whole
+//! build; a backend whose feature is off is then a compile error.
+
+#[cfg(all(bypass_backend = "io-uring", not(feature = "io-uring")))]
+compile_error!("--cfg bypass_backend=\"io-uring\" needs the feature `io-uring`");
+#[cfg(any(bypass_backend = "xdp", bypass_backend = "dpdk"))]
+compile_error!("this version of bypass-io has no backend `xdp` or `dpdk` yet");
+
+/// The datagram backend that the features chose.
+#[cfg(all(feature = "io-uring", not(bypass_backend = "packet")))]
+pub type DefaultSocket = crate::io_uring::UringSocket;
+/// The datagram backend that the features chose.
+#[cfg(not(all(feature = "io-uring", not(bypass_backend = "packet"))))]
+pub type DefaultSocket = crate::backend::socket::UdpSocket;

@@ -1,0 +1,15 @@
+//! The backend that the features chose is the one that is documented.
+
+use bypass_core::testing::needs::{Need, skip};
+use bypass_io::prelude::*;
+use bypass_io::{Bind, DefaultSocket, UdpOptions};
+
+#[test]
+fn the_default_socket_is_the_first_backend_that_is_built_in() {
+    let uring = cfg!(all(feature = "io-uring", not(bypass_backend = "packet")));
+    if uring && skip(&[Need::IoUring]) {
+        return;
+    }
+    let socket = DefaultSocket::bind(&UdpOptions::new(([127, 0, 0, 1], 0).into())).unwrap();
+    assert_eq!(socket.caps().backend, if uring { "uring" } else { "socket" });
+}

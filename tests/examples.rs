@@ -1,0 +1,127 @@
+//! The examples, run as a user runs them, against programs that others have written.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use bypass_core::testing::needs::{Need, skip};
+
+/// The program of an example, which cargo has built beside this test.
+fn example(name: &str) -> Command {
+    let test = std::env::current_exe().unwrap();
+    let profile: PathBuf = test.ancestors().nth(2).unwrap().to_owned();
+    Command::new(profile.join("examples").join(name))
+}
+
+/// A running example; it is ended when this is dropped.
+struct Running {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self { child, lines }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        line
+    }
+
+    /// Waits until it ends by itself, and returns what it printed after the lines that were read.
+    fn finish(mut self) -> String {
+        let mut rest = String::new();
+        self.lines.read_to_string(&mut rest).unwrap();
+        assert!(self.child.wait().unwrap().success(), "{rest}");
+        rest
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// Sends lines with socat, one datagram each, and returns what came back.
+fn socat(address: &str, text: &str) -> String {
+    let mut socat = Command::new("socat")
+        .args(["-t", "0.7", "-", address])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    socat.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = socat.wait_with_output().unwrap();
+    assert!(output.status.success(), "socat failed");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Starts the echo at `place` and talks to it with socat.
+fn echoes(place: &str, backend: &str) {
+    let mut echo = Running::start(example("echo").args([place, "--packets", "1"]));
+    let greeting = echo.line();
+    let (address, name) = greeting
+        .trim()
+        .strip_prefix("echo on ")
+        .and_then(|rest| rest.split_once(", backend "))
+        .unwrap_or_else(|| panic!("greeting {greeting:?}"));
+    assert_eq!(name, backend);
+    assert_eq!(socat(&format!("UDP:{address}"), "are you there?"), "are you there?");
+    let report = echo.finish();
+    assert!(report.contains("received 1") && report.contains("dropped 0"), "{report}");
+}
+
+#[test]
+fn echo_answers_socat_on_a_plain_socket() {
+    if !skip(&[Need::Tool("socat")]) {
+        echoes("udp+socket://127.0.0.1:0", "socket");
+        echoes("udp+socket://[::1]:0", "socket");
+    }
+}
+
+#[cfg(feature = "io-uring")]
+#[test]
+fn echo_answers_socat_on_io_uring() {
+    if !skip(&[Need::Tool("socat"), Need::IoUring]) {
+        echoes("udp+uring://127.0.0.1:0", "uring");
+        echoes("udp+uring://[::1]:0", "uring");
+    }
+}
+
+#[test]
+fn what_cannot_be_opened_is_explained() {
+    for (place, words) in [
+        ("udp+pigeon://127.0.0.1:1", "there is no such backend"),
+        ("udp+socket://127.0.0.1:1?feathers=2", "no such setting"),
+        ("udp+socket://192.0.2.1:1", "192.0.2.1:1"),
+        ("udp+xdp://127.0.0.1:1", "no such backend yet"),
+    ] {
+        let output = example("echo").arg(place).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && text.contains(words), "{place}: {text}");
+    }
+}
+
+#[test]
+fn market_data_accounts_for_every_message() {
+    let arguments = ["--rate", "20000", "--seconds", "1", "--json"];
+    let output = example("market_data").args(arguments).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let why = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{text}{why}");
+    assert!(text.lines().count() >= 1);
+    for line in text.lines() {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        let number = |key: &str| row[key].as_u64().unwrap();
+        assert_eq!(number("sent"), 20_000, "{row}");
+        assert_eq!(number("received") + number("lost"), 20_000, "{row}");
+        assert_eq!(row["adds_up"], true, "{row}");
+    }
+}
