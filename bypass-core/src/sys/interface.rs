@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use super::Name;
 use crate::{Error, Result};
 
 /// The index of the interface of this name.
@@ -42,6 +43,31 @@ pub fn mtu(socket: BorrowedFd<'_>, name: &str) -> Result<usize> {
     // SAFETY: the call succeeded, so this is the member that the kernel has written.
     let mtu = unsafe { request.ifr_ifru.ifru_mtu };
     usize::try_from(mtu).map_err(|_| refused(io::ErrorKind::InvalidData.into()))
+}
+
+/// Binds an AF_PACKET socket to an interface and an EtherType (`ETH_P_ALL`: all of them).
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn bind(socket: BorrowedFd<'_>, index: u32, ethertype: u16) -> io::Result<()> {
+    let mut name = Name::default();
+    let len = name.set_link(index, ethertype);
+    // SAFETY: the kernel reads `len` bytes, fewer than a name has.
+    let answer = unsafe { libc::bind(socket.as_raw_fd(), (&raw const name).cast(), len) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The index of the interface that an AF_PACKET socket is bound to; `None` when that is gone.
+#[must_use]
+pub fn bound(socket: BorrowedFd<'_>) -> Option<u32> {
+    let (mut name, mut len) = (Name::default(), Name::ROOM);
+    // SAFETY: the kernel writes at most `len` bytes, which is the size of the name, and to `len`.
+    let answer =
+        unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut name).cast(), &raw mut len) };
+    let index = name.link(len).filter(|_| answer == 0)?.interface;
+    // The kernel writes -1 when it removes the interface.
+    i32::try_from(index).ok().filter(|index| *index > 0).map(i32::unsigned_abs)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //!   beside a packet, both as bytes in the kernel's layout.
 //! - [`SendBatch`] and [`RecvBatch`] are what `sendmmsg(2)` and `recvmmsg(2)` work on.
 //! - [`RecvSlots`] receives straight into a pool's buffers.
+//! - [`vlan`], [`checksum`] and [`restore_vlan`] make sense of what AF_PACKET says beside a frame.
 //! - [`QueueDrops`] counts what did not fit in a socket's queue.
 //! - [`wait`] sleeps on a descriptor, [`option`] sets what no wrapper sets, [`interface`] looks up
 //!   network interfaces.
@@ -15,6 +16,7 @@
 //! The kernel reads and writes what the arguments of a system call point to while the call lasts,
 //! and not afterwards: none of the calls made here is asynchronous.
 
+mod aux;
 mod coalesce;
 mod control;
 mod drops;
@@ -24,16 +26,19 @@ pub mod interface;
 mod name;
 pub mod option;
 mod recv;
+mod ring;
 mod send;
 mod slots;
 mod wait;
 
+pub use aux::{VLAN_LEN, checksum, restore_vlan, vlan};
 pub use coalesce::{Coalescer, Train, segments};
 pub use control::{AuxData, CONTROL_ROOM, ControlBuffer, Received, decode, encode};
 pub use drops::QueueDrops;
 pub use fallback::TrainPlanner;
 pub use name::{Family, LinkName, Name};
 pub use recv::{Message, RecvBatch};
+pub(crate) use ring::{PacketRing, RingFrame};
 pub use send::{Outgoing, SendBatch};
 pub use slots::{Batch, RecvSlots};
 pub use wait::wait;

@@ -117,16 +117,15 @@ impl Name {
     /// The first `len` bytes as a link-layer address; `None` when they are none.
     #[must_use]
     pub fn link(&self, len: u32) -> Option<LinkName> {
-        // The kernel writes as much of the 8 address bytes as the hardware address has.
-        let whole = len as usize >= size_of::<libc::sockaddr_ll>() - 2;
-        if i32::from(u16::from_ne_bytes(self.at(0))) != libc::AF_PACKET || !whole {
+        // The kernel writes as many of the address bytes as the device's addresses have.
+        if i32::from(u16::from_ne_bytes(self.at(0))) != libc::AF_PACKET || len < 12 {
             return None;
         }
         Some(LinkName {
             protocol: u16::from_be_bytes(self.at(2)),
             interface: u32::from_ne_bytes(self.at(4)),
             kind: self.bytes[10],
-            source: (self.bytes[11] == 6).then(|| MacAddr(self.at(12))),
+            source: (self.bytes[11] == 6 && len >= 18).then(|| MacAddr(self.at(12))),
         })
     }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use crate::{Error, Result};
+
 /// Sets an option to the bytes of a C structure, with `setsockopt(2)`.
 ///
 /// # Errors
@@ -46,6 +48,51 @@ pub fn get_int(fd: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<i32> {
     let mut value = [0; 4];
     get(fd, level, name, &mut value)?;
     Ok(i32::from_ne_bytes(value))
+}
+
+/// Which queue of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    /// `SO_RCVBUF`.
+    Receive,
+    /// `SO_SNDBUF`.
+    Send,
+}
+
+/// Makes a socket's queue `size` bytes long: `SO_RCVBUFFORCE` or `SO_SNDBUFFORCE`, or what is
+/// allowed without CAP_NET_ADMIN. Answers what to tell in [`Caps::fallbacks`](crate::Caps) where
+/// that is less.
+///
+/// # Errors
+///
+/// [`Error::Config`] beyond 2 GiB, [`Error::Os`] when the kernel refuses.
+pub fn set_queue(fd: BorrowedFd<'_>, queue: Queue, size: usize) -> Result<Option<String>> {
+    let (force, limited, what, limit) = match queue {
+        Queue::Receive => (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, "receive buffer", "rmem_max"),
+        Queue::Send => (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, "send buffer", "wmem_max"),
+    };
+    let value = i32::try_from(size)
+        .map_err(|_| Error::config(what, size, "a socket's queue is shorter than 2 GiB"))?;
+    if set_int(fd, libc::SOL_SOCKET, force, value).is_ok() {
+        return Ok(None);
+    }
+    let refused = |error| Error::os(format!("set the {what} of a socket to {size} bytes"), error);
+    set_int(fd, libc::SOL_SOCKET, limited, value).map_err(refused)?;
+    // The kernel tells twice of what it was asked for.
+    let got = get_int(fd, libc::SOL_SOCKET, limited).map_err(refused)? / 2;
+    Ok((got < value).then(|| {
+        format!(
+            "{what}: {size} bytes preferred, {got} obtained: the limit is net.core.{limit}, which \
+             CAP_NET_ADMIN may exceed"
+        )
+    }))
+}
+
+/// Takes the error that is pending on a socket (`SO_ERROR`).
+#[must_use]
+pub fn take_error(fd: BorrowedFd<'_>) -> Option<io::Error> {
+    let pending = get_int(fd, libc::SOL_SOCKET, libc::SO_ERROR).unwrap_or(0);
+    (pending != 0).then(|| io::Error::from_raw_os_error(pending))
 }
 
 /// How many packets the socket has dropped because its receive buffer was full, modulo 2³²

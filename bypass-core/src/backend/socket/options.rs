@@ -9,7 +9,8 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket as RawSocket, Ty
 
 use super::{MAX_PAYLOAD, Socket, UdpSocket};
 use crate::pool::{Kind, Pool, PoolOptions};
-use crate::sys::{Family, interface, option};
+use crate::sys::option::{self, Queue};
+use crate::sys::{Family, interface};
 use crate::{Caps, Error, Result, RxOffloads, TxOffloads, Unsupported};
 
 /// A GRO train, which a buffer must hold whole, is at most one IP packet long.
@@ -346,25 +347,10 @@ impl UdpOptions {
     }
 
     fn set_buffers(&self, raw: &RawSocket, fallbacks: &mut Vec<String>) -> Result<()> {
-        let asked = [
-            (self.recv_buffer, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, "receive", "rmem_max"),
-            (self.send_buffer, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, "send", "wmem_max"),
-        ];
-        for (size, force, limited, what, limit) in asked {
-            let Some(size) = size else { continue };
-            let value = i32::try_from(size).map_err(|_| {
-                Error::config(format!("{what}_buffer"), size, "a socket buffer is below 2 GiB")
-            })?;
-            if option::set_int(raw.as_fd(), libc::SOL_SOCKET, force, value).is_ok() {
-                continue;
-            }
-            set(raw.as_fd(), libc::SOL_SOCKET, limited, what, value)?;
-            let got = option::get_int(raw.as_fd(), libc::SOL_SOCKET, limited).unwrap_or(0) / 2;
-            if got < value {
-                fallbacks.push(format!(
-                    "{what} buffer: {size} bytes preferred, {got} obtained: the limit is \
-                     net.core.{limit}, which CAP_NET_ADMIN may exceed"
-                ));
+        let asked = [(self.recv_buffer, Queue::Receive), (self.send_buffer, Queue::Send)];
+        for (size, queue) in asked {
+            if let Some(size) = size {
+                fallbacks.extend(option::set_queue(raw.as_fd(), queue, size)?);
             }
         }
         Ok(())
