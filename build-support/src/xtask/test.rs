@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `all` | unit, property, integration, compile-fail and documentation tests of the library crates, all features |
 //! | `tools` | the tests of the benchmark runner and of this tool |
+//! | `models` | the wake-up and ring protocols under every interleaving that loom finds |
 //! | `nobody` | the library's test binaries once more, without privileges (only where this process is root) |
 //! | `examples` | every example, run for real and judged by what it prints |
 //!
@@ -32,6 +33,9 @@ const ALLOWED_SKIPS: &[&str] = &[];
 /// A test binary that takes longer hangs; it is ended and counts as failed.
 const SUITE_TIMEOUT_SECONDS: &str = "600";
 
+/// The name of every module with tests that need loom.
+const MODELS: &str = "model";
+
 /// Names of tests that call the compiler, which `nobody` cannot: its results belong to the checkout's owner.
 const NEEDS_COMPILER: &str = "compile_fail";
 
@@ -59,9 +63,9 @@ pub(crate) fn count(filter: Option<&str>, with_checks: bool) -> Result<Tally> {
     if let Err(error) = setup::ensure() {
         println!("setup: {error:#}\nsetup: going on without; what needs the packages is skipped");
     }
-    let logs = scratch(&metadata()?)?;
-    for pass in PASSES.iter().filter(|pass| !pass.nobody || unprivileged::possible()) {
-        outcomes.push(pass.run(filter, &logs)?);
+    let scratch = scratch(&metadata()?)?;
+    for pass in PASSES.iter().filter(|pass| pass.applies(filter)) {
+        outcomes.push(pass.run(filter, &scratch)?);
     }
     outcomes.push(examples::run(filter)?);
     Ok(summary(&outcomes, std::env::var("CI").is_ok_and(|ci| ci == "true")))
@@ -82,7 +86,7 @@ pub(crate) struct Outcome {
 }
 
 const PASSES: &[Pass] = &[
-    Pass { name: "all", packages: &["--all-features"], nobody: false },
+    Pass { name: "all", packages: &["--all-features"], kind: Kind::Plain },
     Pass {
         name: "tools",
         packages: &[
@@ -90,43 +94,69 @@ const PASSES: &[Pass] = &[
             "--package=bypass-benches",
             "--features=xtask",
         ],
-        nobody: false,
+        kind: Kind::Plain,
     },
-    Pass { name: "nobody", packages: &["--all-features"], nobody: true },
+    Pass { name: "models", packages: &["--package=bypass-core", "--lib"], kind: Kind::Models },
+    Pass { name: "nobody", packages: &["--all-features"], kind: Kind::Nobody },
 ];
 
 /// One call of `cargo test`.
 struct Pass {
     name: &'static str,
     packages: &'static [&'static str],
-    /// Whether the tests run as the user `nobody`.
-    nobody: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    /// The tests run as the user `nobody`.
+    Nobody,
+    /// Only the modules named `model`, built with loom in place of the standard atomics.
+    Models,
 }
 
 impl Pass {
-    fn command(&self, filter: Option<&str>) -> Result<Command> {
+    fn applies(&self, filter: Option<&str>) -> bool {
+        match self.kind {
+            Kind::Plain => true,
+            Kind::Nobody => unprivileged::possible(),
+            // A second build of everything is worth it for all tests, or for these.
+            Kind::Models => filter.is_none_or(|filter| filter.contains(MODELS)),
+        }
+    }
+
+    fn command(&self, filter: Option<&str>, scratch: &Path) -> Result<Command> {
         let mut runner = vec!["timeout", "--foreground", "--kill-after=10", SUITE_TIMEOUT_SECONDS];
         let tool = std::env::current_exe().context("cannot tell where this tool lies")?;
         let tool = tool.to_str().context("this tool lies under a path that is not UTF-8")?;
         let mut command = cargo(&["test", "--no-fail-fast"]);
         command.args(self.packages);
-        if self.nobody {
+        if self.kind == Kind::Nobody {
             runner.extend([tool, unprivileged::COMMAND]);
             // Documentation tests are compiled as they run.
             command.args(["--lib", "--bins", "--tests"]);
         }
         command.args(["--config", &format!("target.'cfg(unix)'.runner={runner:?}")]);
-        command.args(filter).arg("--");
-        if self.nobody {
+        if self.kind == Kind::Models {
+            // Apart from the other builds, which have other flags for every crate.
+            command.args(["--config", "build.rustflags=['--cfg', 'loom']"]);
+            command.arg("--target-dir").arg(scratch.join(MODELS));
+            command.arg(filter.unwrap_or(MODELS));
+        } else {
+            command.args(filter);
+        }
+        command.arg("--");
+        if self.kind == Kind::Nobody {
             command.args(["--skip", NEEDS_COMPILER]);
         }
         Ok(command)
     }
 
     /// Runs the tests, prints a line per suite and the whole output of each suite that fails.
-    fn run(&self, filter: Option<&str>, logs: &Path) -> Result<Outcome> {
+    fn run(&self, filter: Option<&str>, scratch: &Path) -> Result<Outcome> {
         let skip_log = SkipLog::create(self.name)?;
-        let mut command = self.command(filter)?;
+        let mut command = self.command(filter, scratch)?;
         command.env("BYPASS_SKIP_LOG", &skip_log.file).env("CARGO_TERM_COLOR", "never");
         println!("\n{}: {}", self.name, shown(&command));
 
@@ -138,7 +168,7 @@ impl Pass {
         drop(command); // holds the writing end
 
         let mut watch = Watch::new(self.name);
-        let mut log = File::create(logs.join(format!("{}.log", self.name)))?;
+        let mut log = File::create(scratch.join(format!("{}.log", self.name)))?;
         for line in BufReader::new(reader).split(b'\n') {
             let line = line?;
             let line = String::from_utf8_lossy(&line);
