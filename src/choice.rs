@@ -19,3 +19,10 @@ pub type DefaultSocket = crate::io_uring::UringSocket;
 /// The datagram backend that the features chose.
 #[cfg(not(all(feature = "io-uring", not(bypass_backend = "packet"))))]
 pub type DefaultSocket = crate::backend::socket::UdpSocket;
+
+/// The frame backend that the features chose.
+#[cfg(all(feature = "io-uring", not(bypass_backend = "packet")))]
+pub type DefaultPort = crate::io_uring::UringPort;
+/// The frame backend that the features chose.
+#[cfg(not(all(feature = "io-uring", not(bypass_backend = "packet"))))]
+pub type DefaultPort = crate::backend::memory::MemoryPort;

@@ -7,9 +7,10 @@ pub mod prelude;
 mod uri;
 
 pub use bypass_core::*;
-pub use choice::DefaultSocket;
-pub use open::Bind;
+pub use choice::{DefaultPort, DefaultSocket};
+pub use open::{Attach, Bind};
 
+pub use bypass_core::backend::packet::PacketOptions;
 pub use bypass_core::backend::socket::UdpOptions;
 
 #[cfg(feature = "dpdk")]

@@ -1,7 +1,10 @@
-//! [`Bind`]: opening a datagram endpoint alike on every backend.
+//! [`Bind`] and [`Attach`]: opening alike on every backend.
 
+use crate::backend::packet::PacketPort;
 use crate::backend::socket::UdpSocket;
-use crate::{DatagramIo, Result, UdpOptions};
+#[cfg(feature = "io-uring")]
+use crate::io_uring::{UringOptions, UringPort, UringSocket};
+use crate::{DatagramIo, PacketIo, PacketOptions, Result, UdpOptions};
 
 /// A datagram backend that can be opened with [`UdpOptions`]; an application that is generic over
 /// it runs on whichever the features chose.
@@ -35,8 +38,43 @@ impl Bind for UdpSocket {
 }
 
 #[cfg(feature = "io-uring")]
-impl Bind for crate::io_uring::UringSocket {
+impl Bind for UringSocket {
     fn bind(options: &UdpOptions) -> Result<Self> {
-        Self::open(options, &crate::io_uring::UringOptions::new())
+        Self::open(options, &UringOptions::new())
+    }
+}
+
+/// A frame backend that can be opened on a network interface with [`PacketOptions`].
+///
+/// ```no_run
+/// use bypass_io::prelude::*;
+/// use bypass_io::{DefaultPort, Attach, PacketOptions};
+///
+/// let mut port = DefaultPort::attach(&PacketOptions::new("eth1"))?;
+/// let mut burst = Burst::with_capacity(64);
+/// port.wait(Interest::RX, None)?;
+/// println!("{} frames", port.recv(&mut burst)?);
+/// # Ok::<(), bypass_io::Error>(())
+/// ```
+pub trait Attach: PacketIo + Sized {
+    /// Opens a port on the interface.
+    ///
+    /// # Errors
+    ///
+    /// As the backend's own way of opening; settings that it cannot honour are refused, not
+    /// ignored.
+    fn attach(options: &PacketOptions) -> Result<Self>;
+}
+
+impl Attach for PacketPort {
+    fn attach(options: &PacketOptions) -> Result<Self> {
+        options.open()
+    }
+}
+
+#[cfg(feature = "io-uring")]
+impl Attach for UringPort {
+    fn attach(options: &PacketOptions) -> Result<Self> {
+        Self::open(options, &UringOptions::new())
     }
 }

@@ -1,10 +1,15 @@
 //! The examples, run as a user runs them, against programs that others have written.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its tools too")]
+
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
-use bypass_core::testing::needs::{Need, skip};
+use bypass_core::testing::needs::{Need, skip, skip_because};
+use bypass_core::testing::rig::{Veth, VethOptions};
 
 /// The program of an example, which cargo has built beside this test.
 fn example(name: &str) -> Command {
@@ -93,6 +98,95 @@ fn echo_answers_socat_on_io_uring() {
         echoes("udp+uring://127.0.0.1:0", "uring");
         echoes("udp+uring://[::1]:0", "uring");
     }
+}
+
+#[test]
+fn echo_answers_socat_and_ping_from_user_space() {
+    if skip(&[Need::Namespaces, Need::Tool("socat"), Need::Tool("ping")]) {
+        return;
+    }
+    let veth = Veth::new(&VethOptions::default()).unwrap();
+    let mut echo = {
+        let _inside = veth.a.enter().unwrap();
+        // An address that the kernel does not have, so nobody else answers for it.
+        let place = "udp+packet://10.66.0.9:7777?interface=veth0&prefix=24&ping=true";
+        Running::start(example("echo").args([place, "--packets", "1"]))
+    };
+    assert!(echo.line().starts_with("echo on 10.66.0.9:7777, backend packet"));
+    veth.b.run("ping", "-c 2 -i 0.2 -W 2 10.66.0.9").unwrap();
+    let _inside = veth.b.enter().unwrap();
+    assert_eq!(socat("UDP:10.66.0.9:7777", "from the kernel"), "from the kernel");
+    echo.finish();
+}
+
+#[test]
+fn orders_leave_with_checksums_that_tcpdump_finds_right() {
+    const ORDERS: usize = 50;
+    if skip(&[Need::Namespaces, Need::Tool("tcpdump")]) {
+        return;
+    }
+    let veth = Veth::new(&VethOptions { ipv6: true, ..VethOptions::default() }).unwrap();
+    for (from, to, place) in [
+        ("10.66.0.9/24:5000", "10.66.0.2:6000", "0.0.0.0:6000"),
+        ("fd66::9/64:5000", "[fd66::2]:6000", "[::]:6000"),
+    ] {
+        let (mut tcpdump, receiver) = {
+            let _inside = veth.b.enter().unwrap();
+            let count = ORDERS.to_string();
+            let arguments = ["-i", "veth0", "-n", "-vv", "-l", "-c", &count, "udp port 6000"];
+            let mut tcpdump = Command::new("tcpdump")
+                .args(arguments)
+                .stderr(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            // It says so when it listens.
+            let mut said = BufReader::new(tcpdump.stderr.take().unwrap());
+            let mut line = String::new();
+            while !line.contains("listening on") {
+                line.clear();
+                assert!(said.read_line(&mut line).unwrap() > 0, "tcpdump does not listen");
+            }
+            (tcpdump, UdpSocket::bind(place).unwrap())
+        };
+        {
+            let _inside = veth.a.enter().unwrap();
+            let count = ORDERS.to_string();
+            let arguments = ["--interface", "veth0", "--from", from, "--to", to];
+            let output = example("order_sender")
+                .args(arguments)
+                .args(["--orders", &count])
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(text.contains(&format!("{ORDERS} orders sent")), "{output:?}");
+        }
+        // The kernel at the other end verifies them too, and delivers.
+        receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        for number in 0..ORDERS as u64 {
+            let mut bytes = [0; 100];
+            assert_eq!(receiver.recv(&mut bytes).unwrap(), 37);
+            assert_eq!(bytes[..8], number.to_be_bytes());
+        }
+        let mut seen = String::new();
+        tcpdump.stdout.take().unwrap().read_to_string(&mut seen).unwrap();
+        tcpdump.wait().unwrap();
+        assert_eq!(seen.matches("udp sum ok").count(), ORDERS, "{seen}");
+        assert!(!seen.contains("bad"), "{seen}");
+    }
+}
+
+#[test]
+fn orders_are_acknowledged_in_a_network_of_their_own() {
+    let output = example("order_sender").args(["--orders", "500"]).output().unwrap();
+    let (text, why) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    if why.contains("namespace of its own") {
+        skip_because(why.trim());
+        return;
+    }
+    assert!(text.starts_with("500 orders sent, 500 acknowledged"), "{text}{why}");
+    assert!(text.contains("received 500 with good checksums, 0 out of order"), "{text}");
 }
 
 #[test]

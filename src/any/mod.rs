@@ -11,6 +11,8 @@
 //! | `uring:INTERFACE` | `io_uring` over `AF_PACKET` | feature `io-uring`, CAP_NET_RAW |
 //! | `udp+socket://ADDRESS:PORT` | [`socket`](crate::backend::socket): a UDP socket | nothing |
 //! | `udp+uring://ADDRESS:PORT` | `io_uring` over a UDP socket | feature `io-uring` |
+//! | `udp+packet://ADDRESS:PORT?interface=NAME` | [`UdpOverL2`](crate::udp::UdpOverL2) on `packet` | CAP_NET_RAW |
+//! | `udp+memory://ADDRESS:PORT?interface=NAME&mac=MAC` | the same on `memory` | nothing |
 //!
 //! Behind a `?` stand settings: `packet:eth0?promiscuous=true&frames=4096`. An unknown one is an
 //! error that names those there are.

@@ -6,9 +6,10 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use super::buffer::any_buffer;
 use super::lane::Lane;
 use crate::backend::memory::{LinkOptions, MemoryEnd, MemoryFrame, MemoryPort, link};
+use crate::backend::packet::{PacketFrame, PacketPort};
 use crate::pool::PoolOptions;
 use crate::uri::Uri;
-use crate::{Frame, PacketIo, Result, RxMeta, TxMeta, Unsupported};
+use crate::{Attach, Frame, PacketIo, PacketOptions, Result, RxMeta, TxMeta, Unsupported};
 
 /// A packet queue whose backend was chosen at run time.
 pub type AnyPort = Box<dyn PacketIo<Frame = AnyFrame>>;
@@ -17,6 +18,9 @@ any_buffer! {
     /// A frame of whichever backend an [`AnyPort`] has.
     AnyFrame {
         Memory(MemoryFrame),
+        Packet(PacketFrame),
+        #[cfg(feature = "io-uring")]
+        Uring(crate::io_uring::UringFrame),
     }
 
     impl Frame for AnyFrame {
@@ -54,6 +58,9 @@ pub fn open_port(uri: &str) -> Result<AnyPort> {
     let uri = Uri::parse(uri)?;
     match uri.scheme {
         "memory" => Ok(Box::new(Lane::new(memory(uri)?))),
+        "packet" => Ok(Box::new(Lane::new(PacketPort::attach(&options(uri)?)?))),
+        #[cfg(feature = "io-uring")]
+        "uring" => Ok(Box::new(Lane::new(crate::io_uring::UringPort::attach(&options(uri)?)?))),
         _ => Err(uri.unknown("memory, packet and uring")),
     }
 }
@@ -64,6 +71,20 @@ pub(super) fn pool(uri: &mut Uri<'_>, pool: &mut PoolOptions) -> Result<()> {
     pool.rx_reserve = pool.rx_reserve.min(pool.chunks.saturating_sub(1));
     uri.set("frame_size", &mut pool.chunk_size)?;
     uri.set("headroom", &mut pool.headroom)
+}
+
+/// The settings of a port on an interface.
+fn options(mut uri: Uri<'_>) -> Result<PacketOptions> {
+    let mut options = PacketOptions::new(uri.target);
+    options.ring = uri.take("ring")?;
+    options.max_frame = uri.take("max_frame")?;
+    options.send_buffer = uri.take("send_buffer")?;
+    uri.set("batch", &mut options.batch)?;
+    uri.set("promiscuous", &mut options.promiscuous)?;
+    uri.set("qdisc_bypass", &mut options.qdisc_bypass)?;
+    pool(&mut uri, &mut options.pool)?;
+    uri.finish()?;
+    Ok(options)
 }
 
 /// The end of a link that waits for whoever opens the same name next.

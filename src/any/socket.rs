@@ -1,10 +1,14 @@
 //! Datagram endpoints by URI.
 
+use std::net::SocketAddr;
+
 use super::buffer::any_buffer;
 use super::lane::Lane;
+use super::port::{AnyFrame, open_port};
 use crate::backend::socket::{UdpDatagram, UdpSocket};
+use crate::udp::{self, IpNet, UdpOverL2};
 use crate::uri::Uri;
-use crate::{Bind, Datagram, DatagramIo, RecvMeta, Result, Transmit, UdpOptions};
+use crate::{Bind, Datagram, DatagramIo, Error, RecvMeta, Result, Transmit, UdpOptions, sys};
 
 /// A datagram endpoint whose backend was chosen at run time.
 pub type AnySocket = Box<dyn DatagramIo<Datagram = AnyDatagram>>;
@@ -15,6 +19,7 @@ any_buffer! {
         Socket(UdpDatagram),
         #[cfg(feature = "io-uring")]
         Uring(crate::io_uring::UringDatagram),
+        OverFrames(udp::UdpDatagram<AnyFrame>),
     }
 
     impl Datagram for AnyDatagram {
@@ -42,7 +47,7 @@ any_buffer! {
 /// let mut burst = Burst::with_capacity(16);
 /// assert_eq!(socket.recv(&mut burst)?, 0);
 ///
-/// let error = bypass_io::any::open_socket("udp+socket://127.0.0.1:0?color=red").unwrap_err();
+/// let error = bypass_io::any::open_socket("udp+socket://127.0.0.1:0?color=red").map(drop).unwrap_err();
 /// assert!(error.to_string().contains("no such setting"));
 /// # Ok::<(), bypass_io::Error>(())
 /// ```
@@ -57,8 +62,38 @@ pub fn open_socket(uri: &str) -> Result<AnySocket> {
         "udp+socket" => Ok(Box::new(Lane::new(UdpSocket::bind(&options(uri)?)?))),
         #[cfg(feature = "io-uring")]
         "udp+uring" => Ok(Box::new(Lane::new(crate::io_uring::UringSocket::bind(&options(uri)?)?))),
-        _ => Err(uri.unknown("udp+socket and udp+uring")),
+        "udp+packet" => over_frames("packet", uri),
+        "udp+memory" => over_frames("memory", uri),
+        _ => Err(uri.unknown("udp+socket, udp+uring, udp+packet and udp+memory")),
     }
+}
+
+/// UDP in user space, on a port that the setting `interface` names.
+fn over_frames(backend: &str, mut uri: Uri<'_>) -> Result<AnySocket> {
+    let address: SocketAddr = uri.target("address")?;
+    let interface: String = uri.take("interface")?.ok_or_else(|| {
+        let why = "UDP over frames needs `interface=NAME`, and `prefix=BITS` of its network";
+        Error::config("interface", "nothing", why)
+    })?;
+    let whole = if address.is_ipv4() { 32 } else { 128 };
+    let prefix = uri.take("prefix")?.unwrap_or(whole);
+    let net = IpNet::new(address.ip(), prefix)
+        .map_err(|error| Error::config("prefix", prefix, error.to_string()))?;
+    let mac = match uri.take("mac")? {
+        Some(mac) => mac,
+        None => sys::interface::mac(&interface)?,
+    };
+    let mut config = udp::Config::new(mac, address.port()).address(net);
+    if let Some(gateway) = uri.take("gateway")? {
+        config = config.gateway(gateway);
+    }
+    if let Some(vlan) = uri.take("vlan")? {
+        config = config.vlan(vlan);
+    }
+    config = config.echo(uri.take("ping")?.unwrap_or(false));
+    uri.finish()?;
+    let port = open_port(&format!("{backend}:{interface}"))?;
+    Ok(Box::new(Lane::new(UdpOverL2::bind(port, config)?)))
 }
 
 fn options(mut uri: Uri<'_>) -> Result<UdpOptions> {

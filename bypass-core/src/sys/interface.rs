@@ -1,10 +1,11 @@
 //! Network interfaces of the calling thread's namespace.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use super::Name;
-use crate::{Error, Result};
+use crate::{Error, MacAddr, Result, Unsupported};
 
 /// The index of the interface of this name.
 ///
@@ -26,23 +27,57 @@ pub fn index(socket: BorrowedFd<'_>, name: &str, attempt: &str) -> Result<u32> {
 /// [`Error::Os`].
 pub fn mtu(socket: BorrowedFd<'_>, name: &str) -> Result<usize> {
     let refused = |error: io::Error| Error::os(format!("read the MTU of {name}"), error);
-    // SAFETY: integers and arrays of integers may be all zero.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    if name.len() >= request.ifr_name.len() {
-        return Err(refused(io::ErrorKind::InvalidInput.into()));
+    let answer = ask(socket, name, libc::SIOCGIFMTU as _).map_err(refused)?;
+    // SAFETY: an integer, which any bytes are, and the member that the kernel has written.
+    let mtu = unsafe { answer.ifr_ifru.ifru_mtu };
+    usize::try_from(mtu).map_err(|_| refused(io::ErrorKind::InvalidData.into()))
+}
+
+/// The Ethernet address of the interface of this name (`SIOCGIFHWADDR` of `netdevice(7)`).
+///
+/// ```no_run
+/// println!("{}", bypass_core::sys::interface::mac("eth0")?);
+/// # Ok::<(), bypass_core::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// [`Error::NoSuchInterface`]; [`Error::Unsupported`] for an interface that has none.
+pub fn mac(name: &str) -> Result<MacAddr> {
+    let attempt = format!("read the Ethernet address of {name}");
+    let failed = |error: io::Error| match error.raw_os_error() {
+        Some(libc::ENODEV) => {
+            Error::NoSuchInterface { attempt: attempt.clone().into(), name: name.to_owned() }
+        }
+        _ => Error::os(attempt.clone(), error),
+    };
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(failed)?;
+    let answer = ask(socket.as_fd(), name, libc::SIOCGIFHWADDR as _).map_err(failed)?;
+    // SAFETY: integers, which any bytes are, and the member that the kernel has written.
+    let address = unsafe { answer.ifr_ifru.ifru_hwaddr };
+    match (address.sa_family, address.sa_data.first_chunk()) {
+        (libc::ARPHRD_ETHER, Some(bytes)) => Ok(MacAddr(bytes.map(i8::cast_unsigned))),
+        _ => Err(Error::Unsupported(Unsupported {
+            what: "Ethernet address".into(),
+            backend: "this interface",
+            why: format!("{name} is no Ethernet device").into(),
+        })),
     }
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+}
+
+/// Asks netdevice(7) for what `request` names of an interface.
+fn ask(socket: BorrowedFd<'_>, name: &str, request: libc::Ioctl) -> io::Result<libc::ifreq> {
+    // SAFETY: integers and arrays of integers may be all zero.
+    let mut answer: libc::ifreq = unsafe { std::mem::zeroed() };
+    if name.len() >= answer.ifr_name.len() {
+        return Err(io::Error::from_raw_os_error(libc::ENODEV));
+    }
+    for (to, from) in answer.ifr_name.iter_mut().zip(name.bytes()) {
         *to = from.cast_signed();
     }
-    // SAFETY: the kernel reads the name, which ends with a zero, and writes the MTU into `request`.
-    let answer =
-        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU as _, &raw mut request) };
-    if answer != 0 {
-        return Err(refused(io::Error::last_os_error()));
-    }
-    // SAFETY: the call succeeded, so this is the member that the kernel has written.
-    let mtu = unsafe { request.ifr_ifru.ifru_mtu };
-    usize::try_from(mtu).map_err(|_| refused(io::ErrorKind::InvalidData.into()))
+    // SAFETY: the kernel reads the name, which ends with a zero, and writes into `answer`.
+    let outcome = unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut answer) };
+    if outcome == 0 { Ok(answer) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Binds an AF_PACKET socket to an interface and an EtherType (`ETH_P_ALL`: all of them).
@@ -72,9 +107,6 @@ pub fn bound(socket: BorrowedFd<'_>) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::UdpSocket;
-    use std::os::fd::AsFd;
-
     use super::*;
 
     #[test]
@@ -87,6 +119,10 @@ mod tests {
             let error = index(fd, name, "open a port").unwrap_err();
             assert!(matches!(error, Error::NoSuchInterface { .. }), "{error}");
             assert!(mtu(fd, name).is_err());
+            let error = mac(name).unwrap_err();
+            assert!(matches!(error, Error::NoSuchInterface { .. }), "{error}");
         }
+        let error = mac("lo").unwrap_err();
+        assert!(matches!(error, Error::Unsupported(_)), "{error}");
     }
 }
