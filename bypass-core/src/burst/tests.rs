@@ -96,11 +96,12 @@ fn ids(burst: &[Probe]) -> Vec<u32> {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Push,
+    PushFront,
     PopFront,
     PopBack,
     /// Takes so many out, keeps so many of them, and drops the rest with the iterator.
     Drain(usize, usize),
-    /// Takes so many out and forgets so many of them.
+    /// Takes so many out and passes so many of them on as they lie, as to a driver.
     Forget(usize, usize),
     AppendFrom(usize),
     AppendTo(usize),
@@ -109,12 +110,14 @@ enum Step {
     Truncate(usize),
     Clear,
     Fill(usize),
+    Limit(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let n = 0..12_usize;
     let step = prop_oneof![
         4 => Just(Step::Push),
+        2 => Just(Step::PushFront),
         3 => Just(Step::PopFront),
         1 => Just(Step::PopBack),
         1 => (n.clone(), n.clone()).prop_map(|(n, keep)| Step::Drain(n, keep)),
@@ -124,7 +127,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..8_u32).prop_map(Step::Retain),
         1 => n.clone().prop_map(Step::Truncate),
         1 => Just(Step::Clear),
-        2 => n.prop_map(Step::Fill),
+        2 => n.clone().prop_map(Step::Fill),
+        1 => n.prop_map(Step::Limit),
     ];
     prop::collection::vec(step, 0..80)
 }
@@ -134,6 +138,7 @@ fn compare(capacities: [usize; 2], steps: &[Step]) {
     let log = Log::default();
     let [mut burst, mut other] = capacities.map(Burst::<Probe>::with_capacity);
     let [mut model, mut other_model] = capacities.map(VecDeque::<u32>::with_capacity);
+    let mut limit = capacities[0];
     let mut next = 0;
     let mut fresh = || {
         next += 1;
@@ -141,17 +146,23 @@ fn compare(capacities: [usize; 2], steps: &[Step]) {
     };
     for &step in steps {
         let mut gone = Vec::new();
-        let room = capacities[0] - model.len();
+        let room = limit.saturating_sub(model.len());
         match step {
             Step::Push => {
                 let id = fresh();
                 match burst.push(log.probe(id)) {
                     Ok(()) => model.push_back(id),
-                    Err(back) => {
-                        assert_eq!((back.id, room), (id, 0));
-                        gone.push(id);
-                    }
+                    Err(back) => gone.push(back.id),
                 }
+                assert_eq!(gone.len(), usize::from(room == 0));
+            }
+            Step::PushFront => {
+                let id = fresh();
+                match burst.push_front(log.probe(id)) {
+                    Ok(()) => model.push_front(id),
+                    Err(back) => gone.push(back.id),
+                }
+                assert_eq!(gone.len(), usize::from(room == 0));
             }
             Step::PopFront => {
                 let got = burst.pop_front().map(|probe| probe.id);
@@ -174,10 +185,15 @@ fn compare(capacities: [usize; 2], steps: &[Step]) {
             Step::Forget(n, forget) => {
                 let all: Vec<u32> = model.drain(..n.min(model.len())).collect();
                 let mut drain = burst.drain(n);
-                let kept = ids(drain.forget(forget));
-                assert_eq!(kept, all[..forget.min(all.len())]);
-                assert_eq!(ids(drain.as_slice()), all[kept.len()..]);
-                gone.extend(&all[kept.len()..]);
+                let passed_on = drain.forget(forget);
+                let n = passed_on.len();
+                assert_eq!(ids(passed_on), all[..forget.min(all.len())]);
+                for probe in passed_on {
+                    // SAFETY: it was forgotten, so this is its only owner, and reads it out once.
+                    drop(unsafe { std::ptr::read(probe) });
+                }
+                assert_eq!(ids(drain.as_slice()), all[n..]);
+                gone.extend(all);
             }
             Step::AppendFrom(n) => {
                 let n = n.min(other_model.len()).min(room);
@@ -214,11 +230,16 @@ fn compare(capacities: [usize; 2], steps: &[Step]) {
                 // SAFETY: the first `n` slots were written above.
                 unsafe { burst.assume_filled(n) };
             }
+            Step::Limit(n) => {
+                burst.set_limit(n);
+                limit = n.min(capacities[0]);
+                assert_eq!(burst.capacity(), limit);
+            }
         }
         gone.sort_unstable();
         assert_eq!(log.dropped(), gone, "{step:?}");
         assert_eq!((ids(&burst), ids(&other)), (model.clone().into(), other_model.clone().into()));
-        assert_eq!((burst.len(), burst.room()), (model.len(), capacities[0] - model.len()));
+        assert_eq!((burst.len(), burst.room()), (model.len(), limit.saturating_sub(model.len())));
         assert_eq!((burst.is_empty(), burst.is_full()), (model.is_empty(), burst.room() == 0));
     }
     drop((burst, other));
