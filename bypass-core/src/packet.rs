@@ -1,6 +1,6 @@
 //! [`PacketIo`]: the seam for whole layer-2 frames.
 
-use crate::{Buffer, Burst, Endpoint, Error, Frame, Result};
+use crate::{Buffer, Burst, Endpoint, Error, Frame, FrameError, Result};
 
 /// Moves owned layer-2 frames in bursts through one RX/TX queue pair.
 ///
@@ -149,20 +149,25 @@ pub trait PacketIoExt: PacketIo {
     }
 
     /// Copies a frame of any backend (or any other bytes in a [`Buffer`]) into a frame of this one,
-    /// at the back of `out`. Answers false when no frame can be had just now.
+    /// at the back of `out`, as a single segment. Answers false when no frame can be had just now.
     ///
     /// # Errors
     ///
-    /// [`Error::Frame`] when it is longer than a frame of this backend can be.
+    /// [`Error::Frame`] when it is longer than a frame of this backend, or a buffer of it, can be.
     fn import(&mut self, foreign: &impl Buffer, out: &mut Burst<Self::Frame>) -> Result<bool> {
-        let len = foreign.total_len();
+        let (len, caps) = (foreign.total_len(), self.caps());
+        let (backend, max) = (caps.backend, caps.max_len);
+        let refused = |cause| Error::frame("import a frame by copy", backend, cause);
+        if len > max {
+            return Err(refused(FrameError::TooLong { len, max }));
+        }
         if out.is_full() || self.alloc(out, 1) == 0 {
             return Ok(false);
         }
         let Some(frame) = out.last_mut() else { return Ok(false) };
         if let Err(room) = frame.set_len(len) {
             out.pop_back();
-            return Err(Error::frame("import a frame by copy", self.caps().backend, room));
+            return Err(refused(room.into()));
         }
         let mut rest = frame.data_mut();
         for segment in foreign.segments() {
@@ -184,3 +189,6 @@ pub fn swap_addresses(frame: &mut impl Frame) {
         std::mem::swap(destination, source);
     }
 }
+
+#[cfg(test)]
+mod tests;
