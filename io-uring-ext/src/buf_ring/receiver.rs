@@ -91,15 +91,23 @@ impl<S: BufSource, M: Mode> Multishot<S, M> {
     /// The next arrival, without sleeping. Errors of the socket come in their place among the data.
     pub(crate) fn next(&mut self) -> Result<Option<Arrival<S::Buf>>> {
         loop {
-            while let Some(cqe) = self.taken.pop_front() {
-                if let Some(arrival) = self.accept(cqe)? {
-                    return Ok(Some(arrival));
-                }
+            if let Some(arrival) = self.next_fetched()? {
+                return Ok(Some(arrival));
             }
             if !self.pull()? {
                 return Ok(None);
             }
         }
+    }
+
+    /// The next arrival among the completions that have been fetched.
+    pub(crate) fn next_fetched(&mut self) -> Result<Option<Arrival<S::Buf>>> {
+        while let Some(cqe) = self.taken.pop_front() {
+            if let Some(arrival) = self.accept(cqe)? {
+                return Ok(Some(arrival));
+            }
+        }
+        Ok(None)
     }
 
     /// Refills the ring, arms where that is due, and fetches completions. Whether any came.
@@ -109,9 +117,9 @@ impl<S: BufSource, M: Mode> Multishot<S, M> {
         self.fetch()
     }
 
-    /// Whether completions have been fetched and not handed out.
-    pub(crate) fn has_taken(&self) -> bool {
-        !self.taken.is_empty()
+    /// Completions that have been fetched and not handed out.
+    pub(crate) fn fetched(&self) -> usize {
+        self.taken.len()
     }
 
     fn fetch(&mut self) -> Result<bool> {

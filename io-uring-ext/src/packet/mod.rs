@@ -12,12 +12,14 @@
 
 #[expect(unsafe_code, reason = "promises that pool chunks are stable and owned")]
 mod pool;
+mod port;
 mod rx;
 mod socket;
 mod tx;
 
 use bypass_core::Error as CoreError;
 
+pub use port::{UringFrame, UringPacket, UringPort};
 pub use socket::{UringDatagram, UringSocket, UringUdp};
 
 use crate::ring::{RingBuilder, SqPoll};

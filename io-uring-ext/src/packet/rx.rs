@@ -10,14 +10,18 @@ use rustix::io::Errno;
 
 use super::core_error;
 use super::pool::Chunks;
-use crate::Result;
 use crate::buf_ring::{BufRing, MessageLayout, MessageReceiver};
 use crate::mode::Local;
 use crate::op::DatagramFd;
 use crate::ring::Ring;
+use crate::{Error, Result};
 
 /// Errors of earlier packets that one call steps over before it lets the application have a turn.
 const MOST_PENDING: usize = 16;
+
+/// Packets that the kernel takes from a socket before it looks after other operations
+/// (`MULTISHOT_MAX_RETRY` in `io_uring/net.c`).
+const MOST_AT_ONCE: usize = 32;
 
 /// What was received, beside the payload, which is the buffer's data.
 pub(super) struct Arrival<'a> {
@@ -54,6 +58,8 @@ pub(super) struct Rx<K: Kind> {
     pool: Pool<K>,
     /// Errors that were about earlier packets.
     pending_errors: u64,
+    /// An error that came behind packets, for the next call.
+    failed: Option<Error>,
 }
 
 impl<K: Kind> Rx<K> {
@@ -69,7 +75,8 @@ impl<K: Kind> Rx<K> {
         let chunks = Chunks { pool: pool.clone(), header: layout.payload_at() };
         let buffers = BufRing::new(&ring, entries, chunks)?;
         let receiver = buffers.message_receiver(socket, layout);
-        let mut rx = Self { ring, buffers, receiver, layout, pool, pending_errors: 0 };
+        let mut rx =
+            Self { ring, buffers, receiver, layout, pool, pending_errors: 0, failed: None };
         rx.receiver.shot.pull()?;
         Ok(rx)
     }
@@ -80,16 +87,33 @@ impl<K: Kind> Rx<K> {
         out: &mut Burst<PoolBuf<K>>,
         receive: &mut impl Receive<K>,
     ) -> Result<usize> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         let (before, mut errors) = (out.len(), 0);
+        let mut fetched = None;
         while !out.is_full() && errors < MOST_PENDING {
-            let (mut buf, _) = match self.receiver.shot.next() {
+            let (mut buf, _) = match self.receiver.shot.next_fetched() {
                 Ok(Some(arrival)) => arrival,
-                Ok(None) => break,
+                Ok(None) => {
+                    // Unless the kernel stopped before the socket was empty, for want of buffers or
+                    // because it was one receive's turn long enough, what comes from now on is left
+                    // to the next call, which is better filled then.
+                    let emptied = |n| n == 0 || (n < MOST_AT_ONCE && self.receiver.is_armed());
+                    if fetched.is_some_and(emptied) {
+                        break;
+                    }
+                    fetched = Some(self.fetch()?);
+                    continue;
+                }
                 Err(error) if error.raw_os_error().is_some_and(|e| receive.is_about_earlier(e)) => {
                     errors += 1;
                     continue;
                 }
-                Err(_) if out.len() > before => break, // the next call finds it too
+                Err(error) if out.len() > before => {
+                    self.failed = Some(error);
+                    break;
+                }
                 Err(error) => return Err(error),
             };
             if let Some(meta) = open(&mut buf, self.layout, receive) {
@@ -106,10 +130,18 @@ impl<K: Kind> Rx<K> {
         Ok(out.len() - before)
     }
 
-    /// Whether [`recv`](Self::recv) would find something.
-    pub(super) fn is_ready(&mut self) -> Result<bool> {
+    /// Looks for arrivals if there are none yet, and says how many completions wait.
+    fn fetch(&mut self) -> Result<usize> {
         let shot = &mut self.receiver.shot;
-        Ok(shot.has_taken() || shot.pull()?)
+        if shot.fetched() == 0 {
+            shot.pull()?;
+        }
+        Ok(shot.fetched())
+    }
+
+    /// Whether [`recv`](Self::recv) would find something.
+    fn is_ready(&mut self) -> Result<bool> {
+        Ok(self.fetch()? > 0)
     }
 
     /// Sleeps until something of `interest` can be served on `socket`, or the time is over.
