@@ -89,6 +89,8 @@ impl Coalescer {
 
     /// The next message of a queue, given as the length in bytes and the destination of each
     /// datagram; `None` when the queue is empty.
+    // A plan is large; inlined it is built where it is used instead of being copied there.
+    #[inline(always)]
     pub fn next(&self, queue: impl IntoIterator<Item = (usize, Transmit)>) -> Option<Train> {
         let mut queue = queue.into_iter();
         let (first, transmit) = queue.next()?;

@@ -62,6 +62,7 @@ pub struct AuxData {
 
 /// Reads control messages. What is unknown, cut short or malformed is left out.
 #[must_use]
+#[inline]
 pub fn decode(mut control: &[u8]) -> Received {
     let mut received = Received::default();
     while let Some((level, kind, data, rest)) = split_first(control) {
@@ -160,6 +161,7 @@ fn auxdata(data: &[u8]) -> Option<AuxData> {
 /// A group or broadcast address as source, which a reply to a multicast has, is left out: no host
 /// sends from there.
 #[must_use]
+#[inline]
 pub fn encode(to: &mut ControlBuffer, transmit: &Transmit, segment_size: Option<u16>) -> usize {
     let mut writer = Writer { to: &mut to.0, len: 0 };
     if let Some(size) = segment_size {

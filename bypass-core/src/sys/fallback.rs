@@ -44,6 +44,7 @@ impl TrainPlanner {
 
     /// The next message of `queue`, in front of which `planned` datagrams are planned but not yet
     /// sent; `None` when it is empty.
+    #[inline(always)]
     pub fn next(
         &self,
         planned: usize,

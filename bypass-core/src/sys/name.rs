@@ -48,6 +48,7 @@ impl Name {
 
     /// Writes `address` for a socket of `family` and returns the length in bytes; `None` when an
     /// IPv4 socket cannot name it.
+    #[inline]
     pub fn set_inet(&mut self, address: SocketAddr, family: Family) -> Option<u32> {
         match (family, address) {
             (Family::V4, SocketAddr::V4(address)) => Some(self.set_v4(address)),
@@ -93,6 +94,7 @@ impl Name {
     /// The first `len` bytes as an internet address, a mapped IPv4 address as IPv4; `None` when
     /// they are none.
     #[must_use]
+    #[inline]
     pub fn inet(&self, len: u32) -> Option<SocketAddr> {
         let port = u16::from_be_bytes(self.at(2));
         match i32::from(u16::from_ne_bytes(self.at(0))) {

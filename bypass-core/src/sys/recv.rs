@@ -73,6 +73,7 @@ impl RecvBatch {
     ///
     /// At every later [`recv`](Self::recv) that covers the slot, until other memory is posted there,
     /// the bytes must be valid for writes and used by nobody else.
+    #[inline]
     pub unsafe fn post(&mut self, slot: usize, data: *mut u8, len: usize) {
         self.data[slot] = libc::iovec { iov_base: data.cast(), iov_len: len };
         self.rewind(slot);
@@ -101,6 +102,7 @@ impl RecvBatch {
 
     /// What the last [`recv`](Self::recv) filled `slot` with; meaningless if it did not.
     #[must_use]
+    #[inline]
     pub fn message(&self, slot: usize) -> Message<'_> {
         let header = &self.headers[slot];
         let control_len = CONTROL_ROOM.min(header.msg_hdr.msg_controllen as _);

@@ -37,12 +37,19 @@ impl SendBatch {
     /// Room for `messages` messages of `parts` parts together.
     #[must_use]
     pub fn new(messages: usize, parts: usize) -> Self {
-        Self {
+        let mut batch = Self {
             headers: Fixed::new(super::EMPTY_HEADER, messages),
             names: Fixed::new(Name::default(), messages),
             controls: Fixed::new(ControlBuffer::default(), messages),
             parts: Fixed::new(libc::iovec { iov_base: null_mut(), iov_len: 0 }, parts),
+        };
+        for i in 0..messages {
+            // Those of length zero are none.
+            let header = &mut batch.headers[i].msg_hdr;
+            header.msg_name = batch.names.address(i).cast();
+            header.msg_control = batch.controls.address(i).cast();
         }
+        batch
     }
 
     /// Begins a batch of messages whose data lives as long as `'data`.
@@ -78,6 +85,7 @@ impl<'data> Outgoing<'_, 'data> {
     /// Appends a message that goes where `train` says, or where the socket is connected to when
     /// `named` is false. Answers false, and appends nothing, when the batch has no room for it or
     /// a socket of `family` cannot name the destination.
+    #[inline]
     pub fn push_train(
         &mut self,
         train: &Train,
@@ -123,6 +131,7 @@ impl<'data> Outgoing<'_, 'data> {
     }
 
     /// `address` writes name and control and answers their lengths, or `None` to refuse.
+    #[inline]
     fn push_with(
         &mut self,
         parts: impl IntoIterator<Item = &'data [u8]>,
@@ -143,20 +152,13 @@ impl<'data> Outgoing<'_, 'data> {
         }
         let (name, control) = (&mut self.batch.names[i], &mut self.batch.controls[i]);
         let Some((name_len, control_len)) = address(name, control) else { return false };
-        let mut header = super::EMPTY_HEADER;
-        if name_len > 0 {
-            header.msg_hdr.msg_name = self.batch.names.address(i).cast();
-            header.msg_hdr.msg_namelen = name_len;
-        }
-        if control_len > 0 {
-            header.msg_hdr.msg_control = self.batch.controls.address(i).cast();
-            header.msg_hdr.msg_controllen = control_len as _;
-        }
+        let header = &mut self.batch.headers[i].msg_hdr;
+        header.msg_namelen = name_len;
+        header.msg_controllen = control_len as _;
+        header.msg_iovlen = (end - first) as _;
         if end > first {
-            header.msg_hdr.msg_iov = self.batch.parts.address(first);
-            header.msg_hdr.msg_iovlen = (end - first) as _;
+            header.msg_iov = self.batch.parts.address(first);
         }
-        self.batch.headers[i] = header;
         self.messages += 1;
         self.parts = end;
         true

@@ -8,6 +8,7 @@ use crate::sys::{Coalescer, Family, Train};
 use crate::{Caps, FrameError, TxOffloads, Unsupported};
 
 /// Why a message can never be sent, as far as that is known without asking the kernel.
+#[inline]
 pub(super) fn unsendable(train: &Train, family: Family, caps: &Caps) -> Option<FrameError> {
     let Some(destination) = train.transmit.destination else {
         return Some(FrameError::NoDestination);

@@ -231,6 +231,7 @@ fn plan<'a, K: Kind<Meta = DatagramMeta>>(
 }
 
 /// The first message of `datagrams`, which are some, behind `planned` others.
+#[inline(always)]
 fn first<K: Kind<Meta = DatagramMeta>>(
     datagrams: &[PoolBuf<K>],
     planner: &TrainPlanner,
