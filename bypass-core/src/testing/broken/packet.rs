@@ -1,4 +1,4 @@
-//! [`Broken`]: a backend that is wrong on purpose, to prove that the conformance checks can fail.
+//! [`Broken`]: a packet queue that is wrong on purpose.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
