@@ -60,7 +60,9 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
         ["test", rest @ ..] => test::run(rest),
         ["bench", rest @ ..] => cargo::bench(rest),
         ["ci", steps @ ..] => checks::run(steps),
-        [unprivileged::COMMAND, program, rest @ ..] => unprivileged::exec(program, rest),
+        [unprivileged::COMMAND, stage, program, rest @ ..] => {
+            unprivileged::exec(stage, program, rest)
+        }
         [] | ["help" | "-h" | "--help", ..] => {
             println!("{USAGE}");
             Ok(ExitCode::SUCCESS)

@@ -25,6 +25,7 @@ use anyhow::{Context as _, Result, bail};
 use super::cargo::{cargo, metadata, scratch, shown};
 use super::libtest::{self, Line};
 use super::tally::Tally;
+use super::unprivileged::Stage;
 use super::{checks, examples, setup, unprivileged};
 
 /// Parts of reasons that stay valid under CI: what no machine of that kind can do.
@@ -67,7 +68,7 @@ pub(crate) fn count(filter: Option<&str>, with_checks: bool) -> Result<Tally> {
     for pass in PASSES.iter().filter(|pass| pass.applies(filter)) {
         outcomes.push(pass.run(filter, &scratch)?);
     }
-    outcomes.push(examples::run(filter)?);
+    outcomes.push(examples::run(filter, &scratch)?);
     Ok(summary(&outcomes, std::env::var("CI").is_ok_and(|ci| ci == "true")))
 }
 
@@ -126,14 +127,20 @@ impl Pass {
         }
     }
 
-    fn command(&self, filter: Option<&str>, scratch: &Path) -> Result<Command> {
+    fn command(
+        &self,
+        filter: Option<&str>,
+        scratch: &Path,
+        stage: Option<&Stage>,
+    ) -> Result<Command> {
         let mut runner = vec!["timeout", "--foreground", "--kill-after=10", SUITE_TIMEOUT_SECONDS];
         let tool = std::env::current_exe().context("cannot tell where this tool lies")?;
         let tool = tool.to_str().context("this tool lies under a path that is not UTF-8")?;
         let mut command = cargo(&["test", "--no-fail-fast"]);
         command.args(self.packages);
-        if self.kind == Kind::Nobody {
-            runner.extend([tool, unprivileged::COMMAND]);
+        if let Some(stage) = stage {
+            let stage = stage.folder.to_str().context("the temporary folder is not UTF-8")?;
+            runner.extend([tool, unprivileged::COMMAND, stage]);
             // Documentation tests are compiled as they run.
             command.args(["--lib", "--bins", "--tests"]);
         }
@@ -142,12 +149,11 @@ impl Pass {
             // Apart from the other builds, which have other flags for every crate.
             command.args(["--config", "build.rustflags=['--cfg', 'loom']"]);
             command.arg("--target-dir").arg(scratch.join(MODELS));
-            command.arg(filter.unwrap_or(MODELS));
-        } else {
-            command.args(filter);
         }
-        command.arg("--");
-        if self.kind == Kind::Nobody {
+        // The filter goes to the tests: given one itself, cargo would not build the examples that
+        // tests call.
+        command.arg("--").args(filter.or((self.kind == Kind::Models).then_some(MODELS)));
+        if stage.is_some() {
             command.args(["--skip", NEEDS_COMPILER]);
         }
         Ok(command)
@@ -156,7 +162,12 @@ impl Pass {
     /// Runs the tests, prints a line per suite and the whole output of each suite that fails.
     fn run(&self, filter: Option<&str>, scratch: &Path) -> Result<Outcome> {
         let skip_log = SkipLog::create(self.name)?;
-        let mut command = self.command(filter, scratch)?;
+        let profile = scratch.parent().context("the target directory is the root")?.join("debug");
+        let stage = match self.kind {
+            Kind::Nobody => Some(Stage::create(&profile)?),
+            Kind::Plain | Kind::Models => None,
+        };
+        let mut command = self.command(filter, scratch, stage.as_ref())?;
         command.env("BYPASS_SKIP_LOG", &skip_log.file).env("CARGO_TERM_COLOR", "never");
         println!("\n{}: {}", self.name, shown(&command));
 
