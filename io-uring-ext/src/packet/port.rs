@@ -170,7 +170,7 @@ impl UringPort {
                 }
                 return self.send_now(frames);
             }
-            if matches!(self.send_first(frames), Fate::Refused) {
+            if matches!(self.send_first(frames), Fate::Refused(_)) {
                 break;
             }
         }
@@ -326,7 +326,7 @@ impl PacketIo for UringPort {
             [only] if goes_as_it_is(only, self.sender.link()) => match self.send_first(frames) {
                 Fate::Sent | Fate::Queued => Ok(1),
                 // `sendmmsg` finds out why.
-                Fate::Refused => self.send_now(frames),
+                Fate::Refused(_) => self.send_now(frames),
             },
             _ => self.send_now(frames),
         }

@@ -80,6 +80,8 @@ pub struct UringSocket {
     caps: Caps,
     stats: Stats,
     queue_drops: QueueDrops,
+    /// Errors about earlier datagrams that sending through the ring met.
+    pending_errors: u64,
 }
 
 impl UringSocket {
@@ -131,6 +133,7 @@ impl UringSocket {
             caps,
             stats,
             queue_drops,
+            pending_errors: 0,
         })
     }
 
@@ -168,7 +171,7 @@ impl UringSocket {
                 }
                 return self.send_now(datagrams);
             };
-            if matches!(self.send_train(datagrams, train), Fate::Refused) {
+            if matches!(self.send_train(datagrams, train), Fate::Refused(_)) {
                 break;
             }
         }
@@ -270,8 +273,11 @@ impl DatagramIo for UringSocket {
         match self.sender.first(datagrams, &self.caps) {
             Some(train) if train.datagrams == n => match self.send_train(datagrams, train) {
                 Fate::Sent | Fate::Queued => Ok(n),
-                // `sendmmsg` finds out why.
-                Fate::Refused => self.send_now(datagrams),
+                // `sendmmsg` finds out why, or it was about an earlier datagram.
+                Fate::Refused(errno) => {
+                    self.pending_errors += u64::from(errno.is_some_and(may_be_pending));
+                    self.send_now(datagrams)
+                }
             },
             _ => self.send_now(datagrams),
         }
@@ -315,7 +321,8 @@ impl Endpoint for UringSocket {
     }
 
     fn visit_counters(&self, visit: &mut dyn FnMut(&str, u64)) {
-        visit("pending_errors", self.rx.pending_errors() + self.sender.pending_errors());
+        let sending = self.pending_errors + self.sender.pending_errors();
+        visit("pending_errors", self.rx.pending_errors() + sending);
         self.rx.visit_counters(visit);
         self.sender.visit_counters(visit);
     }

@@ -41,8 +41,8 @@ pub(super) enum Fate {
     Sent,
     /// It is in flight.
     Queued,
-    /// It is back in the burst.
-    Refused,
+    /// It is back in the burst; with the kernel's error number, if it was asked.
+    Refused(Option<i32>),
 }
 
 impl<K: Kind, T> RingTx<K, T> {
@@ -76,7 +76,7 @@ impl<K: Kind, T> RingTx<K, T> {
         address: impl FnOnce(&mut Message<PoolBuf<K>>),
     ) -> Fate {
         if !ring.inner.with(State::has_room).unwrap_or(false) {
-            return Fate::Refused;
+            return Fate::Refused(None);
         }
         let mut message = self.spare.pop().unwrap_or_else(|| Message::with_capacity(MOST_BUFFERS));
         for buf in bufs.drain(n) {
@@ -91,7 +91,10 @@ impl<K: Kind, T> RingTx<K, T> {
         };
         let pending = match started {
             Ok(pending) => pending,
-            Err(refused) => return self.put_back(refused.operation.into_message(), bufs),
+            Err(refused) => {
+                self.put_back(refused.operation.into_message(), bufs);
+                return Fate::Refused(None);
+            }
         };
         // An error here is about the ring; the message stays queued and the next call meets it too.
         let _ = ring.submit();
@@ -103,7 +106,10 @@ impl<K: Kind, T> RingTx<K, T> {
                 self.recycle(message);
                 Fate::Sent
             }
-            Ok(SentMsg { result: Err(_), message }) => self.put_back(message, bufs),
+            Ok(SentMsg { result: Err(error), message }) => {
+                self.put_back(message, bufs);
+                Fate::Refused(error.raw_os_error())
+            }
             Err(pending) => self.queue(pending, n, known),
         }
     }
@@ -141,11 +147,10 @@ impl<K: Kind, T> RingTx<K, T> {
         self.spare.push(message);
     }
 
-    fn put_back(&mut self, mut message: Packed<K>, bufs: &mut Burst<PoolBuf<K>>) -> Fate {
+    fn put_back(&mut self, mut message: Packed<K>, bufs: &mut Burst<PoolBuf<K>>) {
         for buf in message.drain() {
             let _they_have_just_come_from_there = bufs.push(buf);
         }
         self.spare.push(message);
-        Fate::Refused
     }
 }

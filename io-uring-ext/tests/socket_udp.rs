@@ -1,0 +1,400 @@
+//! The UDP endpoint over loopback, against the standard library's socket: no privileges needed.
+#![cfg(feature = "packet")]
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
+
+use std::net::{IpAddr, SocketAddr, UdpSocket as StdSocket};
+use std::time::{Duration, SystemTime};
+
+use bypass_core::backend::socket::UdpOptions;
+use bypass_core::pool::PoolOptions;
+use bypass_core::testing::needs::{Need, skip};
+use bypass_core::{
+    Buffer, Burst, Clock, Datagram, DatagramIo, DatagramIoExt, DropCause, Ecn, Endpoint, Error,
+    Interest, Ready, RecvMeta, Transmit,
+};
+use io_uring_ext::SqPoll;
+use io_uring_ext::packet::{UringDatagram, UringOptions, UringSocket};
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(5));
+
+fn bound(local: &str, change: impl FnOnce(&mut UdpOptions, &mut UringOptions)) -> UringSocket {
+    let mut udp = UdpOptions::new(local.parse().unwrap());
+    let mut uring = UringOptions::new();
+    change(&mut udp, &mut uring);
+    UringSocket::open(&udp, &uring).unwrap()
+}
+
+fn open(change: impl FnOnce(&mut UdpOptions)) -> UringSocket {
+    bound("127.0.0.1:0", |udp, _| change(udp))
+}
+
+/// A socket of the standard library, which knows nothing of trains.
+fn std_socket() -> (StdSocket, SocketAddr) {
+    let socket = StdSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(PATIENCE).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+fn compose<'a>(
+    socket: &mut UringSocket,
+    to: SocketAddr,
+    payloads: impl IntoIterator<Item = &'a [u8]>,
+) -> Burst<UringDatagram> {
+    let mut burst = Burst::with_capacity(128);
+    for payload in payloads {
+        assert!(socket.compose(payload, to, &mut burst).unwrap(), "no buffer left");
+    }
+    burst
+}
+
+fn receive(socket: &mut UringSocket, n: usize) -> Burst<UringDatagram> {
+    let mut burst = Burst::with_capacity(128);
+    while burst.len() < n {
+        let ready = socket.wait(Interest::RX, PATIENCE).unwrap();
+        assert_eq!(ready, Ready::RX, "{} of {n} datagrams came", burst.len());
+        socket.recv(&mut burst).unwrap();
+    }
+    burst
+}
+
+fn learn(from: &mut UringSocket, to: &mut UringSocket, transmit: Transmit) -> RecvMeta {
+    let mut burst = compose(from, transmit.destination.unwrap(), [&b"x"[..]]);
+    burst[0].set_transmit(transmit);
+    assert_eq!(from.send(&mut burst).unwrap(), 1);
+    receive(to, 1)[0].recv_meta()
+}
+
+fn counter(socket: &UringSocket, name: &str) -> u64 {
+    let mut found = None;
+    socket.visit_counters(&mut |counter, value| {
+        if counter == name {
+            found = Some(value);
+        }
+    });
+    found.unwrap_or_else(|| panic!("no counter {name}"))
+}
+
+/// Skips the calling test where io_uring is refused.
+macro_rules! needs_io_uring {
+    () => {
+        if skip(&[Need::IoUring]) {
+            return;
+        }
+    };
+}
+
+#[test]
+fn coalesced_datagrams_arrive_as_they_were_sent() {
+    needs_io_uring!();
+    let mut socket = open(|_| {});
+    let (receiver, to) = std_socket();
+    // One train alone (through the ring), then two trains and an empty datagram (several messages).
+    let alone: Vec<Vec<u8>> = (0..30u8).map(|i| vec![i; 100]).chain([vec![30; 7]]).collect();
+    let mixed: Vec<Vec<u8>> = (0..40u8)
+        .map(|i| vec![i; if i < 20 { 100 } else { 300 }])
+        .chain([vec![40; 50], vec![], vec![41; 7]])
+        .collect();
+    let mut buffer = [0; 2048];
+    for payloads in [&alone, &mixed] {
+        let mut burst = compose(&mut socket, to, payloads.iter().map(Vec::as_slice));
+        assert_eq!(socket.send(&mut burst).unwrap(), payloads.len());
+        for payload in payloads {
+            let (len, from) = receiver.recv_from(&mut buffer).unwrap();
+            assert_eq!((&buffer[..len], from), (payload.as_slice(), socket.local_addr()));
+        }
+    }
+    let stats = socket.stats();
+    let sent = || alone.iter().chain(&mixed);
+    assert_eq!(stats.tx_packets, sent().count() as u64);
+    assert_eq!(stats.tx_bytes, sent().map(|payload| payload.len() as u64).sum::<u64>());
+    assert_eq!(counter(&socket, "coalesced_messages"), 3);
+    assert_eq!(counter(&socket, "coalesced_datagrams"), 31 + 41);
+}
+
+#[test]
+fn switched_off_nothing_is_coalesced() {
+    needs_io_uring!();
+    let mut socket = open(|udp| udp.coalesce = false);
+    let (_receiver, to) = std_socket();
+    let mut burst = compose(&mut socket, to, [&b"same"[..]; 10]);
+    assert_eq!(socket.send(&mut burst).unwrap(), 10);
+    assert_eq!(counter(&socket, "coalesced_messages"), 0);
+}
+
+#[test]
+fn a_train_arrives_whole_and_can_be_sent_back_whole() {
+    needs_io_uring!();
+    let (mut client, mut server) = (open(|_| {}), open(|udp| udp.gro = true));
+    let payloads: Vec<_> = (0..30u8).map(|i| [i; 1000]).collect();
+    let to = server.local_addr();
+    let mut burst = compose(&mut client, to, payloads.iter().map(|payload| &payload[..]));
+    client.send(&mut burst).unwrap();
+    let mut trains = receive(&mut server, 1);
+    assert_eq!(trains[0].recv_meta().segment_size, Some(1000));
+    assert_eq!(trains[0].data(), payloads.concat());
+    assert_eq!((server.stats().rx_packets, server.stats().rx_bytes), (30, 30_000));
+    trains[0].reply();
+    assert_eq!(server.send(&mut trains).unwrap(), 1);
+    assert_eq!(server.stats().tx_packets, 30);
+    let back = receive(&mut client, 30);
+    assert!(back.iter().map(Buffer::data).eq(payloads.iter()), "cut again, in order");
+}
+
+#[test]
+fn the_longest_train_fits_behind_the_kernels_header() {
+    needs_io_uring!();
+    let (mut client, mut server) = (open(|_| {}), open(|udp| udp.gro = true));
+    assert_eq!(server.caps().max_len, 65_507);
+    let to = server.local_addr();
+    let mut burst = compose(&mut client, to, [&[7; 1472][..]; 44]);
+    client.send(&mut burst).unwrap();
+    let trains = receive(&mut server, 1);
+    assert_eq!(trains.iter().map(|train| train.data().len()).sum::<usize>(), 44 * 1472);
+    assert_eq!(server.stats().drops.total(), 0);
+}
+
+#[test]
+fn a_wildcard_socket_knows_where_a_datagram_was_sent_to_and_replies_from_there() {
+    needs_io_uring!();
+    for wildcard in ["0.0.0.0:0", "[::]:0"] {
+        let mut server = bound(wildcard, |udp, _| udp.timestamps = true);
+        let port = server.local_addr().port();
+        let (client, _) = std_socket();
+        for last in [1, 2] {
+            let at = SocketAddr::from(([127, 0, 0, last], port));
+            client.send_to(b"ping", at).unwrap();
+            let mut burst = receive(&mut server, 1);
+            let meta = burst[0].recv_meta();
+            assert_eq!(meta.local, Some(at.ip()), "{wildcard}");
+            assert_eq!(meta.remote, Some(client.local_addr().unwrap()), "as IPv4, not mapped");
+            assert!(meta.timestamp.is_some(), "there was room for everything that is told");
+            burst[0].reply();
+            assert_eq!(server.send(&mut burst).unwrap(), 1);
+            let (_, from) = client.recv_from(&mut [0; 16]).unwrap();
+            assert_eq!(from, at, "{wildcard}");
+        }
+    }
+    let (mut server, mut client) = (bound("[::]:0", |_, _| {}), bound("[::1]:0", |_, _| {}));
+    let to = SocketAddr::from(("::1".parse::<IpAddr>().unwrap(), server.local_addr().port()));
+    for ecn in [Ecn::NotCapable, Ecn::Ect0, Ecn::Ect1, Ecn::Congestion] {
+        let mut transmit = Transmit::to(to);
+        transmit.ecn = ecn;
+        let meta = learn(&mut client, &mut server, transmit);
+        let expected = (Some(to.ip()), Some(client.local_addr()), ecn);
+        assert_eq!((meta.local, meta.remote, meta.ecn), expected);
+    }
+}
+
+#[test]
+fn datagrams_are_stamped_when_asked() {
+    needs_io_uring!();
+    let (mut a, mut b) = (open(|_| {}), open(|udp| udp.timestamps = true));
+    let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+    let (before, to) = (now(), Transmit::to(b.local_addr()));
+    let stamp = learn(&mut a, &mut b, to).timestamp.unwrap();
+    assert_eq!(stamp.clock, Clock::Realtime);
+    assert!((before..=now()).contains(&u128::from(stamp.nanos)));
+    let back = Transmit::to(a.local_addr());
+    assert_eq!(learn(&mut b, &mut a, back).timestamp, None);
+}
+
+#[test]
+fn a_datagram_longer_than_a_buffer_is_counted_and_never_handed_out() {
+    needs_io_uring!();
+    let mut socket = open(|_| {});
+    let room = socket.caps().max_len;
+    let (client, _) = std_socket();
+    for len in [room + 1, room, room + 1000, 3] {
+        client.send_to(&vec![1; len], socket.local_addr()).unwrap();
+    }
+    let burst = receive(&mut socket, 2);
+    let lengths: Vec<_> = burst.iter().map(|datagram| datagram.data().len()).collect();
+    assert_eq!(lengths, [room, 3]);
+    let stats = socket.stats();
+    assert_eq!((stats.drops[DropCause::RxTruncated], stats.rx_packets), (2, 2));
+    assert_eq!(stats.frames.unwrap().held, 2);
+}
+
+#[test]
+fn what_the_kernel_drops_is_counted() {
+    needs_io_uring!();
+    let mut socket = open(|udp| udp.recv_buffer = Some(4096));
+    let (client, _) = std_socket();
+    // The 256 buffers of the ring are filled in the socket's owner's time: it does not look here.
+    for i in 0..500_u32 {
+        client.send_to(&i.to_ne_bytes(), socket.local_addr()).unwrap();
+    }
+    assert!(socket.stats().drops[DropCause::RxQueueFull] > 0);
+    let mut burst = Burst::with_capacity(512);
+    while socket.recv(&mut burst).unwrap() > 0 {}
+    let stats = socket.stats();
+    assert_eq!(stats.rx_packets + stats.drops.total(), 500, "{stats:?}");
+}
+
+#[test]
+fn errors_from_the_network_are_counted_and_stop_nothing() {
+    needs_io_uring!();
+    let (closed, nobody) = std_socket();
+    drop(closed);
+    let mut socket = open(|udp| udp.peer = Some(nobody));
+    // The answer to each datagram (ICMP port unreachable) is there before the next; whichever of
+    // receiving and sending comes first meets it.
+    for _ in 0..5 {
+        let mut burst = compose(&mut socket, nobody, [&b"anybody?"[..]]);
+        assert_eq!(socket.send(&mut burst).unwrap(), 1);
+        assert_eq!(socket.recv(&mut Burst::with_capacity(1)).unwrap(), 0);
+    }
+    assert_eq!(counter(&socket, "pending_errors"), 5);
+    assert_eq!(socket.stats().tx_packets, 5);
+    let back = StdSocket::bind(nobody).unwrap();
+    back.send_to(b"here", socket.local_addr()).unwrap();
+    assert_eq!(receive(&mut socket, 1)[0].data(), b"here");
+}
+
+#[test]
+fn a_datagram_that_can_never_be_sent_stays_first() {
+    needs_io_uring!();
+    for sqpoll in [None, Some(SqPoll::default())] {
+        let mut socket = bound("127.0.0.1:0", |_, uring| uring.sqpoll = sqpoll);
+        let (receiver, good) = std_socket();
+        for (reason, transmit) in [
+            ("no destination", Transmit::default()),
+            ("the socket is bound to an IPv4", Transmit::to("[::1]:9".parse().unwrap())),
+        ] {
+            let mut burst = compose(&mut socket, good, [&b"bad"[..], b"good"]);
+            burst[0].set_transmit(transmit);
+            let error = socket.send(&mut burst).unwrap_err();
+            assert!(matches!(error, Error::Frame { .. }), "{error:?}");
+            assert!(error.to_string().contains(reason), "{error}");
+            assert!(error.to_string().starts_with("uring"), "{error}");
+            assert_eq!((burst.len(), burst[0].data()), (2, &b"bad"[..]));
+            burst.pop_front();
+            assert_eq!(socket.send(&mut burst).unwrap(), 1, "what is behind it is good");
+            assert_eq!(receiver.recv(&mut [0; 16]).unwrap(), 4);
+        }
+    }
+    // What only the kernel knows is found out alone in a burst, through the ring.
+    let mut socket = open(|_| {});
+    for to in ["127.0.0.1:0", "255.255.255.255:9"] {
+        let mut burst = compose(&mut socket, to.parse().unwrap(), [&b"bad"[..]]);
+        let error = socket.send(&mut burst).unwrap_err();
+        assert!(matches!(error, Error::Frame { .. }), "{error:?}");
+        assert_eq!((burst.len(), burst[0].data()), (1, &b"bad"[..]));
+    }
+}
+
+#[test]
+fn an_application_that_holds_every_buffer_receives_again_when_it_lets_go() {
+    needs_io_uring!();
+    let mut socket = bound("127.0.0.1:0", |udp, uring| {
+        udp.pool = PoolOptions::new(16);
+        uring.rx_buffers = Some(4);
+    });
+    let (client, _) = std_socket();
+    let mut held = Burst::with_capacity(128);
+    for n in 0..40_u8 {
+        client.send_to(&[n], socket.local_addr()).unwrap();
+    }
+    while socket.recv(&mut held).unwrap() > 0 {}
+    assert_eq!(held.len(), 16, "all there are");
+    assert!(counter(&socket, "recv_dry") > 0);
+    let brief = Some(Duration::from_millis(20));
+    assert_eq!(socket.wait(Interest::RX, brief).unwrap(), Ready::empty());
+    assert!(socket.stats().frames.unwrap().adds_up());
+    // A detached buffer that is dropped on another thread wakes nobody, and is found all the same.
+    let detached: Vec<_> = held.drain(8).map(|datagram| datagram.detach().unwrap()).collect();
+    let dropper = std::thread::spawn(move || drop(detached));
+    let mut seen: Vec<u8> =
+        receive(&mut socket, 4).iter().map(|datagram| datagram.data()[0]).collect();
+    dropper.join().unwrap();
+    held.clear();
+    while seen.len() < 24 {
+        seen.extend(receive(&mut socket, 1).iter().map(|datagram| datagram.data()[0]));
+    }
+    assert!(seen.iter().copied().eq(16..40), "nothing was lost meanwhile: {seen:?}");
+}
+
+#[test]
+fn the_descriptor_is_readable_while_there_is_something_and_no_longer() {
+    needs_io_uring!();
+    let mut socket = open(|_| {});
+    let (client, _) = std_socket();
+    let readable = |socket: &UringSocket, milliseconds: i64| {
+        let limit = Timespec { tv_sec: 0, tv_nsec: milliseconds * 1_000_000 };
+        let fd = socket.as_fd().unwrap();
+        rustix::event::poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&limit)).unwrap() > 0
+    };
+    let mut burst = Burst::with_capacity(4);
+    for round in 0..20_u8 {
+        // Until nothing comes any more; the first call may find it readable from before.
+        while readable(&socket, 0) {
+            assert_eq!(socket.recv(&mut burst).unwrap(), 0);
+        }
+        client.send_to(&[round], socket.local_addr()).unwrap();
+        assert!(readable(&socket, 900), "round {round}");
+        assert_eq!(socket.recv(&mut burst).unwrap(), 1);
+        assert_eq!(burst.pop_front().unwrap().data(), [round]);
+    }
+}
+
+#[test]
+fn waiting_for_either_finds_what_is_there() {
+    needs_io_uring!();
+    let mut socket = open(|_| {});
+    assert_eq!(socket.wait(Interest::all(), PATIENCE).unwrap(), Ready::TX);
+    let (client, _) = std_socket();
+    client.send_to(b"x", socket.local_addr()).unwrap();
+    assert_eq!(socket.wait(Interest::all(), PATIENCE).unwrap(), Ready::all());
+}
+
+#[test]
+fn awake_the_kernel_thread_leaves_no_system_call_to_make() {
+    needs_io_uring!();
+    let sqpoll = SqPoll { idle: Some(Duration::from_secs(10)), cpu: None };
+    let mut socket = bound("127.0.0.1:0", |_, uring| uring.sqpoll = Some(sqpoll));
+    let to = socket.local_addr();
+    let mut back = Burst::with_capacity(8);
+    let mut turn = |socket: &mut UringSocket| {
+        let mut burst = compose(socket, to, [&b"to myself"[..]]);
+        assert_eq!(socket.send(&mut burst).unwrap(), 1);
+        while socket.recv(&mut back).unwrap() == 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(back.pop_front().unwrap().data(), b"to myself");
+    };
+    turn(&mut socket);
+    let before = socket.stats().syscalls;
+    (0..200).for_each(|_| turn(&mut socket));
+    assert_eq!(socket.stats().syscalls, before);
+    while socket.stats().tx_in_flight > 0 {
+        socket.flush().unwrap();
+    }
+    let stats = socket.stats();
+    assert_eq!((stats.tx_packets, stats.rx_packets, stats.drops.total()), (201, 201, 0));
+}
+
+#[test]
+fn other_operations_run_on_the_same_ring() {
+    needs_io_uring!();
+    use io_uring_ext::Fd;
+    use io_uring_ext::op::Read;
+    let mut socket = open(|_| {});
+    let zero = Fd::new(std::fs::File::open("/dev/zero").unwrap());
+    let read = socket.ring().push(Read::new(&zero, vec![1; 64], 0)).unwrap();
+    let (client, _) = std_socket();
+    client.send_to(b"x", socket.local_addr()).unwrap();
+    assert_eq!(receive(&mut socket, 1)[0].data(), b"x");
+    assert_eq!(read.wait(PATIENCE).unwrap().buf, [0; 64]);
+}
+
+#[test]
+fn bad_settings_are_refused_by_name() {
+    for rx_buffers in [0, 3, 1024] {
+        let uring = UringOptions { rx_buffers: Some(rx_buffers), ..UringOptions::new() };
+        let error =
+            UringSocket::open(&UdpOptions::new(([127, 0, 0, 1], 0).into()), &uring).unwrap_err();
+        assert!(error.to_string().starts_with("rx_buffers"), "{error}");
+    }
+}
