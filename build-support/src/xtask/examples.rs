@@ -36,7 +36,7 @@ pub(crate) fn run(filter: Option<&str>, scratch: &Path) -> Result<Outcome> {
         return Ok(outcome);
     }
     println!("\nexamples: each copied into an empty crate and run");
-    let krate = EmptyCrate::create(&scratch.join("examples"), &names)?;
+    let krate = EmptyCrate::create(scratch, &names)?;
     let mut book = |what: String, seconds: f64, verdict: Result<(), String>| {
         println!("  {what:55} {} ({seconds:.1} s)", if verdict.is_ok() { "ok" } else { "FAILED" });
         outcome.tally.count(verdict.is_ok());
@@ -74,10 +74,13 @@ fn names() -> Result<BTreeSet<String>> {
 /// A crate that depends on this one and has the examples as its programs.
 struct EmptyCrate {
     folder: PathBuf,
+    target: PathBuf,
 }
 
 impl EmptyCrate {
-    fn create(folder: &Path, names: &BTreeSet<String>) -> Result<Self> {
+    fn create(scratch: &Path, names: &BTreeSet<String>) -> Result<Self> {
+        let folder = scratch.join("examples");
+        let target = scratch.parent().context("the target directory is the root")?.to_owned();
         let programs = folder.join("src/bin");
         if folder.exists() {
             fs::remove_dir_all(folder.join("src"))?;
@@ -96,12 +99,15 @@ impl EmptyCrate {
         fs::write(folder.join("Cargo.toml"), manifest)?;
         // The versions that everything else is tested with.
         fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock"))?;
-        Ok(Self { folder: folder.to_owned() })
+        Ok(Self { folder, target })
     }
 
     fn run(&self, example: &Example) -> Result<(), String> {
         let mut command = cargo(&["run", "--quiet", "--bin", example.name, "--manifest-path"]);
-        command.arg(self.folder.join("Cargo.toml")).arg("--").args(example.arguments);
+        command.arg(self.folder.join("Cargo.toml"));
+        // Where most of what it depends on has been built.
+        command.arg("--target-dir").arg(&self.target);
+        command.arg("--").args(example.arguments);
         let output = command.output().map_err(|error| format!("{}: {error}", shown(&command)))?;
         let printed = String::from_utf8_lossy(&output.stdout);
         let missing = example.prints.iter().find(|part| !printed.contains(**part));
