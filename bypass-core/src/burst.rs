@@ -120,12 +120,16 @@ impl<B: Buffer> Burst<B> {
     /// # Errors
     ///
     /// Gives the buffer back when the burst is full.
+    #[inline]
     pub fn push(&mut self, buffer: B) -> Result<(), B> {
         if self.is_full() {
             return Err(buffer);
         }
-        self.make_room(1);
-        self.slots[self.tail].write(buffer);
+        if self.tail == self.slots.len() {
+            self.make_room(1);
+        }
+        let Some(slot) = self.slots.get_mut(self.tail) else { return Err(buffer) };
+        slot.write(buffer);
         self.tail += 1;
         Ok(())
     }
@@ -151,6 +155,7 @@ impl<B: Buffer> Burst<B> {
     }
 
     /// Takes the first buffer.
+    #[inline]
     pub fn pop_front(&mut self) -> Option<B> {
         if self.is_empty() {
             return None;
