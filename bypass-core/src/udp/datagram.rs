@@ -11,7 +11,7 @@ use super::local::Local;
 use super::wire::ethernet::{self, Ethernet};
 use super::wire::ipv4::Ipv4;
 use super::wire::ipv6::{Ipv6, TRAFFIC_CLASS};
-use super::wire::udp::{self, Sealed, Udp};
+use super::wire::udp::{self, Udp};
 use crate::buffer::Room;
 use crate::{Buffer, Datagram, Ecn, Frame, MacAddr, NextHop, OutOfRoom, RecvMeta, Transmit};
 
@@ -40,34 +40,41 @@ pub struct UdpDatagram<F> {
 }
 
 /// Where the datagram goes.
-enum Plan {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plan {
     /// Nobody has said.
     Unset,
     /// Back to where it came from.
     Reply,
-    To(Transmit),
+    /// There, with nothing else asked for: what is said of nearly every datagram.
+    To(SocketAddr),
+    /// As this says.
+    As(Transmit),
 }
 
 bitflags! {
-    #[derive(Clone, Copy)]
-    struct Flags: u8 {
-        /// The headers in front of the payload are those that it was received with.
+    /// What is known of the headers of a received datagram.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(super) struct Flags: u8 {
+        /// They are those that it was received with.
         const RECEIVED = 1 << 0;
         const V6 = 1 << 1;
-        /// [`Layout::plain`].
+        /// They are the common ones, so that they can be turned around in place: no tag but our
+        /// own, no options, no extensions, and we alone are the destination.
         const PLAIN = 1 << 2;
-        /// The checksum is right for the payload, which nobody has touched.
+        /// The checksum in them is right for the payload, which nobody has touched.
         const SEALED = 1 << 3;
     }
 }
 
-/// What a datagram needs on its way out.
+/// Headers that are turned around in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    /// Its headers are turned around in place; `sealed` when its checksum is still right.
-    Turn { link: usize, v6: bool, sealed: bool },
-    /// It gets new headers.
-    Send(Transmit),
+pub(super) struct Turn {
+    /// Bytes before the IP header.
+    pub(super) link: usize,
+    pub(super) v6: bool,
+    /// The checksum is still right.
+    pub(super) sealed: bool,
 }
 
 impl<F: Frame> UdpDatagram<F> {
@@ -78,12 +85,8 @@ impl<F: Frame> UdpDatagram<F> {
             // Shortening never fails.
             let _shorter = frame.set_len(layout.end);
         }
-        let mut flags = Flags::RECEIVED;
-        flags.set(Flags::V6, layout.v6);
-        flags.set(Flags::PLAIN, layout.plain);
-        flags.set(Flags::SEALED, layout.sealed == Sealed::Yes);
         let (head, link) = (layout.head as u32, layout.link as u8);
-        Self { frame, head, link, reserve, flags, plan: Plan::Unset }
+        Self { frame, head, link, reserve, flags: layout.flags, plan: Plan::Unset }
     }
 
     /// Of an empty frame.
@@ -91,18 +94,20 @@ impl<F: Frame> UdpDatagram<F> {
         Self { frame, head: 0, link: 0, reserve, flags: Flags::empty(), plan: Plan::Unset }
     }
 
-    /// How it is to be sent.
+    /// Where it goes.
     #[inline(always)]
-    pub(super) fn way(&self) -> Way {
-        match self.plan {
-            Plan::To(transmit) => Way::Send(transmit),
-            Plan::Reply if self.flags.contains(Flags::PLAIN) => Way::Turn {
-                link: self.link.into(),
-                v6: self.flags.contains(Flags::V6),
-                sealed: self.flags.contains(Flags::SEALED),
-            },
-            Plan::Reply | Plan::Unset => Way::Send(self.transmit()),
-        }
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// How its headers are turned around, if they can be, for an endpoint that is `local`.
+    #[inline(always)]
+    pub(super) fn turn(&self, local: &Local) -> Option<Turn> {
+        (self.flags.contains(Flags::PLAIN) && self.was_sent_to(local)).then(|| Turn {
+            link: self.link.into(),
+            v6: self.flags.contains(Flags::V6),
+            sealed: self.flags.contains(Flags::SEALED),
+        })
     }
 
     /// Bytes that there are for headers.
@@ -137,7 +142,7 @@ impl<F: Frame> UdpDatagram<F> {
     /// Whether its headers are what this endpoint would have accepted, with its tag or none, and
     /// not another one.
     #[inline(always)]
-    pub(super) fn was_sent_to(&self, local: &Local) -> bool {
+    fn was_sent_to(&self, local: &Local) -> bool {
         let udp = self.head().checked_sub(udp::LEN).and_then(|at| self.frame.data().get(at..));
         usize::from(self.link) == ethernet::header_len(local.vlan)
             && self.headers().is_some_and(|(_, ip)| local.is_ours(ip.destination))
@@ -185,6 +190,7 @@ impl<F: Frame> UdpDatagram<F> {
         Some((ethernet, ip))
     }
 
+    #[inline(always)]
     fn meta(&self) -> Option<RecvMeta> {
         let (ethernet, ip) = self.headers()?;
         let udp = self.frame.data().get(self.head().checked_sub(udp::LEN)?..)?;
@@ -274,6 +280,7 @@ impl<F: Frame> Buffer for UdpDatagram<F> {
 }
 
 impl<F: Frame> Datagram for UdpDatagram<F> {
+    #[inline]
     fn recv_meta(&self) -> RecvMeta {
         self.meta().unwrap_or_default()
     }
@@ -290,12 +297,19 @@ impl<F: Frame> Datagram for UdpDatagram<F> {
                     ..Transmit::default()
                 }
             }
-            Plan::To(transmit) => *transmit,
+            Plan::To(destination) => Transmit::to(*destination),
+            Plan::As(transmit) => *transmit,
         }
     }
 
+    #[inline]
     fn set_transmit(&mut self, transmit: Transmit) {
-        self.plan = Plan::To(transmit);
+        self.plan = Plan::As(transmit);
+    }
+
+    #[inline(always)]
+    fn send_to(&mut self, destination: SocketAddr) {
+        self.plan = Plan::To(destination);
     }
 
     /// Turns the headers around in place when it is sent; nothing is looked up or copied.

@@ -2,9 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::datagram::Flags;
 use super::local::{Cast, Local};
-use super::wire::ethernet::Link;
-use super::wire::udp::{Sealed, Verify};
+use super::wire::ethernet::{Ethernet, Link};
+use super::wire::ipv4::Ipv4;
+use super::wire::ipv6::Ipv6;
+use super::wire::udp::{Sealed, Udp, Verify};
 use super::wire::{Sum, ethernet, icmp, igmp, ipv4, ipv6, protocol, udp};
 use crate::{ChecksumVerdict, DropCause, MacAddr, RxMeta};
 
@@ -28,12 +33,7 @@ pub(super) struct Layout {
     pub(super) head: usize,
     /// Bytes before what is only padding.
     pub(super) end: usize,
-    pub(super) v6: bool,
-    /// The headers are the common ones, so that they can be turned around in place: no tag but our
-    /// own, no options, no extensions, and we alone are the destination.
-    pub(super) plain: bool,
-    /// The checksum in the header is right.
-    pub(super) sealed: Sealed,
+    pub(super) flags: Flags,
 }
 
 /// An ICMP, ICMPv6 or IGMP message whose checksum is right.
@@ -54,13 +54,120 @@ pub(super) struct Message {
 
 /// Judges a frame: what it is for us, or why it is dropped.
 ///
-/// `verify` is false when nobody wants to know about UDP checksums.
+/// `verify` is false when nobody wants to know about UDP checksums. What nearly every frame is, a
+/// plain datagram for us, is told by fixed offsets; whatever is not that is examined step by step.
 #[inline(always)]
 pub(super) fn inspect<'a>(
     frame: &'a [u8],
     meta: &RxMeta,
     local: &Local,
     verify: bool,
+) -> Result<Inspected<'a>, DropCause> {
+    let verify = match meta.checksum {
+        // A device that calls it wrong is asked to prove it, and the cause is then known.
+        ChecksumVerdict::Unknown | ChecksumVerdict::Bad if verify => Verify::Compute,
+        ChecksumVerdict::Good if verify => Verify::Right,
+        _ => Verify::Ignore,
+    };
+    if local.vlan.is_none()
+        && meta.vlan.is_none()
+        && let Some(layout) =
+            plain_v4(frame, local, verify).or_else(|| plain_v6(frame, local, verify))
+    {
+        return Ok(Inspected::Udp(layout));
+    }
+    examine(frame, meta, local, verify)
+}
+
+/// Every header of a plain datagram.
+#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Plain<Ip> {
+    ethernet: Ethernet,
+    ip: Ip,
+    udp: Udp,
+}
+
+/// Where a datagram lies, if its frame is a plain one of IPv4 for our first address. Says nothing
+/// about any other frame, and accepts none that [`examine`] does not accept alike.
+#[inline(always)]
+fn plain_v4(frame: &[u8], local: &Local, verify: Verify) -> Option<Layout> {
+    const LINK: usize = ethernet::LEN;
+    let (Plain { ethernet, ip, .. }, _) = Plain::<Ipv4>::ref_from_prefix(frame).ok()?;
+    let &(address, broadcast) = local.hosts_v4.first()?;
+    let total = usize::from(ip.total_length.get());
+    let is_plain = ethernet.destination == local.mac.0
+        && !MacAddr(ethernet.source).is_group()
+        && ethernet.ethertype.get() == ethernet::IPV4
+        && ip.version_ihl == ipv4::PLAIN
+        && ip.fragment.get() & ipv4::FRAGMENT == 0
+        && ip.protocol == protocol::UDP
+        && ip.destination == address.octets()
+        && ip.source != address.octets()
+        && ip.source != broadcast.octets()
+        && ipv4::is_host(ip.source)
+        && Sum::of(ip.as_bytes()).is_intact();
+    if !is_plain {
+        return None;
+    }
+    let datagram = frame.get(LINK + ipv4::LEN..LINK + total)?;
+    let addresses = ip.as_bytes().last_chunk::<8>()?;
+    let (length, sealed) = udp::read(datagram, addresses, local.port, verify).ok()?;
+    Some(Layout::plain(ipv4::LEN, length, false, sealed))
+}
+
+/// The same for IPv6.
+#[inline(always)]
+fn plain_v6(frame: &[u8], local: &Local, verify: Verify) -> Option<Layout> {
+    const START: usize = ethernet::LEN + ipv6::LEN;
+    let (Plain { ethernet, ip, .. }, _) = Plain::<Ipv6>::ref_from_prefix(frame).ok()?;
+    let address = local.hosts_v6.first()?;
+    let is_plain = ethernet.destination == local.mac.0
+        && !MacAddr(ethernet.source).is_group()
+        && ethernet.ethertype.get() == ethernet::IPV6
+        && ip.version_class_flow.get() >> 28 == 6
+        && ip.next_header == protocol::UDP
+        && ip.destination == address.octets()
+        && ip.source != address.octets()
+        // Loopback, unspecified and mapped addresses begin with zeroes, groups with ones.
+        && !matches!(ip.source[0], 0 | 0xff);
+    if !is_plain {
+        return None;
+    }
+    let datagram = frame.get(START..START + usize::from(ip.payload_length.get()))?;
+    let addresses = ip.as_bytes().last_chunk::<32>()?;
+    let (length, sealed) = udp::read(datagram, addresses, local.port, verify).ok()?;
+    Some(Layout::plain(ipv6::LEN, length, true, sealed))
+}
+
+impl Sealed {
+    #[inline(always)]
+    fn flag(self) -> Flags {
+        match self {
+            Self::Yes => Flags::SEALED,
+            Self::No => Flags::empty(),
+        }
+    }
+}
+
+impl Layout {
+    /// Of a plain datagram of `length` bytes, UDP header included.
+    #[inline(always)]
+    fn plain(ip: usize, length: usize, v6: bool, sealed: Sealed) -> Self {
+        let start = ethernet::LEN + ip;
+        let family = if v6 { Flags::V6 } else { Flags::empty() };
+        let flags = Flags::RECEIVED | Flags::PLAIN | family | sealed.flag();
+        Self { link: ethernet::LEN, head: start + udp::LEN, end: start + length, flags }
+    }
+}
+
+/// Judges any frame.
+#[inline(never)]
+fn examine<'a>(
+    frame: &'a [u8],
+    meta: &RxMeta,
+    local: &Local,
+    verify: Verify,
 ) -> Result<Inspected<'a>, DropCause> {
     let link = Link::read(frame, meta.vlan)?;
     if !local.is_our_vlan(link.tag) {
@@ -73,13 +180,6 @@ pub(super) fn inspect<'a>(
     if MacAddr(link.ethernet.source).is_group() {
         return Err(DropCause::EthernetSource);
     }
-    let verify = match meta.checksum {
-        _ if !verify => Verify::Ignore,
-        ChecksumVerdict::Good => Verify::Right,
-        ChecksumVerdict::NotNeeded => Verify::Ignore,
-        // A device that calls it wrong is asked to prove it, and the cause is then known.
-        ChecksumVerdict::Unknown | ChecksumVerdict::Bad => Verify::Compute,
-    };
     let plain = meta.vlan.is_none() && link.len == ethernet::header_len(local.vlan);
     let arrival = Arrival { local, link, verify, plain };
     let packet = &frame[link.len..];
@@ -107,8 +207,6 @@ struct Packet<'a> {
     cast: Cast,
     protocol: u8,
     hops: u8,
-    /// Source and destination, as they lie in the header.
-    addresses: &'a [u8],
     /// Bytes of headers before the payload.
     start: usize,
     payload: &'a [u8],
@@ -116,7 +214,6 @@ struct Packet<'a> {
 }
 
 impl<'a> Arrival<'a, '_> {
-    #[inline(always)]
     fn ipv4(&self, bytes: &'a [u8], vouched: bool) -> Result<Inspected<'a>, DropCause> {
         let ip = ipv4::Packet::read(bytes, vouched)?;
         let source = Ipv4Addr::from(ip.header.source);
@@ -138,14 +235,13 @@ impl<'a> Arrival<'a, '_> {
             cast,
             protocol: ip.header.protocol,
             hops: ip.header.ttl,
-            addresses: ip.addresses,
             start: self.link.len + ip.header_len,
             payload: ip.payload,
             plain: ip.header_len == ipv4::LEN,
         };
         self.station_fits(&packet)?;
         match packet.protocol {
-            protocol::UDP => self.udp(&packet, false),
+            protocol::UDP => self.udp(&packet, ip.addresses, false),
             protocol::ICMP => {
                 icmp::read(packet.payload, Sum::default())?;
                 Ok(self.message(&packet))
@@ -155,7 +251,6 @@ impl<'a> Arrival<'a, '_> {
         }
     }
 
-    #[inline(always)]
     fn ipv6(&self, bytes: &'a [u8]) -> Result<Inspected<'a>, DropCause> {
         let ip = ipv6::Packet::read(bytes)?;
         let source = Ipv6Addr::from_octets(ip.header.source);
@@ -171,18 +266,17 @@ impl<'a> Arrival<'a, '_> {
             cast: self.local.accepts_v6(destination).ok_or(DropCause::IpAddress)?,
             protocol: ip.protocol,
             hops: ip.header.hop_limit,
-            addresses: ip.addresses,
             start: self.link.len + ip.header_len,
             payload: ip.payload,
             plain: ip.header_len == ipv6::LEN,
         };
         self.station_fits(&packet)?;
         match packet.protocol {
-            protocol::UDP => self.udp(&packet, true),
+            protocol::UDP => self.udp(&packet, ip.addresses, true),
             protocol::ICMPV6 => {
                 // No larger than the 16-bit payload length of the packet that it was in.
                 let length = packet.payload.len() as u16;
-                let pseudo = Sum::pseudo_header(packet.addresses, protocol::ICMPV6, length);
+                let pseudo = Sum::pseudo_header(ip.addresses, protocol::ICMPV6, length);
                 icmp::read(packet.payload, pseudo)?;
                 Ok(self.message(&packet))
             }
@@ -192,7 +286,6 @@ impl<'a> Arrival<'a, '_> {
 
     /// A frame to a group of stations must hold a packet to that group of hosts, or one host would
     /// be reached by what looks like a broadcast (RFC 1122, section 3.3.6).
-    #[inline(always)]
     fn station_fits(&self, packet: &Packet<'_>) -> Result<(), DropCause> {
         let station = MacAddr(self.link.ethernet.destination);
         let fits = !station.is_group()
@@ -200,18 +293,19 @@ impl<'a> Arrival<'a, '_> {
         if fits { Ok(()) } else { Err(DropCause::EthernetAddress) }
     }
 
-    #[inline(always)]
-    fn udp(&self, packet: &Packet<'_>, v6: bool) -> Result<Inspected<'a>, DropCause> {
-        let (length, sealed) =
-            udp::read(packet.payload, packet.addresses, self.local.port, self.verify)?;
-        Ok(Inspected::Udp(Layout {
-            link: self.link.len,
-            head: packet.start + udp::LEN,
-            end: packet.start + length,
-            v6,
-            plain: self.plain && packet.plain && packet.cast == Cast::Unicast,
-            sealed,
-        }))
+    fn udp<const N: usize>(
+        &self,
+        packet: &Packet<'_>,
+        addresses: &[u8; N],
+        v6: bool,
+    ) -> Result<Inspected<'a>, DropCause> {
+        let (length, sealed) = udp::read(packet.payload, addresses, self.local.port, self.verify)?;
+        let plain = self.plain && packet.plain && packet.cast == Cast::Unicast;
+        let mut flags = Flags::RECEIVED | sealed.flag();
+        flags.set(Flags::V6, v6);
+        flags.set(Flags::PLAIN, plain);
+        let (head, end) = (packet.start + udp::LEN, packet.start + length);
+        Ok(Inspected::Udp(Layout { link: self.link.len, head, end, flags }))
     }
 
     fn message(&self, packet: &Packet<'_>) -> Inspected<'a> {

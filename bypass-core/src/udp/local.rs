@@ -18,9 +18,9 @@ pub(super) struct Local {
     /// Our addresses, each with its on-link prefix; at least one.
     pub(super) addresses: Vec<IpNet>,
     /// Those of IPv4 again, each with what reaches its whole network: the data path asks for them.
-    hosts_v4: Vec<(Ipv4Addr, Ipv4Addr)>,
+    pub(super) hosts_v4: Vec<(Ipv4Addr, Ipv4Addr)>,
     /// Those of IPv6 again.
-    hosts_v6: Vec<Ipv6Addr>,
+    pub(super) hosts_v6: Vec<Ipv6Addr>,
     /// Routers for what is not on the link, at most one of each family.
     pub(super) gateways: Vec<IpAddr>,
     /// Groups that were joined.

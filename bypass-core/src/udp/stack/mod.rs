@@ -244,14 +244,17 @@ impl<P: PacketIo, N: Neighbours> DatagramIo for UdpOverL2<P, N> {
 
     fn alloc(&mut self, out: &mut Burst<Self::Datagram>, n: usize) -> usize {
         let wanted = n.min(out.room());
-        for got in 0..wanted {
-            if self.fresh.is_empty() {
-                self.port.alloc(&mut self.fresh, wanted - got);
+        let mut got = 0;
+        while got < wanted {
+            if self.fresh.is_empty() && self.port.alloc(&mut self.fresh, wanted - got) == 0 {
+                break;
             }
-            let Some(frame) = self.fresh.pop_front() else { return got };
-            let _room_was_checked = out.push(UdpDatagram::empty(frame, self.settings.reserve));
+            for frame in self.fresh.drain(wanted - got) {
+                let _room_was_checked = out.push(UdpDatagram::empty(frame, self.settings.reserve));
+                got += 1;
+            }
         }
-        wanted
+        got
     }
 
     fn send(&mut self, datagrams: &mut Burst<Self::Datagram>) -> Result<usize> {

@@ -20,6 +20,8 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
             if out.len() > before || out.is_full() {
                 break;
             }
+            // No more than `out` has room for, so that nothing stays here.
+            self.rx.set_limit(out.room());
             if self.port.recv(&mut self.rx)? == 0 {
                 break;
             }
@@ -37,16 +39,16 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
         Ok(received.len())
     }
 
-    /// Works through the frames that were taken from the port, until `out` is full.
+    /// Works through the frames that were taken from the port, as far as `out` has room.
     #[inline]
     fn sort(&mut self, out: &mut Burst<UdpDatagram<P::Frame>>) {
-        while !out.is_full()
-            && let Some(frame) = self.rx.pop_front()
-        {
+        let mut rx = std::mem::replace(&mut self.rx, Burst::with_capacity(0));
+        for frame in rx.drain(out.room()) {
             if let Some(datagram) = self.accept(frame) {
                 let _room_was_checked = out.push(datagram);
             }
         }
+        self.rx = rx;
     }
 
     /// Whether there is a datagram to receive. Messages for the stack, as far as they come before
@@ -61,7 +63,7 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
                         let _it_is_empty = backlog.push(datagram);
                     }
                 }
-                None => match self.port.recv(&mut self.rx) {
+                None => match self.take_some() {
                     Ok(0) => break,
                     Ok(_) => {}
                     Err(error) => {
@@ -92,7 +94,7 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
                     self.counters.drop(DropCause::RxQueueFull);
                 }
             }
-            match self.port.recv(&mut self.rx) {
+            match self.take_some() {
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(error) => {
@@ -103,6 +105,11 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
         }
         self.backlog = backlog;
         answer
+    }
+
+    fn take_some(&mut self) -> Result<usize> {
+        self.rx.set_limit(usize::MAX);
+        self.port.recv(&mut self.rx)
     }
 
     /// Judges a frame: a datagram is handed on, everything else ends here and is counted.

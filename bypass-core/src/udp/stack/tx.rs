@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::parked::Verdict;
 use super::{Settings, UdpOverL2, clock};
 use crate::udp::UdpDatagram;
-use crate::udp::datagram::Way;
+use crate::udp::datagram::{Plan, Turn};
 use crate::udp::flows::CachedFlow;
+use crate::udp::local::Local;
 use crate::udp::neighbours::{Lookup, Neighbours, NoRoute};
 use crate::udp::wire::{Address, Flow, Seal, Template, ethernet, turn, udp};
 use crate::{
@@ -91,48 +92,47 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
     fn send_first(&mut self, datagrams: &mut Burst<UdpDatagram<P::Frame>>) -> Result<()> {
         let Some(first) = datagrams.first() else { return Ok(()) };
         let len = first.data().len();
-        match first.way() {
-            Way::Turn { link, v6, sealed } if first.was_sent_to(&self.local) => {
-                let settings = &self.settings;
-                check_len(len, settings.max_payload(v6), self.caps.backend)?;
-                let Some(datagram) = datagrams.pop_front() else { return Ok(()) };
-                let (mut frame, head) = datagram.into_received();
-                let seal = match sealed {
-                    true => Seal::Keep,
-                    false => settle_seal(settings.seal(v6), &mut frame, head),
-                };
-                turn(frame.data_mut(), link, v6, self.local.mac, settings.ttl, seal);
-                self.counters.turned += 1;
-                self.queue(frame, len);
-                Ok(())
+        match first.plan() {
+            plan @ (Plan::To(_) | Plan::As(_)) => {
+                if let Some(flow) = self.flows.get(plan, self.neighbours.generation()) {
+                    let frame = dress(datagrams, flow, &self.settings, self.caps.backend)?;
+                    self.queue(frame, len);
+                    return Ok(());
+                }
             }
-            // It came through another endpoint: what it says of itself must be true here too.
-            Way::Turn { .. } => {
-                let transmit = first.transmit();
-                self.send_flow(datagrams, &transmit, len)
+            Plan::Reply => {
+                if let Some(turn) = first.turn(&self.local) {
+                    let (settings, backend) = (&self.settings, self.caps.backend);
+                    let frame = turn_around(datagrams, turn, &self.local, settings, backend)?;
+                    self.counters.turned += 1;
+                    self.queue(frame, len);
+                    return Ok(());
+                }
             }
-            Way::Send(transmit) => self.send_flow(datagrams, &transmit, len),
+            Plan::Unset => {}
         }
+        let (plan, transmit) = (*first.plan(), first.transmit());
+        self.send_unknown(datagrams, plan, &transmit, len)
     }
 
-    #[inline(always)]
-    fn send_flow(
+    /// Takes the first datagram, which goes a way that is not in the cache.
+    #[cold]
+    fn send_unknown(
         &mut self,
         datagrams: &mut Burst<UdpDatagram<P::Frame>>,
+        plan: Plan,
         transmit: &Transmit,
         len: usize,
     ) -> Result<()> {
         let backend = self.caps.backend;
-        if let Some(flow) = self.flows.get(transmit, self.neighbours.generation()) {
-            let frame = dress(datagrams, flow, &self.settings, backend)?;
-            self.queue(frame, len);
-            return Ok(());
-        }
         self.counters.flow_misses += 1;
-        match self.open_flow(transmit)? {
+        match self.open_flow(plan, transmit)? {
             Opened::Ready(flow) => {
                 let frame = dress(datagrams, &flow, &self.settings, backend)?;
-                self.flows.insert(flow);
+                // A reply is another flow for every datagram that it answers.
+                if plan != Plan::Reply {
+                    self.flows.insert(flow);
+                }
                 self.queue(frame, len);
             }
             Opened::Waits(hop, flow) => {
@@ -162,7 +162,7 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
 
     /// Finds out where a flow goes, and makes its headers.
     #[cold]
-    fn open_flow(&mut self, transmit: &Transmit) -> Result<Opened> {
+    fn open_flow(&mut self, plan: Plan, transmit: &Transmit) -> Result<Opened> {
         let backend = self.caps.backend;
         let refuse = |cause: FrameError| Error::frame(ATTEMPT, backend, cause);
         let destination = transmit.destination.ok_or_else(|| refuse(FrameError::NoDestination))?;
@@ -189,7 +189,7 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
             ip.is_multicast() || matches!(ip, IpAddr::V4(ip) if self.local.is_broadcast(ip));
 
         let flow = |generation, station: MacAddr| CachedFlow {
-            key: *transmit,
+            key: plan,
             generation,
             max_payload: self.settings.max_payload(ip.is_ipv6()),
             template: Template::new(&Flow {
@@ -287,11 +287,38 @@ impl Settings {
     }
 }
 
+#[inline(always)]
 fn check_len(len: usize, max: usize, backend: &'static str) -> Result<()> {
     if len > max {
         return Err(Error::frame(ATTEMPT, backend, FrameError::TooLong { len, max }));
     }
     Ok(())
+}
+
+/// Takes the first datagram, a received one, and turns its headers around.
+#[inline(always)]
+fn turn_around<F: Frame>(
+    datagrams: &mut Burst<UdpDatagram<F>>,
+    how: Turn,
+    local: &Local,
+    settings: &Settings,
+    backend: &'static str,
+) -> Result<F> {
+    let len = datagrams.first().map_or(0, |first| first.data().len());
+    check_len(len, settings.max_payload(how.v6), backend)?;
+    let first = datagrams.pop_front().ok_or_else(|| nothing(backend))?;
+    let (mut frame, head) = first.into_received();
+    let seal = match how.sealed {
+        true => Seal::Keep,
+        false => settle_seal(settings.seal(how.v6), &mut frame, head),
+    };
+    turn(frame.data_mut(), how.link, how.v6, local.mac, settings.ttl, seal);
+    Ok(frame)
+}
+
+#[cold]
+fn nothing(backend: &'static str) -> Error {
+    Error::frame(ATTEMPT, backend, FrameError::NoDestination)
 }
 
 /// Takes the first datagram and gives it the headers of its flow.
@@ -302,18 +329,15 @@ fn dress<F: Frame>(
     settings: &Settings,
     backend: &'static str,
 ) -> Result<F> {
-    let refuse = |cause: FrameError| Error::frame(ATTEMPT, backend, cause);
     let head = flow.template.len();
-    if let Some(first) = datagrams.first() {
-        check_len(first.data().len(), flow.max_payload, backend)?;
-        let available = first.header_room();
-        if available < head {
-            let room = OutOfRoom { room: Room::Headroom, asked: head, available };
-            return Err(refuse(room.into()));
-        }
+    let (len, room) = datagrams.first().map_or((0, 0), |it| (it.data().len(), it.header_room()));
+    check_len(len, flow.max_payload, backend)?;
+    if room < head {
+        let room = OutOfRoom { room: Room::Headroom, asked: head, available: room };
+        return Err(Error::frame(ATTEMPT, backend, room));
     }
-    let first = datagrams.pop_front().ok_or_else(|| refuse(FrameError::NoDestination))?;
-    let mut frame = first.into_frame(head).map_err(|room| refuse(room.into()))?;
+    let first = datagrams.pop_front().ok_or_else(|| nothing(backend))?;
+    let mut frame = first.into_frame(head).map_err(|room| Error::frame(ATTEMPT, backend, room))?;
     let seal = settle_seal(settings.seal(flow.template.is_v6()), &mut frame, head);
     flow.template.write(frame.data_mut(), seal);
     Ok(frame)

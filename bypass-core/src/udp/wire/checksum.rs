@@ -45,13 +45,13 @@ impl Sum {
         Self(self.0 + value.to_be() as u64)
     }
 
+    /// Adds the halves, the carry at the end around, twice.
     #[inline(always)]
     const fn fold(self) -> u16 {
-        let mut sum = (self.0 >> 32) + (self.0 & 0xffff_ffff);
-        sum = (sum >> 16) + (sum & 0xffff);
-        sum = (sum >> 16) + (sum & 0xffff);
-        sum = (sum >> 16) + (sum & 0xffff);
-        sum as u16
+        let (sum, carry) = (self.0 as u32).overflowing_add((self.0 >> 32) as u32);
+        let sum = sum + carry as u32;
+        let (sum, carry) = (sum as u16).overflowing_add((sum >> 16) as u16);
+        sum + carry as u16
     }
 
     /// The folded sum as it stands in a header: what a device that finishes the checksum starts

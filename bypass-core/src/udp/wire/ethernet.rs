@@ -51,7 +51,6 @@ const fn is_tag(ethertype: u16) -> bool {
 
 impl<'a> Link<'a> {
     /// Reads the header; `stripped` is a tag that the device took out of the frame.
-    #[inline(always)]
     pub(crate) fn read(frame: &'a [u8], stripped: Option<VlanTag>) -> Result<Self, DropCause> {
         let (ethernet, rest) =
             Ethernet::ref_from_prefix(frame).map_err(|_| DropCause::EthernetShort)?;

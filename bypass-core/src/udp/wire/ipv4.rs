@@ -8,8 +8,10 @@ use crate::DropCause;
 
 /// Bytes of the header without options.
 pub(crate) const LEN: usize = size_of::<Ipv4>();
+/// Bytes of an address.
+pub(crate) const ADDRESS_LEN: usize = 4;
 /// "More fragments" and the fragment offset: both zero on a whole packet.
-const FRAGMENT: u16 = 0x3fff;
+pub(crate) const FRAGMENT: u16 = 0x3fff;
 pub(crate) const DONT_FRAGMENT: u16 = 0x4000;
 /// Version 4, five words of header.
 pub(crate) const PLAIN: u8 = 0x45;
@@ -43,7 +45,6 @@ pub(crate) struct Packet<'a> {
 
 impl<'a> Packet<'a> {
     /// Reads a header and checks it, its checksum too unless `vouched` for.
-    #[inline(always)]
     pub(crate) fn read(bytes: &'a [u8], vouched: bool) -> Result<Self, DropCause> {
         let (header, _) = Ipv4::ref_from_prefix(bytes).map_err(|_| DropCause::IpHeader)?;
         if header.version_ihl >> 4 != 4 {

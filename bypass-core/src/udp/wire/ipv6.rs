@@ -42,7 +42,6 @@ pub(crate) struct Packet<'a> {
 
 impl<'a> Packet<'a> {
     /// Reads the headers and checks them.
-    #[inline(always)]
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, DropCause> {
         let (header, rest) = Ipv6::ref_from_prefix(bytes).map_err(|_| DropCause::IpHeader)?;
         if header.version_class_flow.get() >> 28 != 6 {

@@ -276,15 +276,14 @@ mod tests {
         let link = Link::read(frame, None)?;
         let packet = &frame[link.len..];
         let destination = MacAddr(link.ethernet.destination);
-        let (payload, addresses): (&[u8], &[u8]) = if link.ethertype == ethernet::IPV6 {
+        let (total, (length, sealed)) = if link.ethertype == ethernet::IPV6 {
             let ip = ipv6::Packet::read(packet)?;
-            (ip.payload, ip.addresses)
+            (ip.payload.len(), udp::read(ip.payload, ip.addresses, port, Verify::Compute)?)
         } else {
             let ip = ipv4::Packet::read(packet, false)?;
-            (ip.payload, ip.addresses)
+            (ip.payload.len(), udp::read(ip.payload, ip.addresses, port, Verify::Compute)?)
         };
-        let (length, sealed) = udp::read(payload, addresses, port, Verify::Compute)?;
-        assert_eq!(length, payload.len());
+        assert_eq!(length, total);
         Ok((link.len, destination, sealed))
     }
 

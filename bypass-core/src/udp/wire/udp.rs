@@ -3,7 +3,7 @@
 use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Sum, protocol};
+use super::{Sum, ipv4, protocol};
 use crate::DropCause;
 
 /// Bytes of the header.
@@ -45,9 +45,9 @@ pub(crate) enum Sealed {
 /// checks it. Answers its length in bytes, header included: bytes behind it in the IP packet are
 /// not its own.
 #[inline(always)]
-pub(crate) fn read(
+pub(crate) fn read<const ADDRESSES: usize>(
     bytes: &[u8],
-    addresses: &[u8],
+    addresses: &[u8; ADDRESSES],
     port: u16,
     verify: Verify,
 ) -> Result<(usize, Sealed), DropCause> {
@@ -64,7 +64,7 @@ pub(crate) fn read(
     }
     if header.checksum == [0, 0] {
         // Over IPv4 the sender may go without; over IPv6 it may not.
-        let may_lack = addresses.len() == 8;
+        let may_lack = ADDRESSES == 2 * ipv4::ADDRESS_LEN;
         return if may_lack { Ok((length, Sealed::No)) } else { Err(DropCause::UdpChecksum) };
     }
     if verify == Verify::Compute {
