@@ -37,8 +37,8 @@ use crate::{Buffer, Frame, OutOfRoom, RxMeta, TxMeta, Unsupported};
 /// ```compile_fail,E0599
 /// # use bypass_core::pool::PoolBuf;
 /// # use bypass_core::backend::memory::Memory;
-/// fn two_owners(frame: &PoolBuf<Memory>) -> PoolBuf<Memory> {
-///     PoolBuf::clone(frame) // error: no function `clone`
+/// fn two_owners(frame: PoolBuf<Memory>) {
+///     let another = frame.clone(); // error: no method `clone`
 /// }
 /// ```
 pub struct PoolBuf<K: Kind> {

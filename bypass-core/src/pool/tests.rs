@@ -1,7 +1,7 @@
-//! What a pool promises, case by case; [`model`] tries the combinations.
+//! What a pool promises, case by case; [`reference`] tries the combinations.
 
-mod model;
 mod options;
+mod reference;
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
