@@ -52,7 +52,9 @@
 //! # Map
 //!
 //! [`Ring`] starts operations ([`op`]) over descriptors ([`Fd`]) and buffers ([`buf`]); [`buf_ring`]
-//! receives many times per submission; [`probe`] tells what the kernel can do.
+//! receives many times per submission; [`probe`] tells what the kernel can do. With the feature
+//! `packet`, which is on by default, `packet` has the backends of the bypass-io family; without it the
+//! crate is the ring alone and depends on nothing of the family.
 
 #[expect(unsafe_code, reason = "promises that memory is stable and owned")]
 pub mod buf;

@@ -118,6 +118,7 @@ impl<S: BufSource, M: Mode> Multishot<S, M> {
     }
 
     /// Completions that have been fetched and not handed out.
+    #[cfg(feature = "packet")]
     pub(crate) fn fetched(&self) -> usize {
         self.taken.len()
     }

@@ -1,7 +1,7 @@
 //! The receiving half of both endpoints: a multishot `recvmsg` straight into pool chunks.
 
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bypass_core::pool::{Kind, Pool, PoolBuf};
 use bypass_core::{Buffer, Burst, FrameCensus, Interest, Ready, sys};
@@ -173,17 +173,25 @@ impl<K: Kind> Rx<K> {
         Ok(ready)
     }
 
-    /// Sleeps until something has arrived, or the time is over.
+    /// Sleeps until something has arrived, or the time is over, or a signal comes.
     fn wait(&mut self, timeout: Option<Duration>) -> Result<bool> {
-        if !self.receiver.is_armed() {
-            // The application holds every chunk, and only this thread, or a detached buffer that is
-            // dropped on another, can bring one back: look again soon.
-            let soon = Duration::from_millis(1);
-            std::thread::sleep(timeout.map_or(soon, |timeout| timeout.min(soon)));
-            return self.is_ready();
+        /// How often to look for chunks while the application holds them all: only this thread, or
+        /// a detached buffer that is dropped on another, can bring one back, and neither wakes us.
+        const LOOK: Duration = Duration::from_millis(1);
+
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        while !self.is_ready()? {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(false);
+            }
+            if !self.receiver.is_armed() {
+                std::thread::sleep(left.map_or(LOOK, |left| left.min(LOOK)));
+            } else if self.ring.wait(1, left)? == 0 {
+                return self.is_ready();
+            }
         }
-        self.ring.wait(1, timeout)?;
-        self.is_ready()
+        Ok(true)
     }
 
     /// The ring cannot wait for room to send, and `poll` cannot wait for the ring: so its eventfd.

@@ -98,6 +98,7 @@ impl<M: Mode> Inner<M> {
         Ok(self.event_fd.get_or_init(|| fd).as_fd())
     }
 
+    #[cfg(feature = "packet")]
     pub(crate) fn has_event_fd(&self) -> bool {
         self.event_fd.get().is_some()
     }
