@@ -8,6 +8,7 @@
 //! | [`echo`] | UDP echo: servers in processes of their own, one traffic generator |
 //! | [`micro`] | cases that run in memory: nanoseconds and instructions per packet |
 //! | [`abstraction`] | what the seam costs |
+//! | [`udp_stack`] | what UDP over layer 2 costs |
 //! | [`mmsg`] | `recvmmsg` and `sendmmsg` by hand: baseline and generator |
 //! | [`allocations`] | an allocator that counts |
 #![allow(
@@ -26,6 +27,7 @@ mod mmsg;
 mod paired;
 mod report;
 mod scenario;
+mod udp_stack;
 
 use std::process::ExitCode;
 

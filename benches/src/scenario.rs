@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::micro::Case;
 use crate::report::{Environment, Report};
-use crate::{abstraction, echo};
+use crate::{abstraction, echo, udp_stack};
 
 /// A benchmark that can be run by name.
 pub(crate) struct Scenario {
@@ -29,6 +29,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         about: "instructions per packet of code over the seam beside code for one backend",
         run: abstraction::run,
         cases: abstraction::CASES,
+    },
+    Scenario {
+        name: "udp_stack",
+        about: "ns and instructions per datagram through UDP over layer 2, beside the floor",
+        run: udp_stack::run,
+        cases: udp_stack::CASES,
     },
 ];
 

@@ -129,7 +129,9 @@ pub(crate) mod tests {
     fn the_checksums_are_those_of_rfc_1071() {
         let frame = received(64);
         let sum = |bytes: &[u8]| -> u32 {
-            let words = bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0)));
+            let words = bytes
+                .chunks(2)
+                .map(|word| u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0)));
             let sum = words.sum::<u32>();
             (sum & 0xffff) + (sum >> 16)
         };

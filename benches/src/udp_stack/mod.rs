@@ -233,6 +233,6 @@ mod tests {
         let mut expected = vec![0; HEADERS];
         expected.extend_from_slice(&PAYLOAD);
         floor::send(&mut expected, &floor::template());
-        assert_eq!(stack.port().sent(), expected);
+        assert_eq!(stack.port().sent, expected);
     }
 }
