@@ -8,10 +8,12 @@ use std::time::{Duration, SystemTime};
 
 use bypass_core::backend::socket::{Multicast, UdpDatagram, UdpOptions, UdpSocket};
 use bypass_core::pool::PoolOptions;
+use bypass_core::sys::option;
 use bypass_core::{
     Buffer, Burst, Clock, Datagram, DatagramIo, DatagramIoExt, DropCause, Ecn, Endpoint, Error,
     FrameError, Interest, Ready, RecvMeta, Transmit,
 };
+use socket2::SockRef;
 
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(5));
 
@@ -405,7 +407,7 @@ fn bad_settings_are_refused_by_name() {
 fn an_adopted_socket_works_and_does_not_count_what_was_lost_before() {
     let (socket, address) = std_socket();
     let (client, _) = std_socket();
-    socket2::SockRef::from(&socket).set_recv_buffer_size(4096).unwrap();
+    SockRef::from(&socket).set_recv_buffer_size(4096).unwrap();
     (0..100).for_each(|_| assert_eq!(client.send_to(b"early", address).unwrap(), 5));
     let mut socket = options().adopt(socket).unwrap();
     assert_eq!((socket.local_addr(), socket.stats().drops.total()), (address, 0));
@@ -447,4 +449,59 @@ fn a_full_burst_takes_several_system_calls_and_loses_nothing() {
     assert_eq!(socket.recv(&mut burst).unwrap(), 100);
     assert!(burst.iter().map(|d| d.data()[0]).eq(0..100));
     assert_eq!(socket.stats().syscalls, Some(13), "12 full ones, and the one that found the end");
+}
+
+#[test]
+fn options_reach_the_socket() {
+    let v4 = open(|options| {
+        (options.ttl, options.broadcast, options.dont_fragment) = (Some(9), true, true);
+        options.multicast.ttl = 5;
+        options.multicast.loopback = false;
+        options.busy_poll = Some(Duration::ZERO);
+    });
+    let fd = v4.as_fd().unwrap();
+    let raw = SockRef::from(&fd);
+    assert_eq!((raw.ttl_v4().unwrap(), raw.broadcast().unwrap()), (9, true));
+    assert_eq!(raw.multicast_ttl_v4().unwrap(), 5);
+    assert!(!raw.multicast_loop_v4().unwrap());
+    let discover = |level, name| option::get_int(v4.as_fd().unwrap(), level, name).unwrap();
+    assert_eq!(discover(libc::SOL_IP, libc::IP_MTU_DISCOVER), libc::IP_PMTUDISC_DO);
+
+    let mut options = UdpOptions::new("[::]:0".parse().unwrap());
+    (options.ttl, options.only_v6) = (Some(9), true);
+    options.multicast.ttl = 5;
+    let v6 = options.open().unwrap();
+    let fd = v6.as_fd().unwrap();
+    let raw = SockRef::from(&fd);
+    assert_eq!((raw.unicast_hops_v6().unwrap(), raw.multicast_hops_v6().unwrap()), (9, 5));
+    let to = SocketAddr::from(([127, 0, 0, 1], v6.local_addr().port()));
+    let mut sender = open(|options| options.peer = Some(to));
+    let mut burst = compose(&mut sender, to, [&b"over IPv4"[..]]);
+    sender.send(&mut burst).unwrap();
+    assert_eq!(sender.recv(&mut Burst::with_capacity(1)).unwrap(), 0);
+    assert_eq!(counter(&sender, "pending_errors"), 1, "nobody listens there");
+}
+
+#[test]
+fn without_privileges_the_capability_is_named() {
+    // Capabilities belong to a thread, and anybody may give them up.
+    let refused = std::thread::spawn(|| {
+        use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+        let none = CapabilitySet::empty();
+        let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+        set_capabilities(None, sets).unwrap();
+        let low_port = UdpOptions::new(([127, 0, 0, 1], 80).into());
+        let limited = UdpOptions { recv_buffer: Some(1 << 30), ..options() };
+        (low_port.open(), limited.open().unwrap().caps().fallbacks.clone())
+    });
+    let (low_port, fallbacks) = refused.join().unwrap();
+    assert!(fallbacks[0].contains("net.core.rmem_max"), "{fallbacks:?}");
+    let first_free = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    if first_free.unwrap().trim().parse::<u16>().unwrap() > 80 {
+        let error = low_port.unwrap_err();
+        let named =
+            matches!(error, Error::MissingCapability { capability: "CAP_NET_BIND_SERVICE", .. });
+        assert!(named, "{error:?}");
+        assert!(error.to_string().contains("bind a UDP socket to 127.0.0.1:80"), "{error}");
+    }
 }

@@ -21,7 +21,7 @@ pub struct RecvBatch {
 pub struct Message<'a> {
     /// Bytes of data in the slot.
     pub len: usize,
-    /// `MSG_TRUNC`: there was more. `MSG_CTRUNC`: control messages are missing.
+    /// `MSG_TRUNC`: there was more data. `MSG_CTRUNC`: there were more control messages.
     pub flags: i32,
     /// The sender's name.
     pub name: &'a Name,
@@ -32,10 +32,11 @@ pub struct Message<'a> {
 }
 
 impl Message<'_> {
-    /// Whether the packet was longer than the slot.
+    /// Whether the packet was longer than the slot, or what was said beside it did not fit: among
+    /// that could be the size of the segments, without which a train is not to be understood.
     #[must_use]
     pub fn is_truncated(&self) -> bool {
-        self.flags & libc::MSG_TRUNC != 0
+        self.flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0
     }
 }
 
@@ -128,5 +129,43 @@ impl RecvBatch {
 impl std::fmt::Debug for RecvBatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RecvBatch").field("slots", &self.slots()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+    use std::mem::MaybeUninit;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixDatagram;
+
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+    use super::*;
+
+    #[test]
+    fn what_did_not_fit_is_told_and_the_next_message_is_unharmed() {
+        let (from, to) = UnixDatagram::pair().unwrap();
+        // More descriptors than fit in the room for control messages.
+        let descriptors = [from.as_fd(); 100];
+        let mut space = [MaybeUninit::uninit(); 1024];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        sendmsg(&from, &[IoSlice::new(b"many")], &mut control, SendFlags::empty()).unwrap();
+        from.send(b"longer than the slot").unwrap();
+        from.send(b"fits").unwrap();
+
+        let mut batch = RecvBatch::new(3);
+        let mut memory = [[0u8; 8]; 3];
+        for (slot, memory) in memory.iter_mut().enumerate() {
+            // SAFETY: the memory outlives the batch, and nobody looks at it before `recv` is done.
+            unsafe { batch.post(slot, memory.as_mut_ptr(), memory.len()) };
+        }
+        assert_eq!(batch.recv(to.as_fd(), 0, 3).unwrap(), 3);
+        let truncated = [0, 1, 2].map(|slot| batch.message(slot).is_truncated());
+        assert_eq!(truncated, [true, true, false]);
+        assert_eq!([0, 1, 2].map(|slot| batch.message(slot).len), [4, 8, 4]);
+        assert_eq!(batch.recv(to.as_fd(), 0, 1).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(&memory[2][..4], b"fits");
     }
 }

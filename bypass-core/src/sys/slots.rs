@@ -1,5 +1,6 @@
 //! [`RecvSlots`]: a [`RecvBatch`] that receives straight into a pool's buffers.
 
+use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
 
@@ -9,7 +10,6 @@ use crate::{Buffer, FrameCensus};
 
 /// Buffers of a pool posted for `recvmmsg(2)`, and handed out when they are filled: nothing is
 /// copied in user space, nothing is allocated.
-#[derive(Debug)]
 pub struct RecvSlots<K: Kind> {
     pool: Pool<K>,
     batch: RecvBatch,
@@ -101,6 +101,16 @@ impl<K: Kind> RecvSlots<K> {
             self.buffers[slot] = Some(buffer);
             self.vacant = slot;
         }
+    }
+}
+
+impl<K: Kind> fmt::Debug for RecvSlots<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecvSlots")
+            .field("pool", &self.pool)
+            .field("slots", &self.buffers.len())
+            .field("posted", &self.posted())
+            .finish_non_exhaustive()
     }
 }
 

@@ -73,7 +73,8 @@ pub struct UdpOptions {
     pub ttl: Option<u8>,
     /// Allow sending to broadcast addresses.
     pub broadcast: bool,
-    /// Let a call that finds nothing poll the driver so long (`SO_BUSY_POLL`, whole microseconds).
+    /// Let a call that finds nothing poll the driver so long (`SO_BUSY_POLL`, whole microseconds;
+    /// older kernels want CAP_NET_ADMIN for more than `net.core.busy_read`).
     pub busy_poll: Option<Duration>,
     /// Groups to receive from, and how to send to groups.
     pub multicast: Multicast,
@@ -167,8 +168,7 @@ impl UdpOptions {
     /// # Errors
     ///
     /// [`Error::Config`] for settings that make no sense, [`Error::NoSuchInterface`],
-    /// [`Error::MissingCapability`] for a port below 1024 or more busy polling than
-    /// `net.core.busy_read`, [`Error::Unsupported`] for GRO on an old kernel, else [`Error::Os`].
+    /// [`Error::MissingCapability`] for a port below 1024 or for busy polling, [`Error::Unsupported`] for GRO on an old kernel, else [`Error::Os`].
     pub fn open(&self) -> Result<UdpSocket> {
         self.adopt(self.bind()?)
     }
