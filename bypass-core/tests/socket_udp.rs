@@ -492,13 +492,13 @@ fn without_privileges_the_capability_is_named() {
         set_capabilities(None, sets).unwrap();
         let low_port = UdpOptions::new(([127, 0, 0, 1], 80).into());
         let limited = UdpOptions { recv_buffer: Some(1 << 30), ..options() };
-        (low_port.open(), limited.open().unwrap().caps().fallbacks.clone())
+        (low_port.open().err(), limited.open().unwrap().caps().fallbacks.clone())
     });
     let (low_port, fallbacks) = refused.join().unwrap();
     assert!(fallbacks[0].contains("net.core.rmem_max"), "{fallbacks:?}");
     let first_free = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
     if first_free.unwrap().trim().parse::<u16>().unwrap() > 80 {
-        let error = low_port.unwrap_err();
+        let error = low_port.unwrap();
         let named =
             matches!(error, Error::MissingCapability { capability: "CAP_NET_BIND_SERVICE", .. });
         assert!(named, "{error:?}");
