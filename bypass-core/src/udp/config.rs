@@ -219,13 +219,12 @@ impl<N> Config<N> {
         }
     }
 
-    /// Checks everything, for a port of these abilities. Answers who we are, and the largest IP
-    /// packet.
-    pub(super) fn check(&mut self, port: &Caps) -> Result<(Local, usize)> {
+    /// Checks everything, for a port of these abilities.
+    pub(super) fn check(&mut self, port: &Caps) -> Result<Checked> {
         self.check_identity()?;
         self.check_gateways()?;
         self.check_limits()?;
-        let mtu = self.check_sizes(port)?;
+        let (mtu, header_len) = (self.check_sizes(port)?, self.header_len());
         let local = Local::new(
             self.mac,
             self.port,
@@ -233,7 +232,7 @@ impl<N> Config<N> {
             std::mem::take(&mut self.addresses),
             std::mem::take(&mut self.gateways),
         );
-        Ok((local, mtu))
+        Ok(Checked { local, mtu, header_len })
     }
 
     fn check_identity(&self) -> Result<()> {
@@ -329,11 +328,21 @@ impl<N> Config<N> {
     }
 
     /// The most bytes of headers that a datagram may get.
-    pub(super) fn header_len(&self) -> usize {
+    fn header_len(&self) -> usize {
         let v6 = self.addresses.iter().any(|net| net.addr().is_ipv6());
         let ip = if v6 { ipv6::LEN } else { ipv4::LEN };
         ethernet::header_len(self.vlan) + ip + udp::LEN
     }
+}
+
+/// What a configuration comes to that makes sense.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) local: Local,
+    /// The largest IP packet, in bytes.
+    pub(super) mtu: usize,
+    /// The most bytes of headers that a datagram may get.
+    pub(super) header_len: usize,
 }
 
 #[cfg(test)]
@@ -393,7 +402,7 @@ mod tests {
     fn sizes_follow_the_port() {
         let mtu = |config: Config, max_len| {
             let mut config = config.address(net("10.0.0.1/24"));
-            config.check(&Caps::new("memory", max_len, 128)).unwrap().1
+            config.check(&Caps::new("memory", max_len, 128)).unwrap().mtu
         };
         assert_eq!(mtu(config(), 1514), 1500);
         assert_eq!(mtu(config().vlan(7), 1514), 1496);

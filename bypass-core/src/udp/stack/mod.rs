@@ -17,7 +17,7 @@ use self::groups::Reports;
 use self::parked::Parked;
 use self::stats::Counters;
 use super::UdpDatagram;
-use super::config::{Config, RxChecksums, TxChecksums};
+use super::config::{Checked, Config, RxChecksums, TxChecksums};
 use super::flows::FlowCache;
 use super::local::Local;
 use super::neighbours::{Neighbours, Resolver};
@@ -90,8 +90,7 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
     ///
     /// [`Error::Config`] for a setting that makes no sense, alone, with others, or on this port.
     pub fn bind(port: P, mut config: Config<N>) -> Result<Self> {
-        let (local, mtu) = config.check(port.caps())?;
-        let header_len = config.header_len();
+        let Checked { local, mtu, header_len } = config.check(port.caps())?;
         let offload = port.caps().tx_offloads.contains(TxOffloads::CHECKSUM);
         let best = if offload { Seal::Device } else { Seal::Software };
         let (seal_v4, seal_v6) = match config.tx_checksums {
