@@ -25,4 +25,16 @@ pub type DefaultSocket = crate::backend::socket::UdpSocket;
 pub type DefaultPort = crate::io_uring::UringPort;
 /// The frame backend that the features chose.
 #[cfg(not(all(feature = "io-uring", not(bypass_backend = "packet"))))]
-pub type DefaultPort = crate::backend::memory::MemoryPort;
+pub type DefaultPort = crate::backend::packet::PacketPort;
+
+// The choice, asserted: each line compiles only when the alias is the type that is named.
+#[cfg(all(feature = "io-uring", not(bypass_backend = "packet")))]
+const _: (
+    fn(DefaultSocket) -> crate::io_uring::UringSocket,
+    fn(DefaultPort) -> crate::io_uring::UringPort,
+) = (|socket| socket, |port| port);
+#[cfg(any(bypass_backend = "packet", not(feature = "io-uring")))]
+const _: (
+    fn(DefaultSocket) -> crate::backend::socket::UdpSocket,
+    fn(DefaultPort) -> crate::backend::packet::PacketPort,
+) = (|socket| socket, |port| port);

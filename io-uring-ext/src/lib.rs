@@ -77,3 +77,7 @@ pub use ring::{
     Counters, DisabledRing, Pending, Ring, RingBuilder, Setup, SqPoll, Started, WaitError,
     leaked_operations,
 };
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

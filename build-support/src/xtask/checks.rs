@@ -1,4 +1,4 @@
-//! Formatting, lints, documentation and the feature powerset.
+//! Formatting, lints, documentation, the feature powerset and the override of the backend.
 
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -24,6 +24,7 @@ const CHECKS: &[Check] = &[
     },
     Check { name: "doc", commands: doc },
     Check { name: "features", commands: features },
+    Check { name: "override", commands: overrides },
 ];
 
 /// `cargo xtask ci [STEP...]`
@@ -122,6 +123,16 @@ fn features() -> Result<Vec<Command>> {
         }
     }
     Ok(commands)
+}
+
+/// The facade with its backend chosen by `--cfg`; it asserts the choice at compile time.
+fn overrides() -> Result<Vec<Command>> {
+    let chosen = |backend: &str| {
+        let mut command = cargo(&["rustc", "--quiet", "--package=bypass-io", "--lib"]);
+        command.args(["--profile=check", "--", "--cfg", &format!("bypass_backend=\"{backend}\"")]);
+        command
+    };
+    Ok(["packet", "io-uring"].map(chosen).into())
 }
 
 /// Whether the package is for this repository only (`publish = false`).
