@@ -29,12 +29,19 @@ pub type DefaultPort = crate::backend::packet::PacketPort;
 
 // The choice, asserted: each line compiles only when the alias is the type that is named.
 #[cfg(all(feature = "io-uring", not(bypass_backend = "packet")))]
-const _: (
-    fn(DefaultSocket) -> crate::io_uring::UringSocket,
-    fn(DefaultPort) -> crate::io_uring::UringPort,
-) = (|socket| socket, |port| port);
+mod asserted {
+    use super::{DefaultPort, DefaultSocket};
+    use crate::io_uring::{UringPort, UringSocket};
+
+    const _: fn(DefaultSocket) -> UringSocket = |socket| socket;
+    const _: fn(DefaultPort) -> UringPort = |port| port;
+}
 #[cfg(any(bypass_backend = "packet", not(feature = "io-uring")))]
-const _: (
-    fn(DefaultSocket) -> crate::backend::socket::UdpSocket,
-    fn(DefaultPort) -> crate::backend::packet::PacketPort,
-) = (|socket| socket, |port| port);
+mod asserted {
+    use super::{DefaultPort, DefaultSocket};
+    use crate::backend::packet::PacketPort;
+    use crate::backend::socket::UdpSocket;
+
+    const _: fn(DefaultSocket) -> UdpSocket = |socket| socket;
+    const _: fn(DefaultPort) -> PacketPort = |port| port;
+}
