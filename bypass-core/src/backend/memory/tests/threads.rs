@@ -118,10 +118,9 @@ fn the_descriptor_stays_readable_while_there_are_frames() {
     );
 }
 
-fn readable(port: &MemoryPort) -> bool {
+fn readable(fd: &impl AsFd) -> bool {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let fd = port.as_fd().unwrap().as_fd().try_clone_to_owned().unwrap();
-    poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&now)).unwrap() == 1
+    poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&now)).unwrap() == 1
 }
 
 #[test]
@@ -129,10 +128,7 @@ fn waiting_takes_no_ring_from_the_descriptor() {
     let (mut a, mut b) = open(&small());
     let mut burst = Burst::with_capacity(8);
     let fd = b.as_fd().unwrap().try_clone_to_owned().unwrap();
-    let readable = || {
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&now)).unwrap() == 1
-    };
+    let readable = || readable(&fd);
     // Whoever begins to watch looks once; then there is silence.
     assert!(readable() && b.recv(&mut burst).unwrap() == 0 && !readable());
     assert!(b.wait(Interest::RX, Some(Duration::ZERO)).unwrap().is_empty());
@@ -159,7 +155,7 @@ fn whoever_sleeps_hears_the_other_end_close() {
             wait(&mut port, interest);
             let mut burst = Burst::with_capacity(1);
             assert!(port.recv(&mut burst).is_err() && port.send(&mut burst).is_err());
-            assert!(readable(&port));
+            assert!(readable(&port.as_fd().unwrap()));
             drop(held);
         });
     }
@@ -207,6 +203,46 @@ fn frames_of_several_segments_arrive_whole() {
         }
         assert_eq!((port.stats().rx_packets, port.stats().drops.total()), (FRAMES, 0));
     });
+}
+
+#[test]
+fn a_closing_end_rings_both_bells() {
+    let (a, b) = bells().unwrap();
+    let watched = b.watch(|| false).try_clone_to_owned().unwrap();
+    let readable = || readable(&watched);
+    assert_eq!((readable(), b.settle(|| true), readable()), (true, 1, false));
+    drop(a);
+    assert!(b.sleep(Some(STALLED)).unwrap() && readable());
+}
+
+/// What comes between the look that found nothing and the silence must be heard again.
+#[test]
+fn silence_does_not_swallow_a_packet() {
+    let (a, b) = bells().unwrap();
+    let watched = b.watch(|| false).try_clone_to_owned().unwrap();
+    let readable = || readable(&watched);
+    assert_eq!((b.settle(|| true), readable()), (1, false));
+    assert_eq!((a.ring(), readable()), (1, true));
+    assert_eq!((b.settle(|| false), readable()), (2, true), "a packet is there");
+    assert_eq!((b.settle(|| true), readable()), (1, false));
+}
+
+/// The receiver looks while the sender is between two segments of a frame.
+#[test]
+fn a_frame_is_not_torn_where_the_sender_pauses() {
+    let (mut a, b) = link(&LinkOptions { max_segments: 3, ..small() }).unwrap();
+    let (mut b, pool) =
+        (b.open().unwrap(), crate::pool::Pool::<Memory>::new(&small().pool).unwrap());
+    let mut burst = Burst::with_capacity(4);
+    for (number, more) in [(0, true), (1, true), (2, false), (3, false)] {
+        let mut segment = pool.alloc_rx().unwrap();
+        segment.fill(&bytes(number)).unwrap();
+        a.tx.push(Wire { segment: segment.detach().unwrap(), more }).unwrap();
+        assert_eq!(b.recv(&mut burst).unwrap(), usize::from(!more));
+    }
+    let got: Vec<usize> = burst.iter().map(|frame| frame.segments().count()).collect();
+    assert_eq!((got, b.stats().rx_packets), (vec![3, 1], 2));
+    assert!(burst[0].segments().eq((0..3).map(bytes)));
 }
 
 /// Frames that were written on one thread are read, and freed, on the other, while both ends are
