@@ -1,13 +1,12 @@
-//! Receiving and sending allocate nothing once they are warm. Alone in its binary: it counts for the
-//! whole process.
+//! Receiving and sending allocate nothing once they are warm.
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
 #![allow(unsafe_code, reason = "a counting allocator")]
 
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::net::UdpSocket;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::SOON;
 use io_uring_ext::buf::BufPool;
@@ -17,12 +16,15 @@ use io_uring_ext::{DatagramFd, Fd, Ring};
 
 struct Counting;
 
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    /// Of this thread alone: the test harness has one of its own.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
 
 // SAFETY: everything is passed on to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
         // SAFETY: passed on.
         unsafe { System.alloc(layout) }
     }
@@ -37,9 +39,9 @@ static ALLOCATOR: Counting = Counting;
 
 fn allocations(mut round: impl FnMut()) -> u64 {
     (0..100).for_each(|_| round());
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = ALLOCATIONS.get();
     (0..1000).for_each(|_| round());
-    ALLOCATIONS.load(Ordering::Relaxed) - before
+    ALLOCATIONS.get() - before
 }
 
 #[test]
@@ -109,4 +111,37 @@ fn nothing_is_allocated_per_packet() {
         assert_eq!(done.buf.len(), 2048);
     });
     assert_eq!(read, 0, "read");
+}
+
+#[cfg(feature = "packet")]
+#[test]
+fn the_udp_endpoint_allocates_nothing_per_datagram() {
+    use bypass_core::backend::socket::UdpOptions;
+    use bypass_core::{Burst, Datagram as _, DatagramIo as _, Endpoint as _, Interest};
+    use io_uring_ext::packet::{UringOptions, UringSocket};
+
+    let options = UdpOptions::new(([127, 0, 0, 1], 0).into());
+    let mut server = UringSocket::open(&options, &UringOptions::new()).unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.connect(server.local_addr()).unwrap();
+    let mut burst = Burst::with_capacity(64);
+    let mut bytes = [0; 64];
+    // Bursts of one length are one message through the ring, others several with `sendmmsg`.
+    for lengths in [[64; 8], [1, 2, 3, 4, 5, 6, 7, 8]] {
+        let echo = allocations(|| {
+            for length in lengths {
+                client.send(&bytes[..length]).unwrap();
+            }
+            while burst.len() < 8 {
+                server.wait(Interest::RX, SOON).unwrap();
+                server.recv(&mut burst).unwrap();
+            }
+            burst.iter_mut().for_each(|datagram| datagram.reply());
+            assert_eq!(server.send(&mut burst).unwrap(), 8);
+            for length in lengths {
+                assert_eq!(client.recv(&mut bytes).unwrap(), length);
+            }
+        });
+        assert_eq!(echo, 0, "{lengths:?}");
+    }
 }
