@@ -147,11 +147,7 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
         while self.neighbours.deadline().is_some_and(|due| due <= now) {
             // Without a frame there is no question, and it remains to be asked.
             let Some(frame) = self.own_frame() else { return };
-            let Some(asked) = self.neighbours.solicit(now) else {
-                // A spare one is kept for the next question.
-                let _there_is_room = self.fresh.push(frame);
-                return;
-            };
+            let Some(asked) = self.neighbours.solicit(now) else { return };
             // A question that finds no room is repeated like one that got no answer.
             let _unsent = match asked.host {
                 IpAddr::V4(host) => self.ask_arp(frame, host, asked.station),

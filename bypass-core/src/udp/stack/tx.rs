@@ -57,8 +57,10 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
                 Err(error) => break Err(error),
             }
         };
+        // What waits now has somebody to be asked for.
+        let asked = if self.parked.is_empty() { Ok(()) } else { self.tend() };
         let pushed = self.push_out();
-        match outcome.and(pushed) {
+        match outcome.and(asked).and(pushed) {
             Ok(()) => {}
             // Nothing is taken by a call that fails. What is wrong with the next datagram, the next
             // call finds out again; what is wrong with the port may be over by then.

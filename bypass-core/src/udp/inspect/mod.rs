@@ -1,15 +1,15 @@
 //! [`inspect`]: the judgement on every frame that arrives, in one pass over its headers.
 
+mod plain;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use self::plain::{plain_v4, plain_v6};
 
 use super::datagram::Flags;
 use super::local::{Cast, Local};
-use super::wire::ethernet::{Ethernet, Link};
-use super::wire::ipv4::Ipv4;
-use super::wire::ipv6::Ipv6;
-use super::wire::udp::{Sealed, Udp, Verify};
+use super::wire::ethernet::Link;
+use super::wire::udp::{Sealed, Verify};
 use super::wire::{Sum, ethernet, icmp, igmp, ipv4, ipv6, protocol, udp};
 use crate::{ChecksumVerdict, DropCause, MacAddr, RxMeta};
 
@@ -77,88 +77,6 @@ pub(super) fn inspect<'a>(
         return Ok(Inspected::Udp(layout));
     }
     examine(frame, meta, local, verify)
-}
-
-/// Every header of a plain datagram.
-#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-struct Plain<Ip> {
-    ethernet: Ethernet,
-    ip: Ip,
-    udp: Udp,
-}
-
-/// Where a datagram lies, if its frame is a plain one of IPv4 for our first address. Says nothing
-/// about any other frame, and accepts none that [`examine`] does not accept alike.
-#[inline(always)]
-fn plain_v4(frame: &[u8], local: &Local, verify: Verify) -> Option<Layout> {
-    const LINK: usize = ethernet::LEN;
-    let (Plain { ethernet, ip, .. }, _) = Plain::<Ipv4>::ref_from_prefix(frame).ok()?;
-    let &(address, broadcast) = local.hosts_v4.first()?;
-    let total = usize::from(ip.total_length.get());
-    let is_plain = ethernet.destination == local.mac.0
-        && !MacAddr(ethernet.source).is_group()
-        && ethernet.ethertype.get() == ethernet::IPV4
-        && ip.version_ihl == ipv4::PLAIN
-        && ip.fragment.get() & ipv4::FRAGMENT == 0
-        && ip.protocol == protocol::UDP
-        && ip.destination == address.octets()
-        && ip.source != address.octets()
-        && ip.source != broadcast.octets()
-        && ipv4::is_host(ip.source)
-        && Sum::of(ip.as_bytes()).is_intact();
-    if !is_plain {
-        return None;
-    }
-    let datagram = frame.get(LINK + ipv4::LEN..LINK + total)?;
-    let addresses = ip.as_bytes().last_chunk::<8>()?;
-    let (length, sealed) = udp::read(datagram, addresses, local.port, verify).ok()?;
-    Some(Layout::plain(ipv4::LEN, length, false, sealed))
-}
-
-/// The same for IPv6.
-#[inline(always)]
-fn plain_v6(frame: &[u8], local: &Local, verify: Verify) -> Option<Layout> {
-    const START: usize = ethernet::LEN + ipv6::LEN;
-    let (Plain { ethernet, ip, .. }, _) = Plain::<Ipv6>::ref_from_prefix(frame).ok()?;
-    let address = local.hosts_v6.first()?;
-    let is_plain = ethernet.destination == local.mac.0
-        && !MacAddr(ethernet.source).is_group()
-        && ethernet.ethertype.get() == ethernet::IPV6
-        && ip.version_class_flow.get() >> 28 == 6
-        && ip.next_header == protocol::UDP
-        && ip.destination == address.octets()
-        && ip.source != address.octets()
-        // Loopback, unspecified and mapped addresses begin with zeroes, groups with ones.
-        && !matches!(ip.source[0], 0 | 0xff);
-    if !is_plain {
-        return None;
-    }
-    let datagram = frame.get(START..START + usize::from(ip.payload_length.get()))?;
-    let addresses = ip.as_bytes().last_chunk::<32>()?;
-    let (length, sealed) = udp::read(datagram, addresses, local.port, verify).ok()?;
-    Some(Layout::plain(ipv6::LEN, length, true, sealed))
-}
-
-impl Sealed {
-    #[inline(always)]
-    fn flag(self) -> Flags {
-        match self {
-            Self::Yes => Flags::SEALED,
-            Self::No => Flags::empty(),
-        }
-    }
-}
-
-impl Layout {
-    /// Of a plain datagram of `length` bytes, UDP header included.
-    #[inline(always)]
-    fn plain(ip: usize, length: usize, v6: bool, sealed: Sealed) -> Self {
-        let start = ethernet::LEN + ip;
-        let family = if v6 { Flags::V6 } else { Flags::empty() };
-        let flags = Flags::RECEIVED | Flags::PLAIN | family | sealed.flag();
-        Self { link: ethernet::LEN, head: start + udp::LEN, end: start + length, flags }
-    }
 }
 
 /// Judges any frame.
@@ -319,5 +237,15 @@ impl<'a> Arrival<'a, '_> {
             start: packet.start,
             end: packet.start + packet.payload.len(),
         })
+    }
+}
+
+impl Sealed {
+    #[inline(always)]
+    fn flag(self) -> Flags {
+        match self {
+            Self::Yes => Flags::SEALED,
+            Self::No => Flags::empty(),
+        }
     }
 }
