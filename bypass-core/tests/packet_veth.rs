@@ -184,6 +184,12 @@ fn a_link_that_goes_down_is_reported_and_work_goes_on_when_it_is_up() {
     send(&mut a, &[numbered(2, 60)]);
     let seen = receive(&mut b, 1, is_ours);
     assert_eq!(seen[0].data(), numbered(2, 60));
+
+    // The link was down while nobody looked: that is no reason to refuse what comes now.
+    veth.b.ip("link set veth0 down").unwrap();
+    veth.b.ip("link set veth0 up").unwrap();
+    send(&mut b, &[numbered(3, 60)]);
+    receive(&mut a, 1, |frame| frame.data() == numbered(3, 60));
 }
 
 #[test]

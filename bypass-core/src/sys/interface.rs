@@ -100,7 +100,7 @@ pub fn bound(socket: BorrowedFd<'_>) -> Option<u32> {
     // SAFETY: the kernel writes at most `len` bytes, which is the size of the name, and to `len`.
     let answer =
         unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut name).cast(), &raw mut len) };
-    let index = name.link(len).filter(|_| answer == 0)?.interface;
+    let index = name.interface(len).filter(|_| answer == 0)?;
     // The kernel writes -1 when it removes the interface.
     i32::try_from(index).ok().filter(|index| *index > 0).map(i32::unsigned_abs)
 }

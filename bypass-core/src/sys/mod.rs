@@ -14,7 +14,8 @@
 //! # What the unsafe code here relies on
 //!
 //! The kernel reads and writes what the arguments of a system call point to while the call lasts,
-//! and not afterwards: none of the calls made here is asynchronous.
+//! and not afterwards: none of the calls made here is asynchronous. The ring that AF_PACKET fills by
+//! itself has its own rules, in its own module.
 
 mod aux;
 mod coalesce;
@@ -36,7 +37,7 @@ pub use coalesce::{Coalescer, Train, segments};
 pub use control::{AuxData, CONTROL_ROOM, ControlBuffer, Received, decode, encode};
 pub use drops::QueueDrops;
 pub use fallback::TrainPlanner;
-pub use name::{Family, LinkName, Name};
+pub use name::{Family, Name};
 pub use recv::{Message, RecvBatch};
 pub(crate) use ring::{PacketRing, RingFrame};
 pub use send::{Outgoing, SendBatch};

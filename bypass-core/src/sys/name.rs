@@ -2,27 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use crate::MacAddr;
-
 /// Room for a `sockaddr_in`, `sockaddr_in6` (`ip(7)`, `ipv6(7)`) or `sockaddr_ll` (`packet(7)`),
 /// encoded and decoded without a copy through the 128 bytes of `sockaddr_storage`.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(8))]
 pub struct Name {
     bytes: [u8; 32],
-}
-
-/// What a `sockaddr_ll` says about a received frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LinkName {
-    /// The interface that it arrived at.
-    pub interface: u32,
-    /// The EtherType, without VLAN tags.
-    pub protocol: u16,
-    /// `PACKET_HOST`, `PACKET_OUTGOING`, … (`packet(7)`).
-    pub kind: u8,
-    /// The station that sent it, on Ethernet.
-    pub source: Option<MacAddr>,
 }
 
 /// The family of an internet socket.
@@ -116,19 +101,13 @@ impl Name {
         }
     }
 
-    /// The first `len` bytes as a link-layer address; `None` when they are none.
+    /// The index of the interface that the first `len` bytes name; `None` when they are no
+    /// link-layer address.
     #[must_use]
-    pub fn link(&self, len: u32) -> Option<LinkName> {
-        // The kernel writes as many of the address bytes as the device's addresses have.
-        if i32::from(u16::from_ne_bytes(self.at(0))) != libc::AF_PACKET || len < 12 {
-            return None;
-        }
-        Some(LinkName {
-            protocol: u16::from_be_bytes(self.at(2)),
-            interface: u32::from_ne_bytes(self.at(4)),
-            kind: self.bytes[10],
-            source: (self.bytes[11] == 6 && len >= 18).then(|| MacAddr(self.at(12))),
-        })
+    pub fn interface(&self, len: u32) -> Option<u32> {
+        let is_link = i32::from(u16::from_ne_bytes(self.at(0))) == libc::AF_PACKET;
+        // How much follows depends on how long the device's addresses are.
+        (is_link && len >= 12).then(|| u32::from_ne_bytes(self.at(4)))
     }
 
     fn at<const N: usize>(&self, offset: usize) -> [u8; N] {
@@ -159,11 +138,20 @@ mod tests {
         assert_eq!(size_of::<sockaddr_in6>(), 28);
         assert_eq!(offset_of!(sockaddr_ll, sll_protocol), 2);
         assert_eq!(offset_of!(sockaddr_ll, sll_ifindex), 4);
-        assert_eq!(offset_of!(sockaddr_ll, sll_pkttype), 10);
-        assert_eq!(offset_of!(sockaddr_ll, sll_halen), 11);
-        assert_eq!(offset_of!(sockaddr_ll, sll_addr), 12);
         assert!(size_of::<sockaddr_ll>() <= size_of::<Name>());
         assert!(align_of::<sockaddr_in6>() <= align_of::<Name>());
+    }
+
+    #[test]
+    fn an_interface_reads_back() {
+        let mut name = Name::default();
+        let len = name.set_link(7, 0x0800);
+        assert_eq!(
+            (name.interface(len), name.interface(11), name.inet(len)),
+            (Some(7), None, None)
+        );
+        let len = name.set_inet(([10, 0, 0, 1], 9).into(), Family::V4).unwrap();
+        assert_eq!(name.interface(len), None);
     }
 
     proptest! {
@@ -187,7 +175,7 @@ mod tests {
         #[test]
         fn garbage_is_no_address(bytes: [u8; 32], len in 0u32..200) {
             let name = Name { bytes };
-            let (_, _) = (name.inet(len), name.link(len));
+            let (_, _) = (name.inet(len), name.interface(len));
         }
     }
 }

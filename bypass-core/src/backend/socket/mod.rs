@@ -252,3 +252,19 @@ impl Endpoint for UdpSocket {
         self.sender.visit_counters(visit);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_train_of_one_is_a_datagram() {
+        // cmsg_len (with header), SOL_UDP, UDP_GRO, the size
+        let mut control = (size_of::<usize>() + 12).to_ne_bytes().to_vec();
+        for word in [libc::SOL_UDP, libc::UDP_GRO, 1200] {
+            control.extend(word.to_ne_bytes());
+        }
+        let size = |len| describe(None, &control, len, None).segment_size;
+        assert_eq!((size(1200), size(700), size(1201)), (None, None, Some(1200)));
+    }
+}

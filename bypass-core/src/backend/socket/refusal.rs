@@ -126,3 +126,21 @@ pub(super) fn diagnose(train: &Train, errno: i32, backend: &'static str) -> Opti
 fn no_trains(backend: &'static str, why: Cow<'static, str>) -> FrameError {
     FrameError::Unsupported(Unsupported { what: "GSO train".into(), backend, why })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_may_be_about_an_earlier_datagram_gets_another_try() {
+        let judged = |errno, tries| judge(&io::Error::from_raw_os_error(errno), tries);
+        for tries in [0, 1, 3] {
+            assert!(matches!(judged(libc::ECONNREFUSED, tries), Judgement::Pending));
+            assert!(matches!(judged(libc::EAGAIN, tries), Judgement::Full));
+            assert!(matches!(judged(libc::EINVAL, tries), Judgement::Refused(libc::EINVAL)));
+        }
+        // These can be about this datagram too: then they come again.
+        assert!(matches!(judged(libc::EHOSTUNREACH, 0), Judgement::Pending));
+        assert!(matches!(judged(libc::EHOSTUNREACH, 1), Judgement::Refused(libc::EHOSTUNREACH)));
+    }
+}
