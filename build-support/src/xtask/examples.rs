@@ -24,6 +24,8 @@ const EXAMPLES: &[Example] = &[
     Example { name: "echo", arguments: &["127.0.0.1:0", "--packets", "0"], prints: &["echo on"] },
     // As the README has it; it fails by itself when messages are missing.
     Example { name: "market_data", arguments: &[], prints: &["socket", "uring"] },
+    // In a network of its own, where the exchange verifies every checksum.
+    Example { name: "order_sender", arguments: &[], prints: &["acknowledged", "good checksums"] },
 ];
 
 /// Every file in `examples/` whose name holds `filter`; one that has no entry in the table fails,
