@@ -27,7 +27,7 @@ use bypass_io::sandbox::{Interface, Sandbox};
 use bypass_io::telemetry::{Clock, Meter, Snapshot};
 use bypass_io::udp::{Config, IpNet, UdpOverL2};
 use bypass_io::worker::Stop;
-use bypass_io::{Attach, DefaultPort, Error, MacAddr, PacketOptions, sys};
+use bypass_io::{Attach, DefaultPort, DropCause, Error, MacAddr, PacketOptions, sys};
 
 /// Number, time of sending, symbol, side, size, price; big endian.
 const ORDER: usize = 8 + 8 + 8 + 1 + 4 + 8;
@@ -159,9 +159,21 @@ fn trade<S: DatagramIo>(
     let begin = clock.now();
     let due = |number: u64| begin + number * 1_000_000_000 / job.rate;
     let (mut number, mut acknowledged) = (0, 0);
+    let mut found = false;
     loop {
+        // The first order goes alone: the receiver's station has to be asked for, and the others
+        // would only queue up behind the question.
+        if !found && number > 0 {
+            let stats = socket.stats();
+            found = stats.tx_packets > 0;
+            if stats.drops[DropCause::NeighbourTimeout] > 0 {
+                let nobody = std::io::ErrorKind::HostUnreachable;
+                return Err(Error::os(format!("find the station of {}", job.to.ip()), nobody));
+            }
+        }
+        let room = if found { orders.room() } else { usize::from(number == 0) };
         let now = clock.now();
-        let late = (number..job.orders).take(orders.room()).take_while(|&n| due(n) <= now);
+        let late = (number..job.orders).take(room).take_while(|&n| due(n) <= now);
         let old = orders.len();
         socket.alloc(&mut orders, late.count());
         for order in &mut orders[old..] {

@@ -7,11 +7,12 @@
 //! let workers = Workers::spawn(&cores[..1], |worker| {
 //!     // Open the queue `worker.index()` here, on the thread that drives it.
 //!     let mut turns = 0u64;
-//!     while !worker.stopping() {
-//!         turns += 1;
-//!         # worker.stop_all();
+//!     loop {
+//!         turns += 1; // receive, work, send
+//!         if worker.stopping() {
+//!             return Ok(turns);
+//!         }
 //!     }
-//!     Ok(turns)
 //! })?;
 //! workers.stop();
 //! assert!(workers.join()?.iter().all(|&turns| turns > 0));
