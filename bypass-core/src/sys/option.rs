@@ -1,18 +1,30 @@
 //! Socket options that no wrapper has, as integers or bytes.
+//!
+//! Outside of this crate there are only options whose value is known: a few structures hold
+//! addresses at which the kernel then writes (`XDP_UMEM_REG`, `TCP_ZEROCOPY_RECEIVE`), so setting or
+//! reading just any structure is not safe. None of those is as short as an `int`.
+//!
+//! ```compile_fail,E0603
+//! # use std::os::fd::BorrowedFd;
+//! fn register(xdp: BorrowedFd<'_>, memory: &[u8]) -> std::io::Result<()> {
+//!     bypass_core::sys::option::set(xdp, libc::SOL_XDP, libc::XDP_UMEM_REG, memory)
+//! }
+//! ```
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::{Error, Result};
 
-/// Sets an option to the bytes of a C structure, with `setsockopt(2)`.
+/// Sets an option to the bytes of a C structure, with `setsockopt(2)`. The structure must be one that
+/// holds no addresses.
 ///
 /// # Errors
 ///
 /// The kernel's.
-pub fn set(fd: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
+pub(crate) fn set(fd: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
     let (pointer, len) = (value.as_ptr().cast(), value.len() as libc::socklen_t);
-    // SAFETY: the kernel reads `len` bytes from a slice of that length.
+    // SAFETY: the kernel reads `len` bytes from a slice of that length, among which is no address.
     let answer = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, pointer, len) };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -26,12 +38,18 @@ pub fn set_int(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Res
     set(fd, level, name, &value.to_ne_bytes())
 }
 
-/// Reads an option into `value` with `getsockopt(2)`, and returns how many bytes it has.
+/// Reads an option into `value` with `getsockopt(2)`, and returns how many bytes it has. Must be one
+/// for which the kernel follows no address in `value`.
 ///
 /// # Errors
 ///
 /// The kernel's.
-pub fn get(fd: BorrowedFd<'_>, level: i32, name: i32, value: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn get(
+    fd: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    value: &mut [u8],
+) -> io::Result<usize> {
     let mut len = value.len() as libc::socklen_t;
     let pointer = value.as_mut_ptr().cast();
     // SAFETY: the kernel writes at most `len` bytes, which is the length of the slice, and to `len`.
@@ -93,6 +111,20 @@ pub fn set_queue(fd: BorrowedFd<'_>, queue: Queue, size: usize) -> Result<Option
 pub fn take_error(fd: BorrowedFd<'_>) -> Option<io::Error> {
     let pending = get_int(fd, libc::SOL_SOCKET, libc::SO_ERROR).unwrap_or(0);
     (pending != 0).then(|| io::Error::from_raw_os_error(pending))
+}
+
+/// How many frames an AF_PACKET socket has dropped since this was last asked, which sets it back
+/// (`PACKET_STATISTICS` in `packet(7)`).
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn packet_drops(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    // struct tpacket_stats: packets, drops
+    let mut counts = [0; 8];
+    get(fd, libc::SOL_PACKET, libc::PACKET_STATISTICS, &mut counts)?;
+    let [.., a, b, c, d] = counts;
+    Ok(u32::from_ne_bytes([a, b, c, d]))
 }
 
 /// How many packets the socket has dropped because its receive buffer was full, modulo 2³²

@@ -91,14 +91,23 @@ impl RecvBatch {
     ///
     /// When there are no such slots.
     pub fn recv(&mut self, socket: BorrowedFd<'_>, first: usize, n: usize) -> io::Result<usize> {
-        assert!(n > 0 && first + n <= self.slots(), "slots {first} to {first}+{n}");
+        let end = first.checked_add(n).filter(|end| first < *end && *end <= self.slots());
+        assert!(end.is_some(), "slots {first} to {first}+{n} of {}", self.slots());
         let headers = self.headers.address(first);
         let (fd, n) = (socket.as_raw_fd(), n as u32);
         // SAFETY: `n` headers from here on are in bounds. Their names and controls lie in the batch
-        // and are borrowed mutably with it; the data is free to write by the contract of `post`, or
-        // of length zero where nothing was posted.
+        // and are borrowed mutably with it, and no header tells of more room than there is (see
+        // below); the data is free to write by the contract of `post`, or of length zero where
+        // nothing was posted.
         let n = unsafe { libc::recvmmsg(fd, headers, n, libc::MSG_DONTWAIT as _, null_mut()) };
-        usize::try_from(n).map_err(|_| io::Error::last_os_error())
+        let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+        for slot in first..first + n {
+            // The kernel tells the length that a longer name would have had (`recvmsg(2)`), which
+            // the next call would take for the room that there is.
+            let len = &mut self.headers[slot].msg_hdr.msg_namelen;
+            *len = Name::ROOM.min(*len);
+        }
+        Ok(n)
     }
 
     /// What the last [`recv`](Self::recv) filled `slot` with; meaningless if it did not.
@@ -137,7 +146,8 @@ mod tests {
     use std::io::IoSlice;
     use std::mem::MaybeUninit;
     use std::os::fd::AsFd;
-    use std::os::unix::net::UnixDatagram;
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
 
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
@@ -167,5 +177,33 @@ mod tests {
         assert_eq!([0, 1, 2].map(|slot| batch.message(slot).len), [4, 8, 4]);
         assert_eq!(batch.recv(to.as_fd(), 0, 1).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert_eq!(&memory[2][..4], b"fits");
+    }
+
+    #[test]
+    fn a_name_longer_than_its_room_never_leaves_it() {
+        // Abstract names, which no file system holds.
+        let name = format!("{:x>90}", std::process::id());
+        let from =
+            UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        let here = SocketAddr::from_abstract_name(format!("{name}+")).unwrap();
+        let to = UnixDatagram::bind_addr(&here).unwrap();
+        let mut batch = RecvBatch::new(2);
+        for _ in 0..3 {
+            from.send_to_addr(b"x", &here).unwrap();
+            assert_eq!(batch.recv(to.as_fd(), 0, 1).unwrap(), 1);
+            assert_eq!(batch.message(0).name_len, Name::ROOM);
+            let neighbour = Name::default();
+            assert_eq!(format!("{:?}", batch.names[1]), format!("{neighbour:?}"), "overwritten");
+        }
+    }
+
+    #[test]
+    fn slots_that_wrap_around_are_none() {
+        let socket = UnixDatagram::unbound().unwrap();
+        let mut batch = RecvBatch::new(4);
+        for (first, n) in [(4, 1), (1, 4), (0, 0), (1, usize::MAX), (usize::MAX, 2)] {
+            let receive = std::panic::AssertUnwindSafe(|| batch.recv(socket.as_fd(), first, n));
+            assert!(std::panic::catch_unwind(receive).is_err(), "{first} {n}");
+        }
     }
 }

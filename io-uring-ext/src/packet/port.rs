@@ -200,15 +200,9 @@ impl UringPort {
         Ok(())
     }
 
-    /// `PACKET_STATISTICS`, which the kernel sets back when it is read: packets and drops.
     fn read_queue_drops(&self) -> u64 {
-        let mut counts = [0; 8];
-        let socket = self.socket.as_fd();
-        if option::get(socket, libc::SOL_PACKET, libc::PACKET_STATISTICS, &mut counts).is_ok() {
-            let [.., a, b, c, d] = counts;
-            let new = u32::from_ne_bytes([a, b, c, d]);
-            self.queue_drops.set(self.queue_drops.get() + u64::from(new));
-        }
+        let new = option::packet_drops(self.socket.as_fd()).unwrap_or(0);
+        self.queue_drops.set(self.queue_drops.get() + u64::from(new));
         self.queue_drops.get()
     }
 }

@@ -162,11 +162,14 @@ impl PacketPort {
         self.ring.slots()
     }
 
-    /// Copies frames out of the ring as long as there are frames, buffers and room.
+    /// Copies frames out of the ring as long as there are frames, buffers and room, but goes around
+    /// it once at most: frames that are not handed out could keep coming for ever.
     fn drain(&mut self, out: &mut Burst<PacketFrame>) {
-        while !out.is_full()
-            && let Some(slot) = self.ring.peek()
-        {
+        for _ in 0..self.ring.slots() {
+            if out.is_full() {
+                return;
+            }
+            let Some(slot) = self.ring.peek() else { return };
             if self.skip_outgoing && slot.is_outgoing() {
                 slot.release();
                 continue;
@@ -209,15 +212,9 @@ impl PacketPort {
         Ok(())
     }
 
-    /// `PACKET_STATISTICS`, which the kernel sets back when it is read.
     fn read_ring_drops(&self) -> u64 {
-        let mut counts = [0; 8];
-        let socket = self.socket.as_fd();
-        if option::get(socket, libc::SOL_PACKET, libc::PACKET_STATISTICS, &mut counts).is_ok() {
-            let [.., a, b, c, d] = counts;
-            let new = u32::from_ne_bytes([a, b, c, d]);
-            self.ring_drops.set(self.ring_drops.get() + u64::from(new));
-        }
+        let new = option::packet_drops(self.socket.as_fd()).unwrap_or(0);
+        self.ring_drops.set(self.ring_drops.get() + u64::from(new));
         self.ring_drops.get()
     }
 }
