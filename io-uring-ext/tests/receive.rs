@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{SOON, until};
 use io_uring_ext::buf::BufPool;
-use io_uring_ext::buf_ring::{BufRing, EndReason, MessageLayout};
+use io_uring_ext::buf_ring::{BufRing, BufSource, EndReason, MessageLayout};
 use io_uring_ext::{DatagramFd, Error, Fd, Ring};
 
 /// A buffer ring of `entries`, with as many more buffers in the pool.
@@ -217,6 +217,39 @@ fn messages_that_do_not_fit_say_so() {
     assert_eq!((fits.payload(), fits.is_truncated()), (&b"0123456789"[..], false));
     let cut = receiver.wait(SOON).unwrap().unwrap();
     assert_eq!((cut.payload(), cut.is_truncated()), (&b"0123456789"[..], true));
+}
+
+/// Buffers whose memory is not initialised, as far as the allocator knows; here it is poison.
+struct Fresh;
+
+impl BufSource for Fresh {
+    type Buf = Vec<u8>;
+    fn supply(&mut self) -> Option<Vec<u8>> {
+        let mut memory = vec![0xAA; 512];
+        memory.clear();
+        Some(memory)
+    }
+}
+
+#[test]
+fn what_the_kernel_leaves_out_of_a_message_is_zero() {
+    let ring = Ring::local().unwrap();
+    // A sender's address takes 16 of 32 bytes here, and there are no control messages.
+    let layout = MessageLayout::new(28, 40);
+    let buffers = BufRing::new(&ring, 2, Fresh).unwrap();
+    let near = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to = near.local_addr().unwrap();
+    let mut receiver = buffers.message_receiver(&DatagramFd::new(near).unwrap(), layout);
+    let far = UdpSocket::bind("127.0.0.1:0").unwrap();
+    far.send_to(b"data", to).unwrap();
+    let message = receiver.wait(SOON).unwrap().unwrap();
+    assert_eq!(message.source(), Some(far.local_addr().unwrap()));
+    let name = message.name().len();
+    let bytes = message.into_buf();
+    assert_eq!(bytes.len(), layout.payload_at() + 4);
+    let gap = 16 + name..layout.payload_at();
+    assert_eq!(gap.len(), 16 + 40);
+    assert!(bytes[gap].iter().all(|byte| *byte == 0), "{bytes:?}");
 }
 
 #[test]

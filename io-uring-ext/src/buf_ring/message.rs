@@ -40,6 +40,13 @@ impl MessageLayout {
         header
     }
 
+    /// The rooms for address and control data, which the kernel fills only as far as it has something
+    /// to say and counts whole.
+    pub(super) fn rooms(self) -> [Range<usize>; 2] {
+        let control_at = HEADER + self.name;
+        [HEADER..control_at, control_at..control_at + self.control]
+    }
+
     /// Takes apart what the kernel has written, `buffer` being all of it.
     pub(crate) fn parse(self, buffer: &[u8]) -> Option<Parsed> {
         let field = |at: usize| -> Option<usize> {

@@ -160,8 +160,10 @@ impl<S: BufSource> Slots<S> {
     fn refill(&mut self) -> usize {
         let before = self.vacant.len();
         while let Some(id) = self.vacant.last().copied()
-            && let Some(mut buf) = self.source.supply()
+            && let Some(buf) = self.source.supply()
         {
+            // Its address is asked for where it stays: moving a box would take the address back.
+            let buf = self.held[usize::from(id)].insert(buf);
             let len = u32::try_from(buf.capacity()).unwrap_or(u32::MAX);
             let Some(address) = std::ptr::NonNull::new(buf.stable_mut_ptr()) else { break };
             self.vacant.pop();
@@ -169,7 +171,6 @@ impl<S: BufSource> Slots<S> {
             // completion names it, or until the ring was unregistered with nothing in flight. Each
             // identifier is in the ring at most once, so at most as many entries as the ring has.
             unsafe { self.memory.write(address, len, id) };
-            self.held[usize::from(id)] = Some(buf);
         }
         if self.vacant.len() < before {
             self.memory.publish();

@@ -186,7 +186,11 @@ impl<S: BufSource, M: Mode> Multishot<S, M> {
             };
         };
         let len = len.min(buf.capacity());
-        // SAFETY: the kernel has written so many bytes to the start of this buffer.
+        if let Some(layout) = self.layout {
+            clear_gaps(&mut buf, layout, len);
+        }
+        // SAFETY: the kernel has written so many bytes to the start of this buffer, except for the
+        // gaps, which were just written.
         unsafe { buf.set_init(len) };
         if cqe.result < 0 || (len == 0 && self.stream) {
             // The end of a stream may come with a buffer in which nothing is.
@@ -274,6 +278,26 @@ impl<S: BufSource, M: Mode> Drop for Multishot<S, M> {
             // In a forked child there is nothing to cancel.
             let _ = self.ring.ring.with(|state| state.abandon(key, true));
         }
+    }
+}
+
+/// Zeroes what the kernel counts among the `len` bytes of a message and does not write: the ends of
+/// the rooms for address and control data (`io_recvmsg_multishot` in `io_uring/net.c`).
+fn clear_gaps(buf: &mut impl IoBufMut, layout: MessageLayout, len: usize) {
+    let start = buf.stable_mut_ptr();
+    for (field, room) in [0, 4].into_iter().zip(layout.rooms()) {
+        if len < room.end {
+            return;
+        }
+        // SAFETY: a message begins with four lengths; `len` bytes hold them and all of its rooms.
+        let length = unsafe { start.add(field) };
+        // SAFETY: the kernel has written the lengths, wherever they lie.
+        let length = unsafe { length.cast::<u32>().read_unaligned() } as usize;
+        let gap = room.start.saturating_add(length).min(room.end);
+        // SAFETY: inside the room.
+        let at = unsafe { start.add(gap) };
+        // SAFETY: from there to the end of the room is inside the buffer, which is ours again.
+        unsafe { at.write_bytes(0, room.end - gap) };
     }
 }
 
