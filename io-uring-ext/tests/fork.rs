@@ -21,6 +21,7 @@ fn a_child_leaves_its_parents_ring_alone() {
     let read = ring.push(Read::new(&Fd::new(reader), Vec::with_capacity(8), 0)).unwrap();
     ring.submit().unwrap();
     let queued = ring.push(Nop::new()).unwrap();
+    let disabled = Ring::builder().build_disabled().unwrap();
 
     // SAFETY: the child uses only this crate, which takes no lock that another thread may hold, and
     // leaves with `_exit`.
@@ -31,6 +32,7 @@ fn a_child_leaves_its_parents_ring_alone() {
             matches!(ring.wait(1, None), Err(Error::Forked)),
             matches!(ring.push(Nop::new()).unwrap_err().why, StartError::Ring(Error::Forked)),
             matches!(read.cancel(), Err(Error::Forked)),
+            matches!(disabled.enable(), Err(Error::Forked)),
         ];
         // All of these would end or change what the parent has in flight.
         drop((read, queued, buffers, ring));
@@ -49,4 +51,5 @@ fn a_child_leaves_its_parents_ring_alone() {
     std::fs::File::from(writer).write_all(b"alive").unwrap();
     assert_eq!(read.wait(SOON).unwrap().buf, b"alive");
     assert_eq!(buffers.available(), 4);
+    disabled.enable().unwrap().submit().unwrap();
 }

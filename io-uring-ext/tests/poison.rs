@@ -191,6 +191,19 @@ fn nothing_is_written_when_the_shutdown_deadline_has_passed() {
 }
 
 #[test]
+fn a_deadline_beyond_the_clock_is_none() {
+    let file = Fd::new(direct_file());
+    let arena = Arena::new();
+    let ring = Ring::builder().shutdown_deadline(Duration::MAX).build_local().unwrap();
+    let reads = start_reads(&ring, &file, &arena, true);
+    assert_eq!(ring.close(), 0);
+    drop(reads);
+    assert_eq!(count(&arena.released), PIECES);
+    let written = arena.written(PIECES);
+    assert_eq!(arena.written_in_the_end(PIECES), written);
+}
+
+#[test]
 fn forgetting_leaks_memory_and_releases_none() {
     let file = Fd::new(direct_file());
     for forget_the_ring in [true, false] {

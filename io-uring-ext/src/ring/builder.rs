@@ -118,7 +118,8 @@ impl RingBuilder {
     }
 
     /// How long dropping the ring waits for the kernel to end what is in flight. Past it, memory
-    /// that the kernel may still use is leaked and counted.
+    /// that the kernel may still use is leaked and counted. A time beyond what the clock can tell is
+    /// no limit.
     #[must_use]
     pub fn shutdown_deadline(mut self, deadline: Duration) -> Self {
         self.shutdown = deadline;
@@ -292,8 +293,11 @@ impl DisabledRing {
     ///
     /// # Errors
     ///
-    /// When `io_uring_register(2)` refuses.
+    /// When `io_uring_register(2)` refuses; [`Error::Forked`] in a child of the process that made it.
     pub fn enable(self) -> Result<Ring<Local>> {
+        if self.0.uring.fork_sentinel().in_child() {
+            return Err(Error::Forked);
+        }
         let enabled = self.0.uring.submitter().register_enable_rings();
         enabled.map_err(|error| Error::os("enabling the ring", error))?;
         self.0.wrap()

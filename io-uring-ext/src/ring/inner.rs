@@ -122,7 +122,11 @@ impl<M: Mode> Inner<M> {
     /// Ends everything; returns how many operations had to be leaked. The second call does nothing.
     pub(super) fn close(&self) -> usize {
         let left = self.with(|state| {
-            if state.is_closed() { 0 } else { state.close(Instant::now() + self.shutdown) }
+            if state.is_closed() {
+                0
+            } else {
+                state.close(Instant::now().checked_add(self.shutdown))
+            }
         });
         // A forked child has nothing to end: what is in flight writes to the parent's memory.
         let left = left.unwrap_or(0);

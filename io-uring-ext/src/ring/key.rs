@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Cancel = 2,
     /// A request to cancel many; owns nothing, has no key.
     CancelMany = 3,
+    /// Nothing but a completion, to wake who polls; has no key.
+    Wake = 4,
 }
 
 /// Bits of `user_data` for the index.
@@ -43,6 +45,7 @@ pub(crate) fn decode(user_data: u64) -> Option<(Kind, Key)> {
         1 => Kind::Operation,
         2 => Kind::Cancel,
         3 => Kind::CancelMany,
+        4 => Kind::Wake,
         _ => return None,
     };
     let index = (user_data & u64::from(MAX_OPERATIONS - 1)) as u32;
@@ -57,8 +60,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn user_data_reads_back(index in 0..MAX_OPERATIONS, generation: u32, kind in 1..4u8) {
-            let kind = [Kind::Operation, Kind::Cancel, Kind::CancelMany][usize::from(kind) - 1];
+        fn user_data_reads_back(index in 0..MAX_OPERATIONS, generation: u32, kind in 1..5u8) {
+            let kind = [Kind::Operation, Kind::Cancel, Kind::CancelMany, Kind::Wake][usize::from(kind) - 1];
             let key = Key { index, generation };
             prop_assert_eq!(decode(encode(kind, key)), Some((kind, key)));
         }

@@ -125,3 +125,33 @@ fn poll(fd: BorrowedFd<'_>, timeout: Duration) -> Result<()> {
         Err(error) => Err(Error::os("polling the ring", error.into())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::Read;
+    use crate::{Fd, Ring};
+
+    /// The thread that closes the ring takes the completion for which the other one polls.
+    #[test]
+    fn closing_a_ring_wakes_the_thread_that_polls_for_all() {
+        const SOON: Duration = Duration::from_secs(20);
+
+        let ring = Ring::shared().unwrap();
+        let (reader, _writer) = std::io::pipe().unwrap();
+        let read = ring.push(Read::new(&Fd::new(reader), vec![0; 8], 0)).unwrap();
+        ring.submit().unwrap();
+        let waiting = std::thread::spawn(move || {
+            let began = Instant::now();
+            let errno = read.wait(Some(SOON)).unwrap().result.unwrap_err().raw_os_error();
+            (errno, began.elapsed())
+        });
+        while !ring.inner.with(|state| state.led).unwrap() {
+            std::thread::yield_now();
+        }
+        assert_eq!(ring.close(), 0);
+        let (errno, took) = waiting.join().unwrap();
+        assert_eq!(errno, Some(libc::ECANCELED));
+        assert!(took < SOON / 2, "it slept for {took:?}");
+    }
+}
