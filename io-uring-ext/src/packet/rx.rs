@@ -19,6 +19,10 @@ use crate::{Error, Result};
 /// Errors of earlier packets that one call steps over before it lets the application have a turn.
 const MOST_PENDING: usize = 16;
 
+/// Packets that one call looks at without handing them out before it lets the application have a
+/// turn: they could keep coming for ever.
+const MOST_PASSED_OVER: usize = 1024;
+
 /// Packets that the kernel takes from a socket before it looks after other operations
 /// (`MULTISHOT_MAX_RETRY` in `io_uring/net.c`).
 const MOST_AT_ONCE: usize = 32;
@@ -90,11 +94,10 @@ impl<K: Kind> Rx<K> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        let (before, mut errors) = (out.len(), 0);
+        let (before, mut errors, mut passed_over) = (out.len(), 0, 0);
         let mut fetched = None;
-        while !out.is_full() && errors < MOST_PENDING {
-            let (mut buf, _) = match self.receiver.shot.next_fetched() {
-                Ok(Some(arrival)) => arrival,
+        while !out.is_full() && errors < MOST_PENDING && passed_over < MOST_PASSED_OVER {
+            let next = match self.receiver.shot.next_fetched() {
                 Ok(None) => {
                     // Unless the kernel stopped before the socket was empty, for want of buffers or
                     // because it was one receive's turn long enough, what comes from now on is left
@@ -103,9 +106,19 @@ impl<K: Kind> Rx<K> {
                     if fetched.is_some_and(emptied) {
                         break;
                     }
-                    fetched = Some(self.fetch()?);
-                    continue;
+                    match self.fetch() {
+                        Ok(n) => {
+                            fetched = Some(n);
+                            continue;
+                        }
+                        Err(error) => Err(error),
+                    }
                 }
+                Ok(Some((buf, _))) => Ok(buf),
+                Err(error) => Err(error),
+            };
+            let mut buf = match next {
+                Ok(buf) => buf,
                 Err(error) if error.raw_os_error().is_some_and(|e| receive.is_about_earlier(e)) => {
                     errors += 1;
                     continue;
@@ -114,16 +127,22 @@ impl<K: Kind> Rx<K> {
                     self.failed = Some(error);
                     break;
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.pending_errors += errors as u64;
+                    return Err(error);
+                }
             };
             if let Some(meta) = open(&mut buf, self.layout, receive) {
                 buf.set_meta(meta);
                 receive.finish(&mut buf);
                 let _room_was_asked_for = out.push(buf);
+            } else {
+                passed_over += 1;
             }
         }
         self.pending_errors += errors as u64;
-        if out.len() == before && self.ring.inner.has_event_fd() {
+        let looked_at_all = errors < MOST_PENDING && passed_over < MOST_PASSED_OVER;
+        if out.len() == before && looked_at_all && self.ring.inner.has_event_fd() {
             // Nothing left: whoever polls the descriptor must not find it readable for nothing.
             self.ring.acknowledge()?;
         }
@@ -141,7 +160,7 @@ impl<K: Kind> Rx<K> {
 
     /// Whether [`recv`](Self::recv) would find something.
     fn is_ready(&mut self) -> Result<bool> {
-        Ok(self.fetch()? > 0)
+        Ok(self.failed.is_some() || self.fetch()? > 0)
     }
 
     /// Sleeps until something of `interest` can be served on `socket`, or the time is over.
