@@ -5,27 +5,36 @@
 use std::time::Duration;
 
 use bypass_core::backend::memory::{Faults, LinkOptions, MemoryPort, link};
+use bypass_core::backend::packet::PacketOptions;
 use bypass_core::testing::conformance;
+use bypass_core::testing::needs::{Need, skip};
+use bypass_core::testing::rig::{Namespace, Veth, VethOptions};
 use bypass_core::udp::neighbours::{Learned, Lookup, Neighbours, Resolver, Table};
 use bypass_core::udp::{Config, Limits, TxChecksums, UdpOverL2};
-use bypass_core::{Burst, DatagramIo, Endpoint, MacAddr, Result};
+use bypass_core::{Burst, DatagramIo, Endpoint, MacAddr, PacketIo, Result};
 
-const MAC: [MacAddr; 2] = [MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2])];
+const MAC: [MacAddr; 2] = Veth::MAC;
 
-type Stack<N> = UdpOverL2<MemoryPort, N>;
-
-/// Both ends of a link, each with the address of its `nets` and as `refine` has it.
+/// Both ends of a memory link, each with the address of its `nets` and as `refine` has it.
 fn pair<N: Neighbours>(
     options: &LinkOptions,
     nets: [&str; 2],
     refine: impl Fn(Config) -> Config<N>,
-) -> Result<(Stack<N>, Stack<N>)> {
+) -> Result<(UdpOverL2<MemoryPort, N>, UdpOverL2<MemoryPort, N>)> {
     let (a, b) = link(options)?;
+    bind([a.open()?, b.open()?], nets, refine)
+}
+
+fn bind<P: PacketIo, N: Neighbours>(
+    [a, b]: [P; 2],
+    nets: [&str; 2],
+    refine: impl Fn(Config) -> Config<N>,
+) -> Result<(UdpOverL2<P, N>, UdpOverL2<P, N>)> {
     let bind = |port, i: usize| {
         let net = nets[i].parse().expect("a network");
         UdpOverL2::bind(port, refine(Config::new(MAC[i], 4000).address(net)))
     };
-    let (mut a, mut b) = (bind(a.open()?, 0)?, bind(b.open()?, 1)?);
+    let (mut a, mut b) = (bind(a, 0)?, bind(b, 1)?);
     acquaint(&mut a, &mut b);
     acquaint(&mut b, &mut a);
     Ok((a, b))
@@ -33,7 +42,7 @@ fn pair<N: Neighbours>(
 
 /// Has `a` find `b`: the suite sends without ever calling the sender again, so that an answer to a
 /// question of the sender's would never be heard.
-fn acquaint<N: Neighbours>(a: &mut Stack<N>, b: &mut Stack<N>) {
+fn acquaint<P: PacketIo, N: Neighbours>(a: &mut UdpOverL2<P, N>, b: &mut UdpOverL2<P, N>) {
     let host = b.local_addr().ip();
     let mut none = Burst::with_capacity(1);
     while !matches!(a.neighbours_mut().lookup(host, Duration::ZERO), Lookup::Found(_)) {
@@ -82,4 +91,25 @@ fn on_a_link_that_refuses_often_and_holds_little() {
     // No more than the cable takes at once: the suite lets a sender settle without a receiver.
     let refine = |config: Config| config.limits(Limits { tx_queue: 4, ..Limits::default() });
     conformance::datagrams(|| pair(&options, V4, refine)).assert();
+}
+
+#[test]
+fn on_a_real_interface() {
+    if skip(&[Need::Namespaces]) {
+        return;
+    }
+    let veth = Veth::new(&VethOptions::default()).expect("a veth pair");
+    for side in [&veth.a, &veth.b] {
+        side.ip(&format!("address flush dev {}", Veth::NAME)).expect("no kernel in between");
+    }
+    for nets in [V4, V6] {
+        conformance::datagrams(|| {
+            let open = |side: &Namespace| {
+                let _inside = side.enter()?;
+                PacketOptions::new(Veth::NAME).open()
+            };
+            bind([open(&veth.a)?, open(&veth.b)?], nets, |config| config)
+        })
+        .assert();
+    }
 }

@@ -8,15 +8,22 @@ use socket2::{Domain, InterfaceIndexOrAddress, Socket, Type};
 use crate::{Error, Result};
 
 /// The sockets that hold the memberships; they receive nothing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Memberships {
     v4: Option<Socket>,
     v6: Option<Socket>,
 }
 
 impl Memberships {
+    /// Opens the sockets in the network namespace of the calling thread. A family that the kernel
+    /// does not have is missed when it is used.
+    pub(super) fn open() -> Self {
+        let socket = |domain| Socket::new(domain, Type::DGRAM, None).ok();
+        Self { v4: socket(Domain::IPV4), v6: socket(Domain::IPV6) }
+    }
+
     pub(super) fn set(
-        &mut self,
+        &self,
         group: IpAddr,
         member: bool,
         interface: u32,
@@ -30,10 +37,11 @@ impl Memberships {
         })
     }
 
-    fn try_set(&mut self, group: IpAddr, member: bool, interface: u32) -> io::Result<()> {
+    fn try_set(&self, group: IpAddr, member: bool, interface: u32) -> io::Result<()> {
+        let missing = || io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
         match group {
             IpAddr::V4(group) => {
-                let socket = opened(&mut self.v4, Domain::IPV4)?;
+                let socket = self.v4.as_ref().ok_or_else(missing)?;
                 let interface = InterfaceIndexOrAddress::Index(interface);
                 if member {
                     socket.join_multicast_v4_n(&group, &interface)
@@ -42,7 +50,7 @@ impl Memberships {
                 }
             }
             IpAddr::V6(group) => {
-                let socket = opened(&mut self.v6, Domain::IPV6)?;
+                let socket = self.v6.as_ref().ok_or_else(missing)?;
                 if member {
                     socket.join_multicast_v6(&group, interface)
                 } else {
@@ -51,11 +59,4 @@ impl Memberships {
             }
         }
     }
-}
-
-fn opened(socket: &mut Option<Socket>, domain: Domain) -> io::Result<&Socket> {
-    if socket.is_none() {
-        *socket = Some(Socket::new(domain, Type::DGRAM, None)?);
-    }
-    socket.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
 }

@@ -32,6 +32,9 @@ const FAILED: Duration = Duration::from_secs(3);
 /// confirms its own. A route is asked for once per destination; a changed one is noticed within a
 /// tenth of a second.
 ///
+/// Over IPv6 the kernel asks for nobody until it has tested its own link-local address (duplicate
+/// address detection, a second or two after the link has come up).
+///
 /// The kernel also sees the datagrams, unless the port takes them away from it (AF_XDP), and
 /// answers those to a port that none of its own sockets has with "port unreachable". A socket that
 /// is bound to the port and never read keeps it quiet, or a firewall rule.
@@ -97,7 +100,7 @@ impl Kernel {
             generation: 0,
             listen: Duration::ZERO,
             news,
-            memberships: Memberships::default(),
+            memberships: Memberships::open(),
         };
         kernel.take_in(Duration::ZERO)?;
         Ok(kernel)
