@@ -18,7 +18,8 @@ use std::fmt;
 
 /// A C library that a cargo feature needs and this machine does not have.
 ///
-/// Prints as one line that names the library, the Debian package that brings it, and the feature to turn off instead.
+/// Prints as one line that names the library, the Debian package that brings it, and the feature to
+/// turn off instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Missing {

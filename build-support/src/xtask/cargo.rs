@@ -18,7 +18,8 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
     command.args(arguments).current_dir(root());
-    // What `cargo run` set for this binary is about this binary: passed on, it would make cargo build things anew.
+    // What `cargo run` set for this binary is about this binary: passed on, it would make cargo
+    // build things anew.
     for (name, _) in std::env::vars_os() {
         let known = name.to_string_lossy();
         if known.starts_with("CARGO_PKG_") || known.starts_with("CARGO_MANIFEST_") {

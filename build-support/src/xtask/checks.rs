@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::cargo::{cargo, metadata, shown};
 use super::tally::Tally;
-use super::test::{self, Outcome};
+use super::test;
+use super::watch::Outcome;
 
 /// A step of `cargo xtask ci` other than the tests: a name and the commands that must all succeed.
 struct Check {
@@ -88,7 +89,8 @@ impl Check {
     }
 }
 
-/// Clippy with warnings as errors; the flag reaches the members only, so dependencies are checked once for all steps.
+/// Clippy with warnings as errors; the flag reaches the members only, so dependencies are checked
+/// once for all steps.
 fn clippy(arguments: &[&str]) -> Command {
     let mut command = cargo(&["clippy", "--quiet"]);
     command.args(arguments).args(["--", "-D", "warnings"]);

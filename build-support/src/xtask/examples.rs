@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 
 use super::cargo::{cargo, root, shown};
-use super::test::Outcome;
+use super::watch::Outcome;
 
 /// How one example is run and judged.
 struct Example {

@@ -1,7 +1,8 @@
 //! Reads what `cargo test` prints.
 //!
-//! The text is read, not libtest's JSON, which is unstable. Cargo announces a suite on standard error and libtest its
-//! results on standard output, so the caller merges the two into one stream of lines.
+//! The text is read, not libtest's JSON, which is unstable. Cargo announces a suite on standard
+//! error and libtest its results on standard output, so the caller merges the two into one stream
+//! of lines.
 
 use super::tally::Tally;
 
@@ -96,7 +97,8 @@ mod tests {
 
     #[test]
     fn counts_are_taken_from_the_result_line() {
-        let line = "test result: FAILED. 3 passed; 2 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.5s";
+        let line = "test result: FAILED. 3 passed; 2 failed; 1 ignored; 0 measured; \
+                    7 filtered out; finished in 0.5s";
         assert_eq!(read(line), Line::Ended(Tally { passed: 3, failed: 2, skipped: 1 }));
         assert_eq!(read("test result: unheard of"), Line::Other);
     }

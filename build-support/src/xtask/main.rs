@@ -6,7 +6,9 @@
 //! | [`mod@test`] | every test in every layer, with one closing line |
 //! | [`examples`] | runs the examples for real and judges what they print |
 //! | [`checks`] | formatting, lints, documentation, feature powerset |
+//! | [`watch`] | follows a run of `cargo test`, suite by suite |
 //! | [`libtest`] | reads what `cargo test` prints |
+//! | [`skips`] | the tests that found that they cannot run here |
 //! | [`unprivileged`] | runs a built test binary as the user `nobody` |
 //! | [`tally`] | counts, and the closing line |
 //! | [`cargo`] | where the workspace is, and how cargo is called |
@@ -21,9 +23,11 @@ mod checks;
 mod examples;
 mod libtest;
 mod setup;
+mod skips;
 mod tally;
 mod test;
 mod unprivileged;
+mod watch;
 
 use std::process::ExitCode;
 

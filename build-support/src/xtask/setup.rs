@@ -186,7 +186,8 @@ impl Package {
     }
 }
 
-/// Where a command lies; the administration folders count, even where the search path leaves them out.
+/// Where a command lies; the administration folders count, even where the search path leaves them
+/// out.
 fn on_path(command: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let administration = ["/usr/sbin", "/sbin"].map(PathBuf::from);

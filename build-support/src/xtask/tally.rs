@@ -18,7 +18,8 @@ impl Tally {
         if passed { self.passed += 1 } else { self.failed += 1 }
     }
 
-    /// Prints the closing line, the last line of every command that counts, and says how the process ends.
+    /// Prints the closing line, the last line of every command that counts, and says how the
+    /// process ends.
     pub(crate) fn close(self) -> ExitCode {
         println!("{self}");
         if self.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
