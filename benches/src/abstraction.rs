@@ -1,5 +1,5 @@
-//! What the seam costs: the same application over the memory backend called directly, generic over [`PacketIo`], and
-//! through `Box<dyn PacketIo>`.
+//! What the seam costs: the same application over the memory backend called directly, generic over
+//! [`PacketIo`], and through `Box<dyn PacketIo>`.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -48,8 +48,9 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         );
     }
     report.notes.push(
-        "A packet is a 60 B frame sent from one end of a memory link, received and reflected in place by the other, and \
-         received and dropped by the first. Targets: generic +1 % instructions, boxed +5 %, both in bursts of 32."
+        "A packet is a 60 B frame sent from one end of a memory link, received and reflected in \
+         place by the other, and received and dropped by the first. Targets: generic +1 % \
+         instructions, boxed +5 %, both in bursts of 32."
             .to_owned(),
     );
     Ok(report)

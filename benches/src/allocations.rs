@@ -25,7 +25,8 @@ pub(crate) fn exempt_this_thread() {
 }
 
 fn count() {
-    // The cell has no destructor and needs no allocation, so it can be read at any time of a thread's life.
+    // The cell has no destructor and needs no allocation, so it can be read at any time of a
+    // thread's life.
     if !EXEMPT.get() {
         ALLOCATIONS.fetch_add(1, Relaxed);
     }
@@ -36,8 +37,8 @@ struct Counting;
 #[global_allocator]
 static GLOBAL: Counting = Counting;
 
-// SAFETY: each method calls the method of `System` of the same name with the arguments that it got, so whatever holds
-// for `System` holds here; counting touches no memory that is handed out.
+// SAFETY: each method calls the method of `System` of the same name with the arguments that it got,
+// so whatever holds for `System` holds here; counting touches no memory that is handed out.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -46,7 +47,8 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller got `pointer` from this allocator with `layout`, so from `System` with `layout`.
+        // SAFETY: the caller got `pointer` from this allocator with `layout`, so from `System` with
+        // `layout`.
         unsafe { System.dealloc(pointer, layout) }
     }
 
@@ -58,7 +60,8 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count();
-        // SAFETY: the caller keeps the contract of `realloc`; `pointer` came from `System` with `layout`.
+        // SAFETY: the caller keeps the contract of `realloc`; `pointer` came from `System` with
+        // `layout`.
         unsafe { System.realloc(pointer, layout, size) }
     }
 }

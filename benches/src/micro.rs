@@ -1,17 +1,20 @@
 //! Cases that run in memory: nanoseconds and instructions per packet.
 //!
-//! Instructions are counted by callgrind in a process of its own, as the difference between a long and a short run, so
-//! that what happens once (start, pools, warm-up) cancels out. The count repeats to the instruction on any machine,
-//! however noisy; the time does not, and is here for proportion.
+//! Instructions are counted by callgrind in a process of its own, as the difference between a long
+//! and a short run, so that what happens once (start, pools, warm-up) cancels out. The count
+//! repeats to the instruction on any machine, however noisy; the time does not, and is here for
+//! proportion.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use bypass_core::worker::pin_to;
 
 use crate::paired::{self, Plan, Runs, Sample};
 
-/// The hidden command of this program that runs a case a given number of times, for callgrind to watch.
+/// The hidden command of this program that runs a case a given number of times, for callgrind to
+/// watch.
 pub(crate) const COMMAND: &str = "repeat-case";
 
 pub(crate) const INSTRUCTIONS: &str = "instructions per packet";
@@ -27,11 +30,16 @@ pub(crate) struct Case {
     pub(crate) prepare: fn() -> Result<Work>,
 }
 
-/// How often the work is done in the short run that callgrind watches; the long run is three times that.
+/// How often the work is done in the short run that callgrind watches; the long run is three times
+/// that.
 const REPEATS: u64 = 300;
+
+/// The core that the cases are timed on; the first has the machine's interrupts.
+const CORE: usize = 1;
 
 /// Runs the plan over `cases`, whose names are its contestants.
 pub(crate) fn run(plan: &Plan, cases: &[Case], duration: Duration) -> Result<Runs> {
+    pin_to(CORE)?;
     paired::run(plan, |name| {
         let case = find(cases, name)?;
         Ok(Sample::from([

@@ -1,8 +1,9 @@
-//! `recvmmsg` and `sendmmsg` over a fixed set of buffers: the hand-written loop that everything is measured against,
-//! and the traffic generator.
+//! `recvmmsg` and `sendmmsg` over a fixed set of buffers: the hand-written loop that everything is
+//! measured against, and the traffic generator.
 //!
-//! Relies on: the message headers point into vectors of this same value that are never resized, so the pointers that
-//! the kernel follows are valid for as long as the value lives; moving the value does not move what vectors own.
+//! Relies on: the message headers point into vectors of this same value that are never resized, so
+//! the pointers that the kernel follows are valid for as long as the value lives; moving the value
+//! does not move what vectors own.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -25,7 +26,8 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// For a socket that talks to anyone over IPv4: the address that a datagram came from is where it goes back to.
+    /// For a socket that talks to anyone over IPv4: the address that a datagram came from is where
+    /// it goes back to.
     pub(crate) fn with_addresses(capacity: usize) -> Self {
         Self::new(capacity, size_of::<libc::sockaddr_in>() as u32)
     }
@@ -61,7 +63,8 @@ impl Batch {
         batch
     }
 
-    /// Receives up to `limit` datagrams with one call and returns how many came; each stands where a send finds it.
+    /// Receives up to `limit` datagrams with one call and returns how many came; each stands where
+    /// a send finds it.
     pub(crate) fn receive(
         &mut self,
         socket: &UdpSocket,
@@ -73,8 +76,9 @@ impl Batch {
             entry.iov_len = BUFFER;
             header.msg_hdr.msg_namelen = self.address_length;
         }
-        // SAFETY: the first `limit` headers are initialised and point to an entry, a buffer of the entry's length and
-        // (where it has a length) an address, all owned by `self`, which is borrowed mutably for the call.
+        // SAFETY: the first `limit` headers are initialised and point to an entry, a buffer of the
+        // entry's length and (where it has a length) an address, all owned by `self`, which is
+        // borrowed mutably for the call.
         let count = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -91,13 +95,15 @@ impl Batch {
         Ok(count)
     }
 
-    /// Sends the first `count` datagrams with as few calls as the kernel takes; returns the number of calls.
+    /// Sends the first `count` datagrams with as few calls as the kernel takes; returns the number
+    /// of calls.
     pub(crate) fn send(&mut self, socket: &UdpSocket, count: usize) -> io::Result<usize> {
         let (mut sent, mut calls) = (0, 0);
         while sent < count {
             let headers = &mut self.headers[sent..count];
-            // SAFETY: `headers` is a range of initialised headers that point to an entry, a buffer of at least the
-            // entry's length and (where it has a length) an address, all owned by `self`.
+            // SAFETY: `headers` is a range of initialised headers that point to an entry, a buffer
+            // of at least the entry's length and (where it has a length) an address, all owned by
+            // `self`.
             let taken = unsafe {
                 libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), headers.len() as u32, 0)
             };

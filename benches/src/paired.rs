@@ -1,9 +1,11 @@
-//! The method: interleaved rounds in random order, ratios within a round, and a null run beside them.
+//! The method: interleaved rounds in random order, ratios within a round, and a null run beside
+//! them.
 //!
-//! A round runs every contestant once, each subject twice, in an order drawn anew. A ratio is taken between two runs
-//! of the same round, which lie seconds apart, so what drifts over minutes (clock rate, a noisy neighbour) cancels out.
-//! The second run of a subject is its null: the spread of A against A is what the machine's noise alone makes of a
-//! ratio, and a difference below it is not claimed.
+//! A round runs every contestant once, each subject twice, in an order drawn anew. A ratio is taken
+//! between two runs of the same round, which lie seconds apart, so what drifts over minutes (clock
+//! rate, a noisy neighbour) cancels out. The second run of a subject is its null: the spread of A
+//! against A is what the machine's noise alone makes of a ratio, and a difference below it is not
+//! claimed.
 
 use std::collections::BTreeMap;
 
@@ -98,7 +100,8 @@ impl Runs {
         )
     }
 
-    /// Every subject against every peer in `metric`; pairs of which one does not measure it are left out.
+    /// Every subject against every peer in `metric`; pairs of which one does not measure it are
+    /// left out.
     pub(crate) fn rows(&self, plan: &Plan, metric: &'static str) -> Vec<Row> {
         let pairs = plan
             .subjects

@@ -14,7 +14,8 @@ pub(crate) struct Environment {
     kernel: String,
     cpu: String,
     cores: usize,
-    /// Runnable tasks over the last minute when the run began: above 0, something else was using the machine.
+    /// Runnable tasks over the last minute when the run began: above 0, something else was using
+    /// the machine.
     load: f64,
     /// What repeats the run.
     command: String,
@@ -98,7 +99,8 @@ impl Report {
             } = row;
             let (ours, theirs) = (figure(row.ours), figure(row.theirs));
             println!(
-                "| {metric} | {subject} | {peer} | {ours} | {theirs} | {ratio_median:.3} ({ratio_min:.3}–{ratio_max:.3}) \
+                "| {metric} | {subject} | {peer} | {ours} | {theirs} \
+                 | {ratio_median:.3} ({ratio_min:.3}–{ratio_max:.3}) \
                  | {null_spread:.3} | {pairs} |"
             );
         }

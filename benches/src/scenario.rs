@@ -59,7 +59,8 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Reads `SCENARIO [--json FILE] [--quick] [--rounds N] [--only A,B]`; `None` without a scenario.
+    /// Reads `SCENARIO [--json FILE] [--quick] [--rounds N] [--only A,B]`; `None` without a
+    /// scenario.
     pub(crate) fn read(arguments: &[String]) -> Result<Option<Self>> {
         let (mut scenario, mut json, mut quick, mut rounds, mut only) =
             (None, None, false, None, Vec::new());

@@ -40,8 +40,8 @@ impl fmt::Display for Missing {
         let Self { library, at_least, package, feature, reason } = self;
         write!(
             f,
-            "feature `{feature}` needs {library} >= {at_least}: run `apt-get install {package}` or build without \
-             `{feature}` ({reason})"
+            "feature `{feature}` needs {library} >= {at_least}: run `apt-get install {package}` or \
+             build without `{feature}` ({reason})"
         )
     }
 }

@@ -103,7 +103,8 @@ impl Client {
         message[HEADER..].fill(mark as u8);
     }
 
-    /// Keeps a window of datagrams under way for `duration`, then lets the window run empty; returns the round trips.
+    /// Keeps a window of datagrams under way for `duration`, then lets the window run empty;
+    /// returns the round trips.
     pub(crate) fn closed_loop(&mut self, duration: Duration) -> Result<u64> {
         let end = Instant::now() + duration;
         let mut round_trips = 0;
@@ -134,8 +135,8 @@ impl Client {
         Ok(count)
     }
 
-    /// Sends `rate` datagrams per second on a fixed schedule, however the server fares. Each carries the time at which
-    /// it was due, so that a stall counts for all that it delayed.
+    /// Sends `rate` datagrams per second on a fixed schedule, however the server fares. Each
+    /// carries the time at which it was due, so that a stall counts for all that it delayed.
     pub(crate) fn open_loop(&mut self, rate: u32, duration: Duration) -> Result<OpenLoop> {
         let total = u64::from(rate) * duration.as_millis() as u64 / 1000;
         let due = |number: u64| number * 1_000_000_000 / u64::from(rate);

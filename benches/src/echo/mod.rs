@@ -7,12 +7,13 @@ mod servers;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use bypass_core::worker::pin_to;
 
 use crate::paired::{self, Plan, Sample};
 use crate::report::{Fact, Report};
 use crate::scenario::Options;
 use client::Client;
-use process::{Own, Server, Usage};
+use process::{CLIENT_CORE, Own, Server, Usage};
 use servers::SERVERS;
 
 pub(crate) use process::{COMMAND, serve};
@@ -32,7 +33,8 @@ const ALLOCATIONS: &str = "allocations per round trip";
 const SYSTEM_CALLS: &str = "system calls per round trip";
 const LOST: &str = "lost % at the common rate";
 
-/// Datagrams per second at which latency is taken: at this rate the slowest server still idles half the time.
+/// Datagrams per second at which latency is taken: at this rate the slowest server still idles half
+/// the time.
 const RATE: u32 = 20_000;
 
 /// What is compared as ratios.
@@ -54,7 +56,7 @@ const SHOWN: [&str; 10] = [
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new(options.environment());
     let duration = if options.quick { Duration::from_millis(100) } else { Duration::from_secs(1) };
-    process::pin_client()?;
+    pin_to(CLIENT_CORE)?;
     for spins in [false, true] {
         let wanted = |ours| {
             let servers = SERVERS.iter().filter(move |server| {

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use bypass_core::worker::pin_to;
 use serde::{Deserialize, Serialize};
 
 use super::servers::{self, Program};
@@ -19,7 +19,8 @@ use crate::allocations;
 pub(crate) const COMMAND: &str = "serve-echo";
 
 const SERVER_CORE: usize = 0;
-const CLIENT_CORE: usize = 1;
+/// Keeps the generator off the server's core.
+pub(crate) const CLIENT_CORE: usize = 1;
 
 /// Counters of a server since its start.
 #[derive(Debug, Clone, Copy, Default)]
@@ -136,7 +137,7 @@ pub(crate) fn serve(name: &str) -> Result<()> {
     println!("{}", socket.local_addr()?.port());
     std::thread::spawn(move || {
         // Only the thread that serves has the core, so one that spins keeps no answer from below.
-        let Err(error) = pin(SERVER_CORE).and_then(|()| serve(socket));
+        let Err(error) = pin_to(SERVER_CORE).map_err(Into::into).and_then(|()| serve(socket));
         eprintln!("the server failed: {error:#}");
         std::process::exit(1);
     });
@@ -150,15 +151,4 @@ pub(crate) fn serve(name: &str) -> Result<()> {
         println!("{}", serde_json::to_string(&own)?);
     }
     Ok(())
-}
-
-/// Keeps the generator off the server's core.
-pub(crate) fn pin_client() -> Result<()> {
-    pin(CLIENT_CORE)
-}
-
-fn pin(core: usize) -> Result<()> {
-    let mut cores = CpuSet::new();
-    cores.set(core);
-    sched_setaffinity(None, &cores).with_context(|| format!("cannot pin to core {core}"))
 }

@@ -1,9 +1,10 @@
-//! The `io-uring` crate by hand, with everything that is known to help: a multishot receive into a buffer ring, one
-//! send entry per datagram on a fixed file, no completion for sends that succeed, one system call per burst.
+//! The `io-uring` crate by hand, with everything that is known to help: a multishot receive into a
+//! buffer ring, one send entry per datagram on a fixed file, no completion for sends that succeed,
+//! one system call per burst.
 //!
-//! Relies on: everything that the kernel reads or writes is leaked, so it lives as long as the process. A buffer goes
-//! back to the buffer ring only after the submission that carried its send: with `MSG_DONTWAIT` the kernel has copied
-//! the datagram by then, or given up on it.
+//! Relies on: everything that the kernel reads or writes is leaked, so it lives as long as the
+//! process. A buffer goes back to the buffer ring only after the submission that carried its send:
+//! with `MSG_DONTWAIT` the kernel has copied the datagram by then, or given up on it.
 
 use std::convert::Infallible;
 use std::mem::MaybeUninit;
@@ -89,7 +90,8 @@ pub(crate) fn serve(socket: UdpSocket) -> Result<Infallible> {
 }
 
 fn push(ring: &mut IoUring, entry: &squeue::Entry) -> Result<()> {
-    // SAFETY: what the entry points to is leaked, and a buffer under way is not given back before the submission.
+    // SAFETY: what the entry points to is leaked, and a buffer under way is not given back before
+    // the submission.
     let pushed = unsafe { ring.submission().push(entry) };
     pushed.context("the submission queue is full")
 }
@@ -117,13 +119,15 @@ impl Send {
 }
 
 impl BufferRing {
-    /// Makes the ring of entries and all buffers, tells the kernel of them, and gives it every buffer.
+    /// Makes the ring of entries and all buffers, tells the kernel of them, and gives it every
+    /// buffer.
     fn register(ring: &IoUring) -> Result<Self> {
         let map = MmapMut::map_anon(usize::from(BUFFERS) * size_of::<BufRingEntry>())?;
         #[expect(clippy::cast_ptr_alignment, reason = "a mapping begins at a page")]
         let entries = Box::leak(Box::new(map)).as_mut_ptr().cast::<BufRingEntry>();
         let buffers = Vec::leak(vec![[0; BUFFER]; usize::from(BUFFERS)]).as_mut_ptr();
-        // SAFETY: `entries` is the start of a zeroed mapping of `BUFFERS` entries that is leaked, so it stays valid.
+        // SAFETY: `entries` is the start of a zeroed mapping of `BUFFERS` entries that is leaked,
+        // so it stays valid.
         unsafe {
             ring.submitter().register_buf_ring_with_flags(entries as u64, BUFFERS, GROUP, 0)
         }?;
@@ -139,7 +143,8 @@ impl BufferRing {
             let entry = unsafe { self.entries.add(usize::from(self.tail % BUFFERS)) };
             // SAFETY: `id` is below `BUFFERS`, the number of buffers.
             let buffer = unsafe { self.buffers.add(usize::from(id)) };
-            // SAFETY: the mapping is live and zeroed at first, and the kernel reads no entry at or beyond the tail.
+            // SAFETY: the mapping is live and zeroed at first, and the kernel reads no entry at or
+            // beyond the tail.
             let entry = unsafe { &mut *entry };
             entry.set_addr(buffer as u64);
             entry.set_len(BUFFER as u32);
@@ -148,7 +153,8 @@ impl BufferRing {
         }
         // SAFETY: `entries` is the first entry of the registered ring, initialised to zeroes.
         let tail = unsafe { BufRingEntry::tail(self.entries) };
-        // SAFETY: the tail is an aligned `u16` of the mapping, which only this thread writes and the kernel reads.
+        // SAFETY: the tail is an aligned `u16` of the mapping, which only this thread writes and
+        // the kernel reads.
         let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
         tail.store(self.tail, Ordering::Release);
     }
@@ -159,8 +165,8 @@ impl BufferRing {
         ensure!(id < BUFFERS, "the kernel named a buffer that it was not given");
         // SAFETY: `id` is below `BUFFERS`, the number of buffers.
         let buffer = unsafe { self.buffers.add(usize::from(id)) };
-        // SAFETY: the buffer is initialised and `BUFFER` long, and the kernel does not write to it until it is given
-        // back, for which `self` is borrowed mutably.
+        // SAFETY: the buffer is initialised and `BUFFER` long, and the kernel does not write to it
+        // until it is given back, for which `self` is borrowed mutably.
         let bytes = unsafe { std::slice::from_raw_parts(buffer.cast::<u8>(), length) };
         RecvMsgOut::parse(bytes, template)
             .map_err(|()| anyhow!("a datagram is shorter than its header"))
