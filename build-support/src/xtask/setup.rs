@@ -50,7 +50,7 @@ const PACKAGES: &[Package] = &[
     Package {
         name: "iproute2",
         proof: "ip",
-        used_for: "namespaces, veth pairs, neighbour tables",
+        used_for: "namespaces, veth pairs, bridges, neighbour tables",
         layer: Layer::Traffic,
     },
     Package {
@@ -84,27 +84,15 @@ const PACKAGES: &[Package] = &[
         layer: Layer::Traffic,
     },
     Package {
-        name: "bind9-dnsutils",
-        proof: "dig",
-        used_for: "a DNS client of other hands",
-        layer: Layer::Traffic,
-    },
-    Package {
         name: "sockperf",
         proof: "sockperf",
-        used_for: "UDP latency by other hands",
-        layer: Layer::Traffic,
+        used_for: "an echo server of other hands",
+        layer: Layer::Benchmarks,
     },
     Package {
         name: "valgrind",
         proof: "valgrind",
         used_for: "instructions per packet",
-        layer: Layer::Benchmarks,
-    },
-    Package {
-        name: "strace",
-        proof: "strace",
-        used_for: "system calls per packet",
         layer: Layer::Benchmarks,
     },
 ];
