@@ -112,6 +112,9 @@ fn run(job: &Job, place: &str) -> Result<bool> {
         rows.iter().for_each(|row| println!("{}", row.table()));
         rows.iter().flat_map(|row| &row.notes).for_each(|note| println!("note: {note}"));
     }
+    for row in rows.iter().filter(|row| !row.adds_up()) {
+        eprintln!("{}: {}", row.backend, row.account());
+    }
     Ok(rows.iter().all(Row::adds_up))
 }
 
@@ -286,6 +289,7 @@ impl Feed {
         let number = u64::from_be_bytes(*number);
         if symbol == HEARTBEAT {
             self.missing += number.saturating_sub(self.next);
+            self.next = self.next.max(number);
             return Some(Message::Heartbeat);
         }
         let symbol = SYMBOLS.iter().position(|known| *known == symbol)?;
@@ -326,6 +330,19 @@ impl Row {
         self.feed.missing == lost
             && self.feed.malformed == 0
             && (lost..=lost + self.published.heartbeats).contains(&counted)
+    }
+
+    /// What is compared, for when it does not add up.
+    fn account(&self) -> String {
+        let (Published { messages, heartbeats }, feed) = (self.published, &self.feed);
+        format!(
+            "{messages} messages and {heartbeats} heartbeats were sent, {} messages received, {} \
+             passed over by number, {} malformed, {} counted as dropped",
+            feed.received,
+            feed.missing,
+            feed.malformed,
+            self.snapshot.stats.drops.total(),
+        )
     }
 
     fn cpu(&self) -> f64 {

@@ -68,6 +68,8 @@ pub mod neighbours;
 mod stack;
 mod wire;
 
+pub use ipnet::IpNet;
+
 pub use self::config::{Config, Limits, RxChecksums, TxChecksums};
 pub use self::datagram::UdpDatagram;
 pub use self::stack::UdpOverL2;
