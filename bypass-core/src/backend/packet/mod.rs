@@ -26,19 +26,19 @@
 //! The kernel writes received frames into a ring that it shares with the port (`TPACKET_V2`); the
 //! port copies them into buffers of its pool, because a frame that stayed in the ring while the
 //! application holds it would block those behind it. Looking for frames costs no system call.
-//! Frames are sent with `sendmmsg(2)`. Measured on a veth pair (Linux 6.18, two cores, 64 to a
-//! batch; nanoseconds of CPU time per frame that was received, sender's core and receiver's core
-//! together, and the round trip of one frame while both ends spin):
+//! Frames are sent with `sendmmsg(2)`. Measured on a veth pair (Linux 6.18, two cores, batches of
+//! 64, a receiver that sleeps when there is nothing): CPU time of both cores per frame received,
+//! relative to `recvmmsg`, and the round trip of one frame while both ends spin:
 //!
 //! | receiving by | 60 B | 1514 B | round trip p50 |
 //! |---|---|---|---|
-//! | `recvmmsg` | 1 530 | 2 120 | 3.2 µs |
-//! | ring, version 2, and a copy | 1 360 | 1 510 | 1.6 µs |
-//! | ring, version 3, and a copy | 740 | 1 200 | over 1 000 µs |
+//! | `recvmmsg` | 1 | 1 | 3.3 µs |
+//! | ring, version 2, and a copy | 0.85 to 0.95 | 0.7 to 0.8 | 1.6 µs |
+//! | ring, version 3, and a copy | 0.4 to 0.5 | 0.5 to 0.6 | 1 000 µs |
 //!
-//! Version 3 hands over whole blocks, and a block that is not full only after a timer of at least a
-//! millisecond: good for capturing, useless for answering. The send ring (1 500 to 1 700 ns a frame
-//! on the sender's core) loses to `sendmmsg` (870 ns).
+//! Version 3 hands over whole blocks, and one that is not full only after a timer of at least a
+//! millisecond: good for capturing, useless for answering. The send ring costs the sender's core a
+//! tenth more than `sendmmsg` or worse.
 //!
 //! What it does not do: checksum and segmentation offload (`PACKET_VNET_HDR`), hardware timestamps,
 //! packet filters. Frames that this machine sent come with
