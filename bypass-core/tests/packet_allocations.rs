@@ -1,38 +1,15 @@
 //! The data path of the AF_PACKET port allocates nothing.
 
 #![cfg(feature = "testing")]
-#![allow(unsafe_code, reason = "a global allocator that counts")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 
 use bypass_core::backend::packet::PacketOptions;
+use bypass_core::testing::allocations::{CountingAllocator, on_this_thread};
 use bypass_core::testing::needs::{Need, skip};
 use bypass_core::testing::rig::{Veth, VethOptions};
 use bypass_core::{Buffer, Burst, Endpoint, Interest, PacketIo, PacketIoExt, Verdict};
 
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `GlobalAlloc::dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 #[test]
 fn sending_receiving_and_reflecting_allocate_nothing() {
@@ -49,7 +26,7 @@ fn sending_receiving_and_reflecting_allocate_nothing() {
         PacketOptions::new(Veth::NAME).open().unwrap()
     };
     let (mut out, mut back) = (Burst::with_capacity(32), Burst::with_capacity(64));
-    let before = ALLOCATIONS.get();
+    let before = on_this_thread();
     for _ in 0..100 {
         a.alloc(&mut out, 32);
         for frame in out.iter_mut() {
@@ -62,10 +39,10 @@ fn sending_receiving_and_reflecting_allocate_nothing() {
         a.recv(&mut out).unwrap();
         out.clear();
     }
-    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(on_this_thread() - before, 0);
     assert!(a.stats().rx_packets >= 3200, "{:?}", a.stats());
     // The counter works.
-    let before = ALLOCATIONS.get();
+    let before = on_this_thread();
     drop(std::hint::black_box(Box::new(1)));
-    assert_eq!(ALLOCATIONS.get() - before, 1);
+    assert_eq!(on_this_thread() - before, 1);
 }

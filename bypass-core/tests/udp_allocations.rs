@@ -1,36 +1,14 @@
 //! The data path of the stack allocates nothing.
 
-#![allow(unsafe_code, reason = "a global allocator that counts")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#![cfg(feature = "testing")]
 
 use bypass_core::backend::memory::{LinkOptions, link};
+use bypass_core::testing::allocations::{CountingAllocator, on_this_thread};
 use bypass_core::udp::{Config, UdpOverL2};
 use bypass_core::{Buffer, Burst, Datagram, DatagramIo, Endpoint, MacAddr};
 
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `GlobalAlloc::dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 #[test]
 fn sending_receiving_and_replying_allocate_nothing() {
@@ -49,7 +27,7 @@ fn sending_receiving_and_replying_allocate_nothing() {
         let mut before = 0;
         while rounds < 110 {
             if rounds == 10 {
-                before = ALLOCATIONS.get();
+                before = on_this_thread();
                 echoes = 0;
             }
             a.alloc(&mut out, 32);
@@ -69,7 +47,7 @@ fn sending_receiving_and_replying_allocate_nothing() {
             back.clear();
             rounds += 1;
         }
-        assert_eq!(ALLOCATIONS.get() - before, 0);
+        assert_eq!(on_this_thread() - before, 0);
         assert!(echoes >= 3200, "{echoes}");
     }
 }

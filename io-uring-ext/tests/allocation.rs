@@ -1,47 +1,25 @@
 //! Receiving and sending allocate nothing once they are warm.
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
-#![allow(unsafe_code, reason = "a counting allocator")]
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::net::UdpSocket;
 
+use bypass_core::testing::allocations::{CountingAllocator, on_this_thread};
 use common::SOON;
 use io_uring_ext::buf::BufPool;
 use io_uring_ext::buf_ring::{BufRing, MessageLayout};
 use io_uring_ext::op::{Message, Read, Send, SendMsg, SendZc};
 use io_uring_ext::{DatagramFd, Fd, Ring};
 
-struct Counting;
-
-thread_local! {
-    /// Of this thread alone: the test harness has one of its own.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: passed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, address: *mut u8, layout: Layout) {
-        // SAFETY: passed on.
-        unsafe { System.dealloc(address, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn allocations(mut round: impl FnMut()) -> u64 {
     (0..100).for_each(|_| round());
-    let before = ALLOCATIONS.get();
+    let before = on_this_thread();
     (0..1000).for_each(|_| round());
-    ALLOCATIONS.get() - before
+    on_this_thread() - before
 }
 
 #[test]

@@ -6,8 +6,11 @@
 //!   themselves are known to work.
 //! - [`rig`]: network namespaces joined by a veth pair, gone when they are dropped, however the
 //!   process ends.
+//! - [`allocations`]: an allocator that counts.
 //! - [`needs`]: what a test needs of the machine, and the reason that is given when it is missing.
 
+#[allow(unsafe_code, reason = "a global allocator is an unsafe trait")]
+pub mod allocations;
 pub mod broken;
 pub mod conformance;
 #[allow(unsafe_code, reason = "io_uring_setup has no wrapper in the standard library")]
