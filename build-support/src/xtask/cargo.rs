@@ -6,6 +6,8 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+use super::setup;
+
 /// The root of the workspace that this binary was built from.
 pub(crate) fn root() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -60,6 +62,9 @@ pub(crate) fn scratch(metadata: &Value) -> Result<PathBuf> {
 
 /// Builds the benchmarks, which live in a package of their own with their peers, and runs one.
 pub(crate) fn bench(arguments: &[&str]) -> Result<ExitCode> {
+    if !arguments.is_empty() {
+        setup::ensure()?;
+    }
     let mut command =
         cargo(&["run", "--release", "--package", "bypass-benches", "--all-features", "--"]);
     command.args(arguments).current_dir(std::env::current_dir()?);
