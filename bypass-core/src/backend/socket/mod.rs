@@ -76,7 +76,8 @@ const MOST_PENDING: u64 = 16;
 /// that the socket dropped, such as datagrams with a wrong checksum.
 ///
 /// Errors that the network reports for earlier datagrams (ICMP), which the kernel hands to
-/// whichever call comes next, are counted (`pending_errors`) and change nothing else.
+/// whichever call comes next, are counted (`pending_errors`) and change nothing else. Errors of
+/// receiving itself are counted too (`recv_errors`).
 #[derive(Debug)]
 pub struct UdpSocket {
     raw: RawSocket,
@@ -88,6 +89,10 @@ pub struct UdpSocket {
     caps: Caps,
     stats: Stats,
     pending_errors: u64,
+    /// An error that came behind packets, for the next call.
+    failed: Option<Error>,
+    /// Errors of receiving itself.
+    recv_errors: u64,
     queue_drops: QueueDrops,
 }
 
@@ -110,6 +115,8 @@ impl UdpSocket {
             caps,
             stats: Stats { syscalls: Some(0), ..Stats::default() },
             pending_errors: 0,
+            failed: None,
+            recv_errors: 0,
         })
     }
 
@@ -162,6 +169,40 @@ impl UdpSocket {
         }
         answer
     }
+
+    /// Receives with `receive` until there is nothing left or no room.
+    fn recv_with(
+        &mut self,
+        out: &mut Burst<UdpDatagram>,
+        mut receive: impl FnMut(&mut Self, &mut Burst<UdpDatagram>) -> io::Result<Batch>,
+    ) -> Result<usize> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        let (before, mut pending) = (out.len(), 0u64);
+        while !out.is_full() && pending < MOST_PENDING {
+            match receive(self, out) {
+                Ok(Batch { received, asked }) if received < asked || asked == 0 => break,
+                Ok(_) => {}
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN) => break,
+                    Some(libc::EINTR) => {}
+                    Some(errno) if may_be_pending(errno) => pending += 1,
+                    _ => {
+                        self.recv_errors += 1;
+                        let what = format!("receive on UDP {}", self.local);
+                        self.failed = Some(Error::os(what, error));
+                        break;
+                    }
+                },
+            }
+        }
+        self.pending_errors += pending;
+        match self.failed.take_if(|_| out.len() == before) {
+            Some(error) => Err(error),
+            None => Ok(out.len() - before),
+        }
+    }
 }
 
 /// What is known of `len` bytes from `remote` that came with these control messages, on a socket
@@ -189,22 +230,7 @@ impl DatagramIo for UdpSocket {
     type Datagram = UdpDatagram;
 
     fn recv(&mut self, out: &mut Burst<UdpDatagram>) -> Result<usize> {
-        let (before, mut pending) = (out.len(), 0u64);
-        while !out.is_full() && pending < MOST_PENDING {
-            match self.receive(out) {
-                Ok(Batch { received, asked }) if received < asked || asked == 0 => break,
-                Ok(_) => {}
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EAGAIN) => break,
-                    Some(libc::EINTR) => {}
-                    Some(errno) if may_be_pending(errno) => pending += 1,
-                    _ if out.len() > before => break,
-                    _ => return Err(Error::os(format!("receive on UDP {}", self.local), error)),
-                },
-            }
-        }
-        self.pending_errors += pending;
-        Ok(out.len() - before)
+        self.recv_with(out, Self::receive)
     }
 
     fn alloc(&mut self, out: &mut Burst<UdpDatagram>, n: usize) -> usize {
@@ -227,6 +253,9 @@ impl Endpoint for UdpSocket {
     }
 
     fn wait(&mut self, interest: Interest, timeout: Option<Duration>) -> Result<Ready> {
+        if interest.contains(Interest::RX) && self.failed.is_some() {
+            return Ok(Ready::RX); // the kernel has told it and is silent about it now
+        }
         self.count_syscall();
         sys::wait(self.raw.as_fd(), interest, timeout, "wait for a UDP socket")
     }
@@ -248,6 +277,7 @@ impl Endpoint for UdpSocket {
 
     fn visit_counters(&self, visit: &mut dyn FnMut(&str, u64)) {
         visit("pending_errors", self.pending_errors + self.sender.pending_errors());
+        visit("recv_errors", self.recv_errors);
         visit("recv_dry", self.slots.dry());
         self.sender.visit_counters(visit);
     }
@@ -256,6 +286,7 @@ impl Endpoint for UdpSocket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Buffer;
 
     #[test]
     fn a_train_of_one_is_a_datagram() {
@@ -266,5 +297,37 @@ mod tests {
         }
         let size = |len| describe(None, &control, len, None).segment_size;
         assert_eq!((size(1200), size(700), size(1201)), (None, None, Some(1200)));
+    }
+
+    #[test]
+    fn an_error_behind_datagrams_comes_with_the_next_call() {
+        let options = |batch| {
+            let local = ([127, 0, 0, 1], 0).into();
+            UdpOptions { batch, ..UdpOptions::new(local) }
+        };
+        let mut socket = options(2).open().unwrap();
+        let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        for byte in 0..3 {
+            client.send_to(&[byte], socket.local_addr()).unwrap();
+        }
+        socket.wait(Interest::RX, None).unwrap();
+        let mut burst = Burst::with_capacity(8);
+        let mut calls = 0;
+        let received = socket.recv_with(&mut burst, |socket, out| {
+            calls += 1;
+            if calls > 1 {
+                return Err(io::Error::from_raw_os_error(libc::ENOMEM));
+            }
+            socket.receive(out)
+        });
+        assert_eq!((received.unwrap(), burst.len()), (2, 2));
+        // Nobody sleeps over it, and it comes once.
+        assert_eq!(socket.wait(Interest::RX, Some(Duration::ZERO)).unwrap(), Ready::RX);
+        let error = socket.recv(&mut burst).unwrap_err();
+        assert!(error.to_string().contains("receive on UDP"), "{error}");
+        assert_eq!((socket.recv(&mut burst).unwrap(), burst[2].data()), (1, &[2][..]));
+        let mut counted = 0;
+        socket.visit_counters(&mut |name, n| counted += if name == "recv_errors" { n } else { 0 });
+        assert_eq!(counted, 1);
     }
 }
