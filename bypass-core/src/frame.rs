@@ -21,8 +21,8 @@ pub trait Frame: Buffer {
 pub struct RxMeta {
     /// When the frame arrived.
     ///
-    /// Populated by: `packet` and `io_uring` (software, when asked for), AF_XDP and DPDK where the
-    /// driver stamps.
+    /// Populated by: `packet` and `io_uring` (by the kernel, in software), AF_XDP and DPDK where
+    /// the driver stamps.
     pub timestamp: Option<Timestamp>,
     /// The RSS hash.
     ///
