@@ -44,7 +44,8 @@ usage: cargo xtask <command>
        [--quick]         fewer and shorter runs: shows that it works, proves nothing
        [--rounds N]      pairs that count
        [--only A,B]      these contestants only
-  ci [STEP...]           the named steps, or all of them: fmt clippy doc features test";
+  ci [STEP...]           the named steps, or all of them: fmt clippy doc features
+                         override test";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
