@@ -320,3 +320,13 @@ fn threads_share_a_ring_and_each_gets_its_own() {
     });
     assert_eq!((ring.in_flight(), ring.counters().stale), (0, 0));
 }
+
+#[test]
+fn the_longest_time_to_wait_is_taken() {
+    for timeout in [Duration::MAX, Duration::from_secs(i64::MAX as u64)] {
+        let ring = Ring::local().unwrap();
+        let timer = ring.push(Timeout::after(Duration::from_millis(20))).unwrap();
+        assert_eq!(ring.wait(1, Some(timeout)).unwrap(), 1);
+        assert!(matches!(timer.wait(Some(timeout)).unwrap(), TimeoutEnd::Expired));
+    }
+}

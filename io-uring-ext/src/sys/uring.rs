@@ -122,7 +122,7 @@ impl Uring {
         let submitter = self.ring.submitter();
         let answer = match timeout {
             Some(timeout) if want > 0 => {
-                let timeout = Timespec::from(timeout);
+                let timeout = Timespec::from(timeout.min(LONGEST));
                 submitter.submit_with_args(want, &SubmitArgs::new().timespec(&timeout))
             }
             _ => submitter.submit_and_wait(want),
@@ -158,6 +158,10 @@ impl Drop for Uring {
         }
     }
 }
+
+/// A century. The kernel adds a time to wait to its clock, in nanoseconds of 63 bits, and refuses
+/// seconds beyond that with `EINVAL`.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Whether `head` has moved past `position`, both wrapping counters less than 2³¹ apart.
 fn passed(head: u32, position: u32) -> bool {
