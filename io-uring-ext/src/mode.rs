@@ -17,6 +17,11 @@ pub enum Local {}
 /// A ring that threads share: `Send` and `Sync`, with a lock around its state.
 ///
 /// Kernel side: none of the single-issuer flags. Works from Linux 5.19.
+///
+/// The kernel works on an operation in the name of the thread that submitted it. Once that thread has
+/// exited it may cancel the operation, as late as when there is something to do for it: the operation
+/// then ends with `ECANCELED` though nobody asked. Receivers notice and arm themselves again
+/// ([`Orphaned`](crate::buf_ring::EndReason::Orphaned)); other operations are the caller's to repeat.
 #[derive(Clone, Copy, Debug)]
 pub enum Shared {}
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use common::{SOON, until};
 use io_uring_ext::buf::BufPool;
-use io_uring_ext::buf_ring::{BufRing, BufSource, EndReason, MessageLayout};
-use io_uring_ext::{DatagramFd, Error, Fd, Ring};
+use io_uring_ext::buf_ring::{BufRing, BufSource, EndReason, MessageLayout, Receiver};
+use io_uring_ext::{DatagramFd, Error, Fd, Ring, Shared};
 
 /// A buffer ring of `entries`, with as many more buffers in the pool.
 fn buffers(ring: &Ring, entries: u16) -> (BufRing<BufPool>, BufPool) {
@@ -376,4 +376,28 @@ fn a_shared_ring_receives_on_another_thread() {
             }
         }
     });
+}
+
+#[test]
+fn a_receive_outlives_the_thread_that_armed_it() {
+    let ring = Ring::shared().unwrap();
+    let buffers = BufRing::new(&ring, 8, BufPool::shared(2048, 16).unwrap()).unwrap();
+    let (near, far) = unix_pair();
+    let mut receiver = buffers.receiver(&Fd::new(near));
+    let arm = |mut receiver: Receiver<BufPool<Shared>, Shared>| {
+        assert!(receiver.try_recv().unwrap().is_none());
+        assert!(receiver.is_armed());
+        receiver
+    };
+    for round in 0..3 {
+        receiver = std::thread::spawn(move || arm(receiver)).join().unwrap();
+        // The kernel finds nobody to run what the arrival sets off, and cancels it.
+        far.send(&[round as u8]).unwrap();
+        assert_eq!(receiver.wait(SOON).unwrap().unwrap()[..], [round as u8]);
+        assert_eq!(receiver.counters().orphaned, round + 1);
+        ring.cancel_all().unwrap();
+        assert!(receiver.wait(SOON).unwrap().is_none());
+        assert_eq!(receiver.end_reason(), Some(EndReason::Cancelled), "this was asked for");
+        receiver.rearm();
+    }
 }

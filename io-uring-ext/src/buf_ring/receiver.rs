@@ -30,8 +30,12 @@ pub enum EndReason {
     Overflow,
     /// An empty datagram came, which the kernel takes for an end. Re-armed with the next call.
     EmptyMessage,
-    /// It was cancelled. Stays ended.
+    /// It was cancelled, by itself or with everything on the ring. Stays ended.
     Cancelled,
+    /// The kernel cancelled it unasked: the thread that had armed it has exited (see
+    /// [`Shared`](crate::Shared)). Nothing is lost. Re-armed with the next call, by the thread that
+    /// makes it.
+    Orphaned,
     /// The peer has closed the stream. Stays ended.
     EndOfStream,
     /// The socket had an error of this number, which the call that found it returns. Re-armed with
@@ -51,6 +55,10 @@ pub struct ReceiverCounters {
     pub no_buffers: u64,
     /// Times it ended because the completion queue was full.
     pub overflows: u64,
+    /// Times it ended because the thread that had armed it had exited.
+    pub orphaned: u64,
+    /// Messages shorter than their own header, which were dropped.
+    pub invalid: u64,
 }
 
 /// Data that came with a completion: its buffer, and how many bytes.
@@ -187,6 +195,10 @@ impl<S: BufSource, M: Mode> Multishot<S, M> {
         };
         let len = len.min(buf.capacity());
         if let Some(layout) = self.layout {
+            if cqe.result >= 0 && len < layout.payload_at() {
+                self.counters.invalid += 1;
+                return Ok(None);
+            }
             clear_gaps(&mut buf, layout, len);
         }
         // SAFETY: the kernel has written so many bytes to the start of this buffer, except for the
@@ -206,7 +218,8 @@ impl<S: BufSource, M: Mode> Multishot<S, M> {
         let overhead = self.layout.map_or(0, |layout| layout.payload_at());
         let reason = match -cqe.result {
             libc::ENOBUFS => EndReason::NoBuffers,
-            libc::ECANCELED => EndReason::Cancelled,
+            libc::ECANCELED if self.cancel_was_asked() => EndReason::Cancelled,
+            libc::ECANCELED => EndReason::Orphaned,
             errno if errno > 0 => EndReason::Error(errno),
             result if -result as usize > overhead => EndReason::Overflow,
             _ if self.stream => EndReason::EndOfStream,
@@ -214,6 +227,7 @@ impl<S: BufSource, M: Mode> Multishot<S, M> {
         };
         self.counters.no_buffers += u64::from(reason == EndReason::NoBuffers);
         self.counters.overflows += u64::from(reason == EndReason::Overflow);
+        self.counters.orphaned += u64::from(reason == EndReason::Orphaned);
         self.ended = Some(reason);
         if let Some(key) = self.armed.take() {
             let mut rest = VecDeque::new();
@@ -222,6 +236,11 @@ impl<S: BufSource, M: Mode> Multishot<S, M> {
             debug_assert!(rest.is_empty(), "completions after the terminal one");
             drop(operation);
         }
+    }
+
+    fn cancel_was_asked(&self) -> bool {
+        let Some(key) = self.armed else { return true };
+        self.ring.ring.with(|state| state.cancel_was_asked(key)).unwrap_or(true)
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<Arrival<S::Buf>>> {
@@ -442,3 +461,28 @@ macro_rules! common {
 
 common!(Receiver, 0);
 common!(MessageReceiver, shot);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Ring;
+    use crate::buf::BufPool;
+
+    /// No kernel sends such a thing, so the completion is made up; nothing is armed.
+    #[test]
+    fn a_message_shorter_than_its_header_is_counted() {
+        const BUFFER_AND_MORE: u32 = 1 | 2;
+
+        let ring = Ring::local().unwrap();
+        let pool = BufPool::local(256, 2).unwrap();
+        let buffers = BufRing::new(&ring, 2, pool.clone()).unwrap();
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let layout = MessageLayout::new(28, 0);
+        let mut receiver = buffers.message_receiver(&DatagramFd::new(socket).unwrap(), layout);
+        let result = layout.payload_at() as i32 - 1;
+        receiver.shot.taken.push_back(Cqe { result, flags: BUFFER_AND_MORE });
+        assert!(receiver.shot.next_fetched().unwrap().is_none());
+        assert_eq!((receiver.counters().invalid, receiver.counters().received), (1, 0));
+        assert_eq!(pool.available(), 1, "the buffer is free again");
+    }
+}

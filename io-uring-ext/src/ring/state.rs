@@ -29,8 +29,10 @@ struct Flight {
     in_flight: bool,
     /// Nobody will take the result; the place is vacated with the terminal completion.
     abandoned: bool,
-    /// A cancel has been asked for.
+    /// A cancel of it has been asked for.
     cancelling: bool,
+    /// How often a cancel of everything had been asked for when it was started.
+    began_after: u64,
 }
 
 impl Flight {
@@ -44,6 +46,7 @@ impl Flight {
             in_flight: false,
             abandoned: false,
             cancelling: false,
+            began_after: 0,
         }
     }
 }
@@ -68,6 +71,8 @@ pub(crate) struct State {
     /// the capacity reserved at the start suffices.
     cancels: VecDeque<Key>,
     cancel_all: bool,
+    /// How often a cancel of everything has been asked for.
+    cancels_of_all: u64,
     /// Operations that end inside the submission, by position in the submission queue.
     ending: VecDeque<(u32, Key)>,
     /// Group identifiers of buffer rings: those given back, and the next new one.
@@ -91,6 +96,7 @@ impl State {
             in_flight: 0,
             cancels: VecDeque::with_capacity(operations as usize),
             cancel_all: false,
+            cancels_of_all: 0,
             ending: VecDeque::with_capacity(uring.parameters().sq_entries() as usize),
             free_groups: Vec::new(),
             next_group: 0,
@@ -141,6 +147,7 @@ impl State {
         let entry = if in_submission { entry.flags(squeue::Flags::SKIP_SUCCESS) } else { entry };
         flight.results.clear();
         (flight.in_flight, flight.abandoned, flight.cancelling) = (true, false, false);
+        flight.began_after = self.cancels_of_all;
         self.in_flight += 1;
         if in_submission {
             self.ending.push_back((self.uring.position(), key));
@@ -285,6 +292,15 @@ impl State {
     /// Asks the kernel to end everything early.
     pub(crate) fn cancel_everything(&mut self) {
         self.cancel_all = true;
+        self.cancels_of_all += 1;
+    }
+
+    /// Whether somebody asked for the operation to end early, alone or with everything.
+    pub(crate) fn cancel_was_asked(&mut self, key: Key) -> bool {
+        let asked_of_all = self.cancels_of_all;
+        self.slab
+            .get_mut(key)
+            .is_none_or(|flight| flight.cancelling || flight.began_after < asked_of_all)
     }
 
     /// Moves waiting cancels into the submission queue, as many as fit. None is lost: the rest stays.
@@ -428,7 +444,7 @@ impl State {
                 break;
             }
             if now >= ask {
-                self.cancel_all = true;
+                self.cancel_everything();
                 ask = now + ASK_AGAIN;
             }
             self.queue_cancels();
