@@ -3,17 +3,20 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
 
 use std::net::{IpAddr, SocketAddr, UdpSocket as StdSocket};
+use std::os::fd::AsFd;
 use std::time::{Duration, SystemTime};
 
 use bypass_core::backend::socket::UdpOptions;
 use bypass_core::pool::PoolOptions;
+use bypass_core::sys::option;
 use bypass_core::testing::needs::{Need, skip};
 use bypass_core::{
     Buffer, Burst, Clock, Datagram, DatagramIo, DatagramIoExt, DropCause, Ecn, Endpoint, Error,
     Interest, Ready, RecvMeta, Transmit,
 };
-use io_uring_ext::SqPoll;
+use io_uring_ext::op::Send;
 use io_uring_ext::packet::{UringDatagram, UringOptions, UringSocket};
+use io_uring_ext::{Fd, SqPoll};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(5));
@@ -232,6 +235,48 @@ fn a_datagram_longer_than_a_buffer_is_counted_and_never_handed_out() {
     let stats = socket.stats();
     assert_eq!((stats.drops[DropCause::RxTruncated], stats.rx_packets), (2, 2));
     assert_eq!(stats.frames.unwrap().held, 2);
+}
+
+#[test]
+fn what_an_adopted_socket_tells_unasked_is_cut_only_beyond_the_spare_room() {
+    needs_io_uring!();
+    let raw = StdSocket::bind("127.0.0.1:0").unwrap();
+    let set = raw.try_clone().unwrap();
+    let options = UdpOptions::new(raw.local_addr().unwrap());
+    let mut socket = UringSocket::adopt(raw, &options, &UringOptions::new()).unwrap();
+    let also_tell = |level, name| option::set_int(set.as_fd(), level, name, 1).unwrap();
+    let (client, _) = std_socket();
+    also_tell(libc::IPPROTO_IP, libc::IP_PKTINFO);
+    also_tell(libc::IPPROTO_IP, libc::IP_RECVTTL);
+    client.send_to(b"fits", socket.local_addr()).unwrap();
+    assert_eq!(receive(&mut socket, 1)[0].data(), b"fits");
+    also_tell(libc::IPPROTO_IP, libc::IP_RECVORIGDSTADDR);
+    also_tell(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS);
+    also_tell(libc::IPPROTO_IP, libc::IP_RECVTOS);
+    client.send_to(b"cut", socket.local_addr()).unwrap();
+    let mut burst = Burst::with_capacity(4);
+    while socket.stats().drops[DropCause::RxTruncated] == 0 {
+        assert_eq!(socket.wait(Interest::RX, PATIENCE).unwrap(), Ready::RX);
+        socket.recv(&mut burst).unwrap();
+    }
+    assert!(burst.is_empty());
+    assert_eq!(socket.stats().rx_packets, 1);
+}
+
+#[test]
+fn of_a_chain_the_rings_own_send_takes_the_first_segment_and_gives_all_back() {
+    needs_io_uring!();
+    let mut socket = open(|_| {});
+    let (server, to) = std_socket();
+    let mut parts = compose(&mut socket, to, [&b"first"[..], b"second"]);
+    let (mut first, second) = (parts.pop_front().unwrap(), parts.pop_front().unwrap());
+    first.chain(second).unwrap();
+    let from = Fd::new(StdSocket::bind("127.0.0.1:0").unwrap());
+    let sent = socket.ring().push(Send::to(&from, first, to)).unwrap().wait(PATIENCE).unwrap();
+    assert_eq!(sent.result.unwrap(), 5);
+    let mut buffer = [0; 16];
+    assert_eq!(take(&server, &mut buffer).0, 5);
+    assert_eq!(sent.buf.total_len(), 11);
 }
 
 #[test]

@@ -10,6 +10,9 @@ use bypass_core::pool::{Kind, Pool, PoolBuf};
 use crate::buf::{IoBuf, IoBufMut};
 use crate::buf_ring::BufSource;
 
+/// Of a chain, the ring's own operations (`Send`, a `Message`) send the first segment only. To send
+/// all of it, take it apart with `split_next` and push every segment to a
+/// [`Message`](crate::op::Message), or send it through an endpoint.
 // SAFETY: the data is in a chunk that the buffer alone owns, at an address that does not change when
 // the buffer moves, and initialised.
 unsafe impl<K: Kind> IoBuf for PoolBuf<K> {

@@ -12,7 +12,7 @@ use bypass_core::{
     RxOffloads, Stats, TxMeta, VlanTag,
 };
 
-use super::rx::{Arrival, Receive, Rx};
+use super::rx::{Arrival, Receive, Rx, SPARE_CONTROL};
 use super::tx::{Fate, RingTx};
 use super::{UringOptions, core_error};
 use crate::buf_ring::MessageLayout;
@@ -29,7 +29,7 @@ const MIN_LEN: usize = 14;
 
 /// Room for `sockaddr_ll`, `PACKET_AUXDATA` and a time of arrival.
 const LAYOUT: MessageLayout =
-    MessageLayout::new(size_of::<libc::sockaddr_ll>(), (16 + 24) + (16 + 16));
+    MessageLayout::new(size_of::<libc::sockaddr_ll>(), (16 + 24) + (16 + 16) + SPARE_CONTROL);
 
 /// Where a `sockaddr_ll` says how the frame was addressed.
 const PACKET_TYPE: usize = std::mem::offset_of!(libc::sockaddr_ll, sll_pkttype);
@@ -257,7 +257,7 @@ impl Receive<UringPacket> for Frames<'_> {
         if self.skip_outgoing && kind == Some(libc::PACKET_OUTGOING) {
             return None;
         }
-        if arrival.flags & libc::MSG_TRUNC != 0 || arrival.len > self.max_frame {
+        if arrival.is_truncated() || arrival.len > self.max_frame {
             self.stats.drops[DropCause::RxTruncated] += 1;
             return None;
         }
@@ -352,6 +352,7 @@ impl Endpoint for UringPort {
 
     fn stats(&self) -> Stats {
         let mut stats = self.stats;
+        stats.drops[DropCause::RxInvalid] = self.rx.invalid();
         stats.drops[DropCause::RxQueueFull] = self.read_queue_drops();
         stats.tx_in_flight = self.tx.in_flight().count() as u64;
         stats.frames = Some(self.rx.census(self.tx.sending()));

@@ -27,6 +27,9 @@ const MOST_PASSED_OVER: usize = 1024;
 /// (`MULTISHOT_MAX_RETRY` in `io_uring/net.c`).
 const MOST_AT_ONCE: usize = 32;
 
+/// Room for control messages that a socket opened elsewhere may have been told to give.
+pub(super) const SPARE_CONTROL: usize = 64;
+
 /// What was received, beside the payload, which is the buffer's data.
 pub(super) struct Arrival<'a> {
     /// The sender's address as the kernel wrote it.
@@ -37,6 +40,14 @@ pub(super) struct Arrival<'a> {
     pub(super) len: usize,
     /// `MSG_TRUNC` and others.
     pub(super) flags: i32,
+}
+
+impl Arrival<'_> {
+    /// Whether the packet was longer than its buffer, or what was said beside it did not fit: among
+    /// that could be the size of the segments, without which a train is not to be understood.
+    pub(super) fn is_truncated(&self) -> bool {
+        self.flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0
+    }
 }
 
 /// What an endpoint makes of arrivals.
@@ -262,6 +273,11 @@ impl<K: Kind> Rx<K> {
         self.pending_errors
     }
 
+    /// Arrivals shorter than their own header.
+    pub(super) fn invalid(&self) -> u64 {
+        self.receiver.counters().invalid
+    }
+
     /// Shows what the ring and the receive count.
     pub(super) fn visit_counters(&self, visit: &mut dyn FnMut(&str, u64)) {
         let (ring, receiver) = (self.ring.counters(), self.receiver.counters());
@@ -280,7 +296,7 @@ fn open<K: Kind>(
     receive: &mut impl Receive<K>,
 ) -> Option<K::Meta> {
     let bytes = buf.data();
-    let parsed = layout.parse(bytes)?;
+    let parsed = layout.parse(bytes)?; // the receiver drops and counts what is too short
     let arrival = Arrival {
         name: &bytes[parsed.name.clone()],
         control: &bytes[parsed.control.clone()],

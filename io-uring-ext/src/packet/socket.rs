@@ -11,7 +11,7 @@ use bypass_core::{
     Burst, Caps, DatagramIo, DropCause, Endpoint, Interest, Ready, Result, Stats, Transmit,
 };
 
-use super::rx::{Arrival, Receive, Rx};
+use super::rx::{Arrival, Receive, Rx, SPARE_CONTROL};
 use super::tx::{Fate, RingTx};
 use super::{UringOptions, core_error};
 use crate::buf_ring::MessageLayout;
@@ -202,7 +202,7 @@ fn layout(configured: &ConfiguredUdp, udp: &UdpOptions) -> MessageLayout {
     let name = if v6 { size_of::<libc::sockaddr_in6>() } else { size_of::<libc::sockaddr_in>() };
     // A socket for both families tells an IPv4 datagram in the terms of both.
     let of_family = |v4: usize, also_v6: usize| space(v4) + if v6 { space(also_v6) } else { 0 };
-    let mut control = 0;
+    let mut control = SPARE_CONTROL;
     if configured.bound.is_none() {
         control += of_family(size_of::<libc::in_pktinfo>(), size_of::<libc::in6_pktinfo>());
     }
@@ -226,7 +226,7 @@ struct Datagrams<'a> {
 
 impl Receive<UringUdp> for Datagrams<'_> {
     fn describe(&mut self, arrival: &Arrival<'_>) -> Option<DatagramMeta> {
-        if arrival.flags & libc::MSG_TRUNC != 0 {
+        if arrival.is_truncated() {
             self.stats.drops[DropCause::RxTruncated] += 1;
             return None;
         }
@@ -313,6 +313,7 @@ impl Endpoint for UringSocket {
 
     fn stats(&self) -> Stats {
         let mut stats = self.stats;
+        stats.drops[DropCause::RxInvalid] = self.rx.invalid();
         stats.drops[DropCause::RxQueueFull] = self.queue_drops.read(self.socket.as_fd());
         stats.tx_in_flight = self.tx.in_flight().map(Train::packets).sum();
         stats.frames = Some(self.rx.census(self.tx.sending()));
