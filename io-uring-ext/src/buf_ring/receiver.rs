@@ -127,7 +127,6 @@ impl<S: BufSource, M: Mode> Multishot<S, M> {
 
     /// Completions that have been fetched and not handed out.
     #[cfg(feature = "packet")]
-    #[cfg(feature = "packet")]
     pub(crate) fn fetched(&self) -> usize {
         self.taken.len()
     }

@@ -99,7 +99,6 @@ impl<M: Mode> Inner<M> {
     }
 
     #[cfg(feature = "packet")]
-    #[cfg(feature = "packet")]
     pub(crate) fn has_event_fd(&self) -> bool {
         self.event_fd.get().is_some()
     }

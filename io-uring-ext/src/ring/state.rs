@@ -112,7 +112,6 @@ impl State {
 
     /// Whether [`start`](Self::start) finds a place and room in the queue; submits to make some.
     #[cfg(feature = "packet")]
-    #[cfg(feature = "packet")]
     pub(crate) fn has_room(&mut self) -> bool {
         if self.uring.space() == 0 && self.submit().is_err() {
             return false;
