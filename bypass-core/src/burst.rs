@@ -134,6 +134,20 @@ impl<B: Buffer> Burst<B> {
         Ok(())
     }
 
+    /// Appends buffers from `source`, until it ends or the burst is full. Returns how many.
+    #[inline]
+    pub fn fill_from(&mut self, source: impl Iterator<Item = B>) -> usize {
+        let room = self.room();
+        self.make_room(room);
+        let behind = self.tail;
+        let mut filled = Filled { tail: &mut self.tail, n: 0 };
+        for (slot, buffer) in self.slots[behind..].iter_mut().take(room).zip(source) {
+            slot.write(buffer);
+            filled.n += 1;
+        }
+        filled.n
+    }
+
     /// Puts a buffer in front of the others: one that was [popped](Self::pop_front) and refused.
     ///
     /// # Errors
@@ -266,6 +280,19 @@ impl<B: Buffer> Burst<B> {
             self.head = 0;
             self.tail = len;
         }
+    }
+}
+
+/// Counts filled slots as buffers of the burst when it is dropped: once for all of them, and also
+/// when their source panics.
+struct Filled<'a> {
+    tail: &'a mut usize,
+    n: usize,
+}
+
+impl Drop for Filled<'_> {
+    fn drop(&mut self) {
+        *self.tail += self.n;
     }
 }
 

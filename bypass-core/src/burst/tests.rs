@@ -105,6 +105,8 @@ enum Step {
     Forget(usize, usize),
     AppendFrom(usize),
     AppendTo(usize),
+    /// Appends as many of so many new ones as fit.
+    FillFrom(usize),
     /// Keeps those whose number has no bit in common with this.
     Retain(u32),
     Truncate(usize),
@@ -124,6 +126,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (n.clone(), n.clone()).prop_map(|(n, forget)| Step::Forget(n, forget)),
         2 => n.clone().prop_map(Step::AppendFrom),
         2 => n.clone().prop_map(Step::AppendTo),
+        2 => n.clone().prop_map(Step::FillFrom),
         1 => (0..8_u32).prop_map(Step::Retain),
         1 => n.clone().prop_map(Step::Truncate),
         1 => Just(Step::Clear),
@@ -204,6 +207,18 @@ fn compare(capacities: [usize; 2], steps: &[Step]) {
                 let n = n.min(model.len()).min(capacities[1] - other_model.len());
                 assert_eq!(other.append(&mut burst, n), n);
                 other_model.extend(model.drain(..n));
+            }
+            Step::FillFrom(n) => {
+                let mut made = Vec::new();
+                let mut source = (0..n).map(|_| {
+                    made.push(fresh());
+                    log.probe(made[made.len() - 1])
+                });
+                let filled = burst.fill_from(source.by_ref());
+                assert_eq!(filled, n.min(room));
+                assert_eq!(source.count(), n - filled, "what does not fit is not taken");
+                model.extend(&made[..filled]);
+                gone.extend(&made[filled..]);
             }
             Step::Retain(mask) => {
                 gone.extend(model.iter().filter(|&id| id & mask != 0));
@@ -342,6 +357,20 @@ fn a_question_that_panics_loses_nothing() {
     let mut left = ids(&burst);
     left.sort_unstable();
     assert_eq!((left, log.dropped()), ((0..8).collect(), vec![]));
+}
+
+#[test]
+fn a_source_that_panics_loses_nothing() {
+    let log = Log::default();
+    let mut burst = log.fill(8, 0..2);
+    let source = (2..).map(|id| {
+        assert!(id < 4, "the source panics");
+        log.probe(id)
+    });
+    assert!(catch_unwind(AssertUnwindSafe(|| burst.fill_from(source))).is_err());
+    assert_eq!(ids(&burst), [0, 1, 2, 3]);
+    drop(burst);
+    assert_eq!(log.dropped(), [0, 1, 2, 3]);
 }
 
 #[test]

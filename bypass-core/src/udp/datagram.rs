@@ -116,25 +116,9 @@ impl<F: Frame> UdpDatagram<F> {
         self.frame.headroom() + self.head()
     }
 
-    /// The frame, with `len` bytes for headers in front of the payload.
-    ///
-    /// # Errors
-    ///
-    /// When there is no room for them; the caller has checked [`header_room`](Self::header_room).
+    /// The frame, and the bytes of headers in it.
     #[inline(always)]
-    pub(super) fn into_frame(mut self, len: usize) -> Result<F, OutOfRoom> {
-        let head = self.head();
-        if head > len {
-            self.frame.trim_front(head - len)?;
-        } else if head < len {
-            self.frame.prepend(len - head)?;
-        }
-        Ok(self.frame)
-    }
-
-    /// The frame as it was received, and the bytes of headers in it.
-    #[inline(always)]
-    pub(super) fn into_received(self) -> (F, usize) {
+    pub(super) fn into_parts(self) -> (F, usize) {
         let head = self.head();
         (self.frame, head)
     }

@@ -1,10 +1,13 @@
-//! [`inspect`]: the judgement on every frame that arrives, in one pass over its headers.
+//! The judgement on every frame that arrives.
+//!
+//! What nearly every frame is, a plain datagram for us, [`plain`] tells by fixed offsets; whatever
+//! is not that is examined step by step by [`inspect`].
 
 mod plain;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use self::plain::{plain_v4, plain_v6};
+pub(super) use self::plain::plain;
 
 use super::datagram::Flags;
 use super::local::{Cast, Local};
@@ -52,36 +55,21 @@ pub(super) struct Message {
     pub(super) end: usize,
 }
 
-/// Judges a frame: what it is for us, or why it is dropped.
+/// What is to be done about the UDP checksum of a frame.
 ///
-/// `verify` is false when nobody wants to know about UDP checksums. What nearly every frame is, a
-/// plain datagram for us, is told by fixed offsets; whatever is not that is examined step by step.
+/// `verify` is false when nobody wants to know.
 #[inline(always)]
-pub(super) fn inspect<'a>(
-    frame: &'a [u8],
-    meta: &RxMeta,
-    local: &Local,
-    verify: bool,
-) -> Result<Inspected<'a>, DropCause> {
-    let verify = match meta.checksum {
+pub(super) fn verify(meta: &RxMeta, verify: bool) -> Verify {
+    match meta.checksum {
         // A device that calls it wrong is asked to prove it, and the cause is then known.
         ChecksumVerdict::Unknown | ChecksumVerdict::Bad if verify => Verify::Compute,
         ChecksumVerdict::Good if verify => Verify::Right,
         _ => Verify::Ignore,
-    };
-    if local.vlan.is_none()
-        && meta.vlan.is_none()
-        && let Some(layout) =
-            plain_v4(frame, local, verify).or_else(|| plain_v6(frame, local, verify))
-    {
-        return Ok(Inspected::Udp(layout));
     }
-    examine(frame, meta, local, verify)
 }
 
-/// Judges any frame.
-#[inline(never)]
-fn examine<'a>(
+/// Judges a frame: what it is for us, or why it is dropped.
+pub(super) fn inspect<'a>(
     frame: &'a [u8],
     meta: &RxMeta,
     local: &Local,

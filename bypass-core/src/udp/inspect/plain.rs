@@ -3,7 +3,6 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::Layout;
-use crate::MacAddr;
 use crate::udp::datagram::Flags;
 use crate::udp::local::Local;
 use crate::udp::wire::ethernet::Ethernet;
@@ -11,6 +10,25 @@ use crate::udp::wire::ipv4::Ipv4;
 use crate::udp::wire::ipv6::Ipv6;
 use crate::udp::wire::udp::{Sealed, Udp, Verify};
 use crate::udp::wire::{Sum, ethernet, ipv4, ipv6, protocol, udp};
+use crate::{MacAddr, RxMeta};
+
+/// Where a datagram lies, if its frame is a plain one for the first of our addresses. Says nothing
+/// about any other frame, and accepts none that [`inspect`](super::inspect) does not accept alike.
+#[inline(always)]
+pub(in crate::udp) fn plain(
+    frame: &[u8],
+    meta: &RxMeta,
+    local: &Local,
+    verify: Verify,
+) -> Option<Layout> {
+    if local.vlan.is_some() || meta.vlan.is_some() {
+        return None;
+    }
+    if let Some(layout) = plain_v4(frame, local, verify) {
+        return Some(layout);
+    }
+    plain_v6(frame, local, verify)
+}
 
 /// Every header of a plain datagram.
 #[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
@@ -21,11 +39,8 @@ struct Plain<Ip> {
     udp: Udp,
 }
 
-/// Where a datagram lies, if its frame is a plain one of IPv4 for our first address. Says nothing
-/// about any other frame, and accepts none that [`examine`](super::examine) does not
-/// accept alike.
 #[inline(always)]
-pub(super) fn plain_v4(frame: &[u8], local: &Local, verify: Verify) -> Option<Layout> {
+fn plain_v4(frame: &[u8], local: &Local, verify: Verify) -> Option<Layout> {
     const LINK: usize = ethernet::LEN;
     let (Plain { ethernet, ip, .. }, _) = Plain::<Ipv4>::ref_from_prefix(frame).ok()?;
     let &(address, broadcast) = local.hosts_v4.first()?;
@@ -50,9 +65,8 @@ pub(super) fn plain_v4(frame: &[u8], local: &Local, verify: Verify) -> Option<La
     Some(Layout::plain(ipv4::LEN, length, false, sealed))
 }
 
-/// The same for IPv6.
 #[inline(always)]
-pub(super) fn plain_v6(frame: &[u8], local: &Local, verify: Verify) -> Option<Layout> {
+fn plain_v6(frame: &[u8], local: &Local, verify: Verify) -> Option<Layout> {
     const START: usize = ethernet::LEN + ipv6::LEN;
     let (Plain { ethernet, ip, .. }, _) = Plain::<Ipv6>::ref_from_prefix(frame).ok()?;
     let address = local.hosts_v6.first()?;
@@ -89,10 +103,10 @@ impl Layout {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Inspected, examine};
+    use super::super::{Inspected, inspect};
     use super::*;
     use crate::udp::wire::{Address, Flow, Seal, Template};
-    use crate::{ChecksumVerdict, Ecn, RxMeta, VlanTag};
+    use crate::{ChecksumVerdict, Ecn, VlanTag};
 
     const US: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
@@ -131,8 +145,7 @@ mod tests {
     fn plain_datagrams_are_told_by_fixed_offsets() {
         for v6 in [false, true] {
             let frame = datagram(v6, b"payload");
-            let (local, verify) = (local(None), Verify::Compute);
-            let layout = plain_v4(&frame, &local, verify).or(plain_v6(&frame, &local, verify));
+            let layout = plain(&frame, &RxMeta::default(), &local(None), Verify::Compute);
             assert_eq!(layout.unwrap().end, frame.len());
         }
     }
@@ -174,11 +187,8 @@ mod tests {
             let vlan = stripped.then_some(VlanTag { tpid: 0x8100, tci: 0 });
             let meta = RxMeta { checksum, vlan, ..RxMeta::default() };
             for verify in [Verify::Compute, Verify::Right, Verify::Ignore] {
-                if meta.vlan.is_none() && local.vlan.is_none()
-                    && let Some(short) = plain_v4(&frame, &local, verify)
-                        .or_else(|| plain_v6(&frame, &local, verify))
-                {
-                    match examine(&frame, &meta, &local, verify) {
+                if let Some(short) = plain(&frame, &meta, &local, verify) {
+                    match inspect(&frame, &meta, &local, verify) {
                         Ok(Inspected::Udp(long)) => prop_assert_eq!(short, long),
                         other => prop_assert!(false, "{other:?}"),
                     }

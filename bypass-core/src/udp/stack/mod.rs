@@ -248,10 +248,9 @@ impl<P: PacketIo, N: Neighbours> DatagramIo for UdpOverL2<P, N> {
             if self.fresh.is_empty() && self.port.alloc(&mut self.fresh, wanted - got) == 0 {
                 break;
             }
-            for frame in self.fresh.drain(wanted - got) {
-                let _room_was_checked = out.push(UdpDatagram::empty(frame, self.settings.reserve));
-                got += 1;
-            }
+            let reserve = self.settings.reserve;
+            let frames = self.fresh.drain(wanted - got);
+            got += out.fill_from(frames.map(|frame| UdpDatagram::empty(frame, reserve)));
         }
         got
     }

@@ -2,10 +2,11 @@
 
 use super::UdpOverL2;
 use crate::udp::UdpDatagram;
-use crate::udp::inspect::{Inspected, inspect};
+use crate::udp::inspect::{Inspected, Layout, inspect, plain, verify};
 use crate::udp::neighbours::Neighbours;
 use crate::udp::wire::arp::Arp;
-use crate::{Buffer, Burst, DropCause, Frame, PacketIo, Result};
+use crate::udp::wire::udp::Verify;
+use crate::{Buffer, Burst, DropCause, Frame, PacketIo, Result, RxMeta};
 
 /// How often one call asks the port again when all that it gave were messages for the stack.
 const ROUNDS: usize = 8;
@@ -44,9 +45,7 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
     fn sort(&mut self, out: &mut Burst<UdpDatagram<P::Frame>>) {
         let mut rx = std::mem::replace(&mut self.rx, Burst::with_capacity(0));
         for frame in rx.drain(out.room()) {
-            if let Some(datagram) = self.accept(frame) {
-                let _room_was_checked = out.push(datagram);
-            }
+            self.accept(frame, out);
         }
         self.rx = rx;
     }
@@ -58,11 +57,7 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
         let mut answer = Ok(());
         while backlog.is_empty() {
             match self.rx.pop_front() {
-                Some(frame) => {
-                    if let Some(datagram) = self.accept(frame) {
-                        let _it_is_empty = backlog.push(datagram);
-                    }
-                }
+                Some(frame) => self.accept(frame, &mut backlog),
                 None => match self.take_some() {
                     Ok(0) => break,
                     Ok(_) => {}
@@ -88,11 +83,7 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
         let mut answer = Ok(());
         for _ in 0..ROUNDS {
             while let Some(frame) = self.rx.pop_front() {
-                if let Some(datagram) = self.accept(frame)
-                    && backlog.push(datagram).is_err()
-                {
-                    self.counters.drop(DropCause::RxQueueFull);
-                }
+                self.accept(frame, &mut backlog);
             }
             match self.take_some() {
                 Ok(0) => break,
@@ -112,22 +103,47 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
         self.port.recv(&mut self.rx)
     }
 
-    /// Judges a frame: a datagram is handed on, everything else ends here and is counted.
+    /// Judges a frame: a datagram is put into `out`, everything else ends here and is counted.
     #[inline(always)]
-    fn accept(&mut self, frame: P::Frame) -> Option<UdpDatagram<P::Frame>> {
+    fn accept(&mut self, frame: P::Frame, out: &mut Burst<UdpDatagram<P::Frame>>) {
         if self.settings.chains && frame.segments().nth(1).is_some() {
             self.counters.drop(DropCause::MultiSegment);
-            return None;
+            return;
         }
         let meta = frame.rx_meta();
-        let handled = match inspect(frame.data(), &meta, &self.local, self.settings.verify) {
-            Ok(Inspected::Udp(layout)) => {
-                let datagram = UdpDatagram::received(frame, &layout, self.settings.reserve);
-                if let Some((host, station)) = datagram.origin() {
-                    self.neighbours.observe(host, station);
-                }
-                return Some(datagram);
-            }
+        let verify = verify(&meta, self.settings.verify);
+        match plain(frame.data(), &meta, &self.local, verify) {
+            Some(layout) => self.deliver(frame, &layout, out),
+            None => self.accept_unusual(frame, &meta, verify, out),
+        }
+    }
+
+    #[inline(always)]
+    fn deliver(
+        &mut self,
+        frame: P::Frame,
+        layout: &Layout,
+        out: &mut Burst<UdpDatagram<P::Frame>>,
+    ) {
+        let datagram = UdpDatagram::received(frame, layout, self.settings.reserve);
+        if let Some((host, station)) = datagram.origin() {
+            self.neighbours.observe(host, station);
+        }
+        if out.push(datagram).is_err() {
+            self.counters.drop(DropCause::RxQueueFull);
+        }
+    }
+
+    #[inline(never)]
+    fn accept_unusual(
+        &mut self,
+        frame: P::Frame,
+        meta: &RxMeta,
+        verify: Verify,
+        out: &mut Burst<UdpDatagram<P::Frame>>,
+    ) {
+        let handled = match inspect(frame.data(), meta, &self.local, verify) {
+            Ok(Inspected::Udp(layout)) => return self.deliver(frame, &layout, out),
             Ok(Inspected::Arp(message)) => {
                 Arp::read(message).and_then(|message| self.on_arp(frame, &message))
             }
@@ -138,6 +154,5 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
             Ok(()) => self.counters.control_received += 1,
             Err(cause) => self.counters.drop(cause),
         }
-        None
     }
 }

@@ -8,7 +8,6 @@ use super::{Settings, UdpOverL2, clock};
 use crate::udp::UdpDatagram;
 use crate::udp::datagram::{Plan, Turn};
 use crate::udp::flows::CachedFlow;
-use crate::udp::local::Local;
 use crate::udp::neighbours::{Lookup, Neighbours, NoRoute};
 use crate::udp::wire::{Address, Flow, Seal, Template, ethernet, turn, udp};
 use crate::{
@@ -93,73 +92,78 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
     #[inline(always)]
     fn send_first(&mut self, datagrams: &mut Burst<UdpDatagram<P::Frame>>) -> Result<()> {
         let Some(first) = datagrams.first() else { return Ok(()) };
+        let (settings, backend) = (&self.settings, self.caps.backend);
         let len = first.data().len();
-        match first.plan() {
+        let dressed = match first.plan() {
             plan @ (Plan::To(_) | Plan::As(_)) => {
-                if let Some(flow) = self.flows.get(plan, self.neighbours.generation()) {
-                    let frame = dress(datagrams, flow, &self.settings, self.caps.backend)?;
-                    self.queue(frame, len);
-                    return Ok(());
-                }
+                let Some(flow) = self.flows.get(plan, self.neighbours.generation()) else {
+                    return self.send_unknown(datagrams);
+                };
+                check(first, len, flow, backend)?;
+                let staged = stage(datagrams, &mut self.tx);
+                staged.is_some_and(|(frame, head)| dress(frame, head, flow, settings))
             }
             Plan::Reply => {
-                if let Some(turn) = first.turn(&self.local) {
-                    let (settings, backend) = (&self.settings, self.caps.backend);
-                    let frame = turn_around(datagrams, turn, &self.local, settings, backend)?;
-                    self.counters.turned += 1;
-                    self.queue(frame, len);
-                    return Ok(());
-                }
+                let Some(turn) = first.turn(&self.local) else {
+                    return self.send_unknown(datagrams);
+                };
+                check_len(len, settings.max_payload(turn.v6), backend)?;
+                self.counters.turned += 1;
+                let staged = stage(datagrams, &mut self.tx);
+                staged
+                    .map(|(frame, head)| turn_around(frame, head, turn, self.local.mac, settings))
+                    .is_some()
             }
-            Plan::Unset => {}
-        }
-        let (plan, transmit) = (*first.plan(), first.transmit());
-        self.send_unknown(datagrams, plan, &transmit, len)
-    }
-
-    /// Takes the first datagram, which goes a way that is not in the cache.
-    #[cold]
-    fn send_unknown(
-        &mut self,
-        datagrams: &mut Burst<UdpDatagram<P::Frame>>,
-        plan: Plan,
-        transmit: &Transmit,
-        len: usize,
-    ) -> Result<()> {
-        let backend = self.caps.backend;
-        self.counters.flow_misses += 1;
-        match self.open_flow(plan, transmit)? {
-            Opened::Ready(flow) => {
-                let frame = dress(datagrams, &flow, &self.settings, backend)?;
-                // A reply is another flow for every datagram that it answers.
-                if plan != Plan::Reply {
-                    self.flows.insert(flow);
-                }
-                self.queue(frame, len);
-            }
-            Opened::Waits(hop, flow) => {
-                let frame = dress(datagrams, &flow, &self.settings, backend)?;
-                self.counters.accept(len);
-                if self.parked.park(hop, frame, clock::now()).is_some() {
-                    self.counters.drop(DropCause::NeighbourQueueFull);
-                }
-            }
-            Opened::Dead(flow) => {
-                let _frame = dress(datagrams, &flow, &self.settings, backend)?;
-                self.counters.accept(len);
-                self.counters.drop(DropCause::NeighbourTimeout);
-            }
+            Plan::Unset => return self.send_unknown(datagrams),
+        };
+        self.counters.accept(len);
+        if !dressed {
+            self.abandon_last();
         }
         Ok(())
     }
 
-    /// Queues a datagram for the port; the caller has made sure that there is room.
-    #[inline(always)]
-    fn queue(&mut self, frame: P::Frame, len: usize) {
+    /// What was promised to have room for headers has none: it must not go out without them.
+    #[cold]
+    fn abandon_last(&mut self) {
+        self.tx.pop_back();
+        self.counters.drop(DropCause::TxError);
+    }
+
+    /// Takes the first datagram, which goes a way that is not in the cache.
+    #[cold]
+    fn send_unknown(&mut self, datagrams: &mut Burst<UdpDatagram<P::Frame>>) -> Result<()> {
+        let Some(first) = datagrams.first() else { return Ok(()) };
+        let (plan, transmit, len) = (*first.plan(), first.transmit(), first.data().len());
+        self.counters.flow_misses += 1;
+        let opened = self.open_flow(plan, &transmit)?;
+        let (Opened::Ready(flow) | Opened::Waits(_, flow) | Opened::Dead(flow)) = &opened;
+        check(first, len, flow, self.caps.backend)?;
+        let Some(datagram) = datagrams.pop_front() else { return Ok(()) };
+        let (mut frame, head) = datagram.into_parts();
         self.counters.accept(len);
-        if self.tx.push(frame).is_err() {
+        if !dress(&mut frame, head, flow, &self.settings) {
             self.counters.drop(DropCause::TxError);
+            return Ok(());
         }
+        match opened {
+            Opened::Ready(flow) => {
+                // A reply is another flow for every datagram that it answers.
+                if plan != Plan::Reply {
+                    self.flows.insert(flow);
+                }
+                if self.tx.push(frame).is_err() {
+                    self.counters.drop(DropCause::TxError);
+                }
+            }
+            Opened::Waits(hop, _) => {
+                if self.parked.park(hop, frame, clock::now()).is_some() {
+                    self.counters.drop(DropCause::NeighbourQueueFull);
+                }
+            }
+            Opened::Dead(_) => self.counters.drop(DropCause::NeighbourTimeout),
+        }
+        Ok(())
     }
 
     /// Finds out where a flow goes, and makes its headers.
@@ -297,52 +301,61 @@ fn check_len(len: usize, max: usize, backend: &'static str) -> Result<()> {
     Ok(())
 }
 
-/// Takes the first datagram, a received one, and turns its headers around.
+/// Whether a datagram of `len` bytes can go where its flow goes.
 #[inline(always)]
-fn turn_around<F: Frame>(
-    datagrams: &mut Burst<UdpDatagram<F>>,
-    how: Turn,
-    local: &Local,
-    settings: &Settings,
-    backend: &'static str,
-) -> Result<F> {
-    let len = datagrams.first().map_or(0, |first| first.data().len());
-    check_len(len, settings.max_payload(how.v6), backend)?;
-    let first = datagrams.pop_front().ok_or_else(|| nothing(backend))?;
-    let (mut frame, head) = first.into_received();
-    let seal = match how.sealed {
-        true => Seal::Keep,
-        false => settle_seal(settings.seal(how.v6), &mut frame, head),
-    };
-    turn(frame.data_mut(), how.link, how.v6, local.mac, settings.ttl, seal);
-    Ok(frame)
-}
-
-#[cold]
-fn nothing(backend: &'static str) -> Error {
-    Error::frame(ATTEMPT, backend, FrameError::NoDestination)
-}
-
-/// Takes the first datagram and gives it the headers of its flow.
-#[inline(always)]
-fn dress<F: Frame>(
-    datagrams: &mut Burst<UdpDatagram<F>>,
+fn check<F: Frame>(
+    datagram: &UdpDatagram<F>,
+    len: usize,
     flow: &CachedFlow,
-    settings: &Settings,
     backend: &'static str,
-) -> Result<F> {
-    let head = flow.template.len();
-    let (len, room) = datagrams.first().map_or((0, 0), |it| (it.data().len(), it.header_room()));
+) -> Result<()> {
     check_len(len, flow.max_payload, backend)?;
-    if room < head {
-        let room = OutOfRoom { room: Room::Headroom, asked: head, available: room };
+    let (asked, available) = (flow.template.len(), datagram.header_room());
+    if available < asked {
+        let room = OutOfRoom { room: Room::Headroom, asked, available };
         return Err(Error::frame(ATTEMPT, backend, room));
     }
-    let first = datagrams.pop_front().ok_or_else(|| nothing(backend))?;
-    let mut frame = first.into_frame(head).map_err(|room| Error::frame(ATTEMPT, backend, room))?;
-    let seal = settle_seal(settings.seal(flow.template.is_v6()), &mut frame, head);
-    flow.template.write(frame.data_mut(), seal);
-    Ok(frame)
+    Ok(())
+}
+
+/// Moves the frame of the first datagram into the queue, where it gets its headers: it is moved
+/// while it lies still, not while the changes to it are on their way to memory. Answers it and the
+/// bytes of headers in it.
+#[inline(always)]
+fn stage<'a, F: Frame>(
+    datagrams: &mut Burst<UdpDatagram<F>>,
+    tx: &'a mut Burst<F>,
+) -> Option<(&'a mut F, usize)> {
+    let (frame, head) = datagrams.pop_front()?.into_parts();
+    tx.push(frame).ok()?;
+    Some((tx.last_mut()?, head))
+}
+
+/// Turns the headers of a received datagram around, `head` bytes of them.
+#[inline(always)]
+fn turn_around<F: Frame>(frame: &mut F, head: usize, how: Turn, mac: MacAddr, settings: &Settings) {
+    let seal = match how.sealed {
+        true => Seal::Keep,
+        false => settle_seal(settings.seal(how.v6), frame, head),
+    };
+    turn(frame.data_mut(), how.link, how.v6, mac, settings.ttl, seal);
+}
+
+/// Gives a datagram the headers of its flow, in place of the `head` bytes that it has. Answers
+/// false if there is no room for them.
+#[inline(always)]
+fn dress<F: Frame>(frame: &mut F, head: usize, flow: &CachedFlow, settings: &Settings) -> bool {
+    let len = flow.template.len();
+    let made = if head > len {
+        frame.trim_front(head - len).is_ok()
+    } else {
+        head == len || frame.prepend(len - head).is_ok()
+    };
+    if made {
+        let seal = settle_seal(settings.seal(flow.template.is_v6()), frame, len);
+        flow.template.write(frame.data_mut(), seal);
+    }
+    made
 }
 
 /// Tells the device which checksum to fill in, if it is to do that. `head` bytes of headers end

@@ -206,14 +206,21 @@ pub(crate) fn turn(frame: &mut [u8], link: usize, v6: bool, mac: MacAddr, hops: 
         turn_udp(&ip.as_bytes()[8..], datagram, seal);
     } else {
         let Ok((ip, datagram)) = Ipv4::mut_from_prefix(packet) else { return };
+        let total_length = (ipv4::LEN + datagram.len()) as u16;
+        // From the numbers, not from what is being written: that would have to be waited for.
+        ip.checksum = Sum::of(&ip.as_bytes()[12..])
+            .and(u16::from(ipv4::PLAIN) << 8)
+            .and(total_length)
+            .and(ipv4::DONT_FRAGMENT)
+            .and(u16::from(hops) << 8 | u16::from(protocol::UDP))
+            .checksum();
         std::mem::swap(&mut ip.source, &mut ip.destination);
+        ip.version_ihl = ipv4::PLAIN;
         ip.tos = 0;
-        ip.total_length = U16::new((ipv4::LEN + datagram.len()) as u16);
+        ip.total_length = U16::new(total_length);
         ip.id = U16::ZERO;
         ip.fragment = U16::new(ipv4::DONT_FRAGMENT);
         ip.ttl = hops;
-        ip.checksum = [0; 2];
-        ip.checksum = Sum::of(ip.as_bytes()).checksum();
         turn_udp(&ip.as_bytes()[12..], datagram, seal);
     }
 }
