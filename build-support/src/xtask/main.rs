@@ -40,7 +40,7 @@ usage: cargo xtask <command>
   test [FILTER]          setup, then every test in every layer; FILTER picks tests by name
        [--with-checks]   the checks of `ci` as well, in the same count
   bench [SCENARIO]       run a benchmark; without a name, list them
-       [--json FILE]     write the rows as JSON lines
+       [--json FILE]     write everything as JSON
        [--quick]         fewer and shorter runs: shows that it works, proves nothing
        [--rounds N]      pairs that count
        [--only A,B]      these contestants only
