@@ -133,7 +133,8 @@ impl<N> Config<N> {
         self
     }
 
-    /// The router for what is not on the link, one for each family.
+    /// The router for what is not on the link, one for each family. Not asked for where the kernel's
+    /// routes are taken ([`Kernel`](super::neighbours::Kernel)).
     #[must_use]
     pub fn gateway(mut self, router: IpAddr) -> Self {
         self.gateways.push(router);

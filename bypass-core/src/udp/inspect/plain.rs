@@ -43,7 +43,7 @@ struct Plain<Ip> {
 fn plain_v4(frame: &[u8], local: &Local, verify: Verify) -> Option<Layout> {
     const LINK: usize = ethernet::LEN;
     let (Plain { ethernet, ip, .. }, _) = Plain::<Ipv4>::ref_from_prefix(frame).ok()?;
-    let &(address, broadcast) = local.hosts_v4.first()?;
+    let &(address, _) = local.hosts_v4.first()?;
     let total = usize::from(ip.total_length.get());
     let is_plain = ethernet.destination == local.mac.0
         && !MacAddr(ethernet.source).is_group()
@@ -52,9 +52,7 @@ fn plain_v4(frame: &[u8], local: &Local, verify: Verify) -> Option<Layout> {
         && ip.fragment.get() & ipv4::FRAGMENT == 0
         && ip.protocol == protocol::UDP
         && ip.destination == address.octets()
-        && ip.source != address.octets()
-        && ip.source != broadcast.octets()
-        && ipv4::is_host(ip.source)
+        && local.believes_v4(ip.source.into())
         && Sum::of(ip.as_bytes()).is_intact();
     if !is_plain {
         return None;
@@ -76,8 +74,8 @@ fn plain_v6(frame: &[u8], local: &Local, verify: Verify) -> Option<Layout> {
         && ip.version_class_flow.get() >> 28 == 6
         && ip.next_header == protocol::UDP
         && ip.destination == address.octets()
-        && ip.source != address.octets()
-        // Loopback, unspecified and mapped addresses begin with zeroes, groups with ones.
+        && local.believes_v6(ip.source.into())
+        // Loopback and mapped addresses begin with zeroes, groups with ones.
         && !matches!(ip.source[0], 0 | 0xff);
     if !is_plain {
         return None;
@@ -111,7 +109,7 @@ mod tests {
     const US: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
     fn local(vlan: Option<u16>) -> Local {
-        let nets = ["10.0.0.1/24", "10.0.1.1/24", "fd00::1/64"];
+        let nets = ["10.0.0.1/24", "10.0.1.1/24", "fd00::1/64", "fd00::2/64"];
         let addresses = nets.iter().map(|net| net.parse().unwrap()).collect();
         Local::new(US, 4000, vlan, addresses, Vec::new())
     }
@@ -119,7 +117,7 @@ mod tests {
     fn datagram(v6: bool, payload: &[u8]) -> Vec<u8> {
         let address = if v6 {
             Address::V6 {
-                source: "fd00::2".parse().unwrap(),
+                source: "fd00::3".parse().unwrap(),
                 destination: "fd00::1".parse().unwrap(),
             }
         } else {
@@ -164,9 +162,22 @@ mod tests {
             verdict in 0usize..4,
             stripped: bool,
             vlan: bool,
+            host in proptest::option::of(0..4u8),
+            network in 0..3u8,
+            ours: bool,
         ) {
             let mut frame = datagram(v6, &payload);
             frame.extend(padding);
+            // Addresses that nearly nobody has, ours and broadcasts among them.
+            if let Some(host) = host {
+                let at = match (v6, ours) {
+                    (false, false) => 28,
+                    (false, true) => 32,
+                    (true, false) => 36,
+                    (true, true) => 52,
+                };
+                (frame[at], frame[at + 1]) = (if v6 { 0 } else { network }, host.wrapping_sub(1));
+            }
             for (at, value) in harms {
                 if let Some(byte) = frame.get_mut(at) {
                     *byte = value;

@@ -27,6 +27,29 @@ use crate::{MacAddr, Result};
 /// Finds stations. The stack speaks ARP and NDP, this decides what is asked and believed.
 ///
 /// Times are those of the monotonic clock, since an epoch of its own.
+///
+/// ```
+/// use std::net::IpAddr;
+/// use std::time::Duration;
+///
+/// use bypass_core::MacAddr;
+/// use bypass_core::udp::neighbours::{Lookup, Neighbours};
+///
+/// /// Stations whose address says which host they are: 02:00:a.b.c.d.
+/// struct Computed;
+///
+/// impl Neighbours for Computed {
+///     fn lookup(&mut self, host: IpAddr, _now: Duration) -> Lookup {
+///         match host {
+///             IpAddr::V4(ip) => {
+///                 let [a, b, c, d] = ip.octets();
+///                 Lookup::Found(MacAddr([2, 0, a, b, c, d]))
+///             }
+///             IpAddr::V6(_) => Lookup::Unknown("only IPv4 is computed".into()),
+///         }
+///     }
+/// }
+/// ```
 pub trait Neighbours {
     /// The host on the link that packets to `destination` are handed to, or why there is none.
     /// `None` leaves it to the endpoint's prefixes and gateways.
@@ -138,7 +161,6 @@ pub enum Occasion {
 
 /// A question to be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Solicitation {
     /// Who has this address?
     pub host: IpAddr,

@@ -42,6 +42,22 @@ impl Default for ResolverOptions {
 ///
 /// With several queues of one interface, each endpoint has a resolver of its own, but answers come
 /// to one queue only: there use [`Kernel`](super::Kernel) or [`Learned`](super::Learned).
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use bypass_core::udp::Config;
+/// use bypass_core::udp::neighbours::{Resolver, ResolverOptions};
+///
+/// // A link where answers come at once or never.
+/// let options =
+///     ResolverOptions { retransmit: Duration::from_millis(50), ..ResolverOptions::default() };
+/// let config = Config::new("02:00:00:00:00:01".parse()?, 4000)
+///     .address("10.0.0.1/24".parse()?)
+///     .neighbours(Resolver::new(options));
+/// # let _ = config;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Resolver {
     options: ResolverOptions,

@@ -32,9 +32,39 @@ const TICK: Duration = Duration::from_millis(1);
 
 /// UDP over IPv4 and IPv6 in user space, on top of any [`PacketIo`].
 ///
-/// See the [module](super) for what it does and an example. It belongs to the thread that drives
-/// the port, and works only when called: [`recv`](DatagramIo::recv) answers ARP, NDP and ping on
-/// the way, `send`, `flush` and `wait` also look after neighbours that datagrams wait for.
+/// See the [module](super) for what it does. It belongs to the thread that drives the port, and
+/// works only when called: [`recv`](DatagramIo::recv) answers ARP, NDP and ping on the way, `send`,
+/// `flush` and `wait` also look after neighbours that datagrams wait for.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use bypass_core::backend::memory;
+/// use bypass_core::udp::{Config, UdpOverL2};
+/// use bypass_core::{Buffer, Burst, Datagram, DatagramIo, Endpoint, Interest};
+///
+/// # let (port, other) = memory::link(&memory::LinkOptions::default())?;
+/// # let port = port.open()?;
+/// # let publisher = Config::new("02:00:00:00:00:02".parse()?, 9000).address("10.0.0.2/24".parse()?);
+/// # let mut publisher = UdpOverL2::bind(other.open()?, publisher)?;
+/// // Market data from a group: any `port` will do.
+/// let config = Config::new("02:00:00:00:00:01".parse()?, 4000).address("10.0.0.1/24".parse()?);
+/// let mut feed = UdpOverL2::bind(port, config)?;
+/// feed.join("239.1.2.3".parse()?)?;
+///
+/// let mut burst = Burst::with_capacity(32);
+/// # let mut tick = Burst::with_capacity(1);
+/// # use bypass_core::DatagramIoExt;
+/// # publisher.compose(b"bid 101.25", "239.1.2.3:4000".parse()?, &mut tick)?;
+/// # publisher.send(&mut tick)?;
+/// feed.wait(Interest::RX, Some(Duration::from_secs(1)))?;
+/// feed.recv(&mut burst)?;
+/// for datagram in burst.iter() {
+///     println!("{:?} says {:?}", datagram.recv_meta().remote, datagram.data());
+/// }
+/// # assert_eq!(burst[0].data(), b"bid 101.25");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct UdpOverL2<P: PacketIo, N = Resolver> {
     port: P,
     neighbours: N,

@@ -40,6 +40,20 @@ const FAILED: Duration = Duration::from_secs(3);
 /// is bound to the port and never read keeps it quiet, or a firewall rule.
 ///
 /// Minimum kernel: 2.6.32 (`NTF_USE`).
+///
+/// ```no_run
+/// use bypass_core::backend::packet::PacketOptions;
+/// use bypass_core::udp::neighbours::Kernel;
+/// use bypass_core::udp::{Config, UdpOverL2};
+///
+/// // Beside the kernel, with its address, on a port that it does not use.
+/// let config = Config::new("02:00:00:00:00:01".parse()?, 4000)
+///     .address("10.0.0.1/24".parse()?)
+///     .neighbours(Kernel::open("eth1")?);
+/// let stack = UdpOverL2::bind(PacketOptions::new("eth1").open()?, config)?;
+/// # let _ = stack;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Kernel {
     netlink: Netlink,
