@@ -269,6 +269,24 @@ fn a_datagram_does_not_wait_for_ever() {
 }
 
 #[test]
+fn for_ever_is_a_time_like_any_other() {
+    let limits = Limits { park_timeout: Duration::MAX, ..Limits::default() };
+    let options = ResolverOptions {
+        retransmit: Duration::MAX,
+        reachable: Duration::MAX,
+        failed: Duration::MAX,
+        ..ResolverOptions::default()
+    };
+    let (mut stack, wire) =
+        stack(|config| config.limits(limits).neighbours(Resolver::new(options)));
+    send_to(&mut stack, b"payload", "10.0.0.2:9");
+    wire.arrive(&arp(2, (PEER.0, PEER_V4), US_V4));
+    stack.flush().unwrap();
+    assert_eq!(wire.sent().len(), 2);
+    assert_eq!(stack.wait(Interest::RX, Some(Duration::from_millis(1))).unwrap(), Ready::empty());
+}
+
+#[test]
 fn only_so_many_wait() {
     let limits = Limits { parked_neighbours: 2, parked_per_neighbour: 2, ..Limits::default() };
     let (mut stack, wire) = stack(|config| config.limits(limits));

@@ -184,13 +184,13 @@ impl Neighbours for Resolver {
         };
         if believed {
             self.generation += u64::from(moved);
-            let until = now + self.options.reachable;
+            let until = now.saturating_add(self.options.reachable);
             self.set(heard.host, State::Reachable { station, until });
         }
     }
 
     fn solicit(&mut self, now: Duration) -> Option<Solicitation> {
-        let again = now + self.options.retransmit;
+        let again = now.saturating_add(self.options.retransmit);
         for (&host, state) in &mut self.hosts {
             let station = state.station();
             if let State::Asking { tries, next } | State::Probing { tries, next, .. } = state
@@ -214,7 +214,7 @@ impl Neighbours for Resolver {
         if self.due.is_none_or(|due| due > now) {
             return Ok(());
         }
-        let failed = now + self.options.failed;
+        let failed = now.saturating_add(self.options.failed);
         let before = self.hosts.len();
         let mut changed = false;
         self.hosts.retain(|_, state| {

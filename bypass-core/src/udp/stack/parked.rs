@@ -90,7 +90,7 @@ impl<F> Parked<F> {
             return Some(Duration::ZERO);
         }
         let oldest = self.queues.iter().filter_map(|queue| queue.frames.front());
-        oldest.map(|(since, _)| *since + timeout).min()
+        oldest.map(|(since, _)| since.saturating_add(timeout)).min()
     }
 
     /// Does as `judge` says with every queue. `release` takes a frame or gives it back when there is
@@ -110,7 +110,11 @@ impl<F> Parked<F> {
             match verdict {
                 Verdict::Abandon => queue.frames.clear(),
                 Verdict::Wait => {
-                    while queue.frames.front().is_some_and(|(since, _)| *since + timeout <= now) {
+                    while queue
+                        .frames
+                        .front()
+                        .is_some_and(|(since, _)| since.saturating_add(timeout) <= now)
+                    {
                         queue.frames.pop_front();
                     }
                 }
