@@ -14,6 +14,15 @@ use std::ptr;
 /// Large enough for every datagram of the benchmarks.
 const BUFFER: usize = 2048;
 
+/// What a receive does when there is nothing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wait {
+    /// Waits for the first datagram, then takes what there is.
+    ForOne,
+    /// Fails with `WouldBlock`.
+    No,
+}
+
 /// Up to a fixed number of datagrams, with the addresses that they came from.
 pub(crate) struct Batch {
     // The headers and entries below point into these three; nothing resizes them.
@@ -69,8 +78,14 @@ impl Batch {
         &mut self,
         socket: &UdpSocket,
         limit: usize,
-        flags: i32,
+        wait: Wait,
     ) -> io::Result<usize> {
+        // Not for the caller to choose freely: with MSG_TRUNC the kernel would report lengths
+        // beyond the buffers.
+        let flags = match wait {
+            Wait::ForOne => libc::MSG_WAITFORONE,
+            Wait::No => libc::MSG_DONTWAIT,
+        };
         let limit = limit.min(self.headers.len());
         for (header, entry) in self.headers.iter_mut().zip(&mut self.entries).take(limit) {
             entry.iov_len = BUFFER;
@@ -154,9 +169,9 @@ mod tests {
             ours.fill(index, 10 + index).fill(0);
         }
         // Loopback delivers within the send, so all four are there.
-        assert_eq!(theirs.receive(&server, 4, libc::MSG_DONTWAIT).unwrap(), 4);
+        assert_eq!(theirs.receive(&server, 4, Wait::No).unwrap(), 4);
         theirs.send(&server, 4).unwrap();
-        assert_eq!(ours.receive(&client, 4, libc::MSG_DONTWAIT).unwrap(), 4);
+        assert_eq!(ours.receive(&client, 4, Wait::No).unwrap(), 4);
         for index in 0..4 {
             assert_eq!(ours.payload(index), vec![index as u8 + 1; 10 + index]);
         }

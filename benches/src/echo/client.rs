@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use hdrhistogram::Histogram;
 
-use crate::mmsg::Batch;
+use crate::mmsg::{Batch, Wait};
 
 /// Bytes of UDP payload.
 pub(crate) const PAYLOAD: usize = 64;
@@ -60,7 +60,7 @@ impl Client {
         self.batch.send(&self.socket, WINDOW)?;
         let mut missing: Vec<usize> = (0..WINDOW).collect();
         while !missing.is_empty() {
-            let count = self.receive(libc::MSG_WAITFORONE)?;
+            let count = self.receive(Wait::ForOne)?;
             ensure!(count > 0, "it left {} of {WINDOW} datagrams unanswered", missing.len());
             for index in 0..count {
                 let answer = self.batch.payload(index);
@@ -84,7 +84,7 @@ impl Client {
             self.message(0, PAYLOAD, 0);
             // Until the server has bound its socket, each try tells of the refusal of the last.
             let answered = self.batch.send(&self.socket, 1).map_err(anyhow::Error::from);
-            if answered.and_then(|_| self.receive(libc::MSG_WAITFORONE)).is_ok_and(|n| n > 0) {
+            if answered.and_then(|_| self.receive(Wait::ForOne)).is_ok_and(|n| n > 0) {
                 return Ok(());
             }
             // Nothing tells when another program is ready; meanwhile it needs the core.
@@ -110,7 +110,7 @@ impl Client {
         let mut round_trips = 0;
         let mut outstanding = self.send(WINDOW)?;
         while outstanding > 0 {
-            let count = self.receive(libc::MSG_WAITFORONE)?;
+            let count = self.receive(Wait::ForOne)?;
             round_trips += count as u64;
             let running = Instant::now() < end;
             if count == 0 && running {
@@ -163,7 +163,7 @@ impl Client {
                 result.sent += count as u64;
                 last_progress = Instant::now();
             }
-            let count = self.receive(libc::MSG_DONTWAIT)?;
+            let count = self.receive(Wait::No)?;
             if count == 0 {
                 if result.sent == total && last_progress.elapsed() > LOST_AFTER {
                     break;
@@ -182,8 +182,8 @@ impl Client {
     }
 
     /// How many datagrams came; 0 when none did within the timeout.
-    fn receive(&mut self, flags: i32) -> Result<usize> {
-        match self.batch.receive(&self.socket, WINDOW, flags) {
+    fn receive(&mut self, wait: Wait) -> Result<usize> {
+        match self.batch.receive(&self.socket, WINDOW, wait) {
             Ok(count) => Ok(count),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(0),
             Err(error) => Err(error).context("cannot receive"),

@@ -7,13 +7,13 @@ use std::net::UdpSocket;
 use anyhow::Result;
 
 use super::count_system_calls;
-use crate::mmsg::Batch;
+use crate::mmsg::{Batch, Wait};
 
 /// Sleeps while there is nothing to do.
 pub(crate) fn serve(socket: UdpSocket) -> Result<Infallible> {
     let mut batch = Batch::with_addresses(64);
     loop {
-        let count = batch.receive(&socket, 64, libc::MSG_WAITFORONE)?;
+        let count = batch.receive(&socket, 64, Wait::ForOne)?;
         let calls = batch.send(&socket, count)?;
         count_system_calls(1 + calls);
     }
@@ -24,7 +24,7 @@ pub(crate) fn spin(socket: UdpSocket) -> Result<Infallible> {
     let mut batch = Batch::with_addresses(64);
     loop {
         count_system_calls(1);
-        match batch.receive(&socket, 64, libc::MSG_DONTWAIT) {
+        match batch.receive(&socket, 64, Wait::No) {
             Ok(count) => count_system_calls(batch.send(&socket, count)?),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.into()),
