@@ -41,6 +41,11 @@ pub enum Error {
     /// This process is a forked child and the ring belongs to its parent.
     #[error("the ring belongs to the parent process; make a new ring after fork")]
     Forked,
+    /// A slot of one ring's tables was given to another ring.
+    #[error(
+        "a registered file or buffer belongs to another ring; use it on the ring that it was registered with"
+    )]
+    ForeignRing,
 }
 
 /// The answer of this crate's calls.

@@ -72,7 +72,7 @@ mod sys;
 
 pub use error::{Error, NotStarted, Result, StartError};
 pub use mode::{Local, Mode, OwnedBy, Shared};
-pub use op::{DatagramFd, Fd};
+pub use op::{DatagramFd, Fd, Target};
 pub use ring::{
     Counters, DisabledRing, Pending, Ring, RingBuilder, Setup, SqPoll, Started, WaitError,
     leaked_operations,

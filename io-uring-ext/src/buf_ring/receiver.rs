@@ -6,7 +6,6 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use io_uring::cqueue;
-use socket2::SockRef;
 
 use super::message::{MessageLayout, ReceivedMessage};
 use super::multishot::RecvMulti;
@@ -14,7 +13,7 @@ use super::{BufRing, BufSource, Registered};
 use crate::buf::IoBufMut;
 use crate::error::{Error, Result, StartError};
 use crate::mode::{Local, Mode, OwnedBy};
-use crate::op::{DatagramFd, Fd};
+use crate::op::{DatagramFd, Target};
 use crate::ring::key::Key;
 use crate::ring::{Cqe, Ends};
 
@@ -67,7 +66,7 @@ type Arrival<B> = (B, usize);
 /// What both receivers have in common.
 pub(crate) struct Multishot<S: BufSource, M: Mode> {
     ring: M::Ptr<Registered<S, M>>,
-    fd: Fd,
+    fd: Target,
     layout: Option<MessageLayout>,
     stream: bool,
     armed: Option<Key>,
@@ -79,9 +78,8 @@ pub(crate) struct Multishot<S: BufSource, M: Mode> {
 }
 
 impl<S: BufSource, M: Mode> Multishot<S, M> {
-    fn new(ring: M::Ptr<Registered<S, M>>, fd: Fd, layout: Option<MessageLayout>) -> Self {
-        // What is no socket answers so when it is armed.
-        let stream = matches!(SockRef::from(&fd).r#type(), Ok(socket2::Type::STREAM));
+    fn new(ring: M::Ptr<Registered<S, M>>, fd: Target, layout: Option<MessageLayout>) -> Self {
+        let stream = fd.is_stream();
         let entries = ring.with(|slots| slots.held.len()).unwrap_or(1);
         Self {
             fd,
@@ -343,8 +341,8 @@ where
     S::Buf: OwnedBy<M>,
 {
     /// Receives from `fd` into this ring's buffers, beginning with the first call.
-    pub fn receiver(&self, fd: &Fd) -> Receiver<S, M> {
-        Receiver(Multishot::new(self.shared.clone(), fd.clone(), None))
+    pub fn receiver(&self, fd: impl Into<Target>) -> Receiver<S, M> {
+        Receiver(Multishot::new(self.shared.clone(), fd.into(), None))
     }
 
     /// Receives messages from `socket` into this ring's buffers, beginning with the first call.
@@ -355,7 +353,7 @@ where
         socket: &DatagramFd,
         layout: MessageLayout,
     ) -> MessageReceiver<S, M> {
-        let shot = Multishot::new(self.shared.clone(), socket.fd().clone(), Some(layout));
+        let shot = Multishot::new(self.shared.clone(), socket.into(), Some(layout));
         MessageReceiver { shot, layout }
     }
 }

@@ -8,15 +8,9 @@
 mod message;
 mod read;
 mod send;
+mod target;
 mod timer;
 mod zero_copy;
-
-use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-
-use io_uring::types;
-use socket2::SockRef;
 
 use crate::ring::Cqe;
 
@@ -24,6 +18,7 @@ pub use message::Message;
 pub(crate) use message::empty_header;
 pub use read::{Read, ReadDone};
 pub use send::{Send, SendMsg, Sent, SentMsg};
+pub use target::{DatagramFd, Fd, Target};
 pub use timer::{Nop, Timeout, TimeoutEnd};
 pub use zero_copy::{SendMsgZc, SendZc, ZC_THRESHOLD, ZcSent, ZcSentMsg};
 
@@ -37,7 +32,8 @@ pub trait Operation: sealed::Prepare {
 }
 
 pub(crate) mod sealed {
-    use super::Cqe;
+    use super::{Cqe, Target};
+    use crate::ring::RingId;
     use io_uring::squeue;
 
     /// Turns an operation into a submission entry.
@@ -49,8 +45,21 @@ pub(crate) mod sealed {
     /// - Between `entry` and the terminal completion, `discard` is the only method called; it does
     ///   not invalidate what the kernel still uses, and does not call into a ring.
     pub unsafe trait Prepare: 'static {
+        /// What it works on, whose [number](Target::number) is in the entry. The ring checks that it
+        /// is its own, and tells the entry which kind of number it is.
+        #[doc(hidden)]
+        fn target(&self) -> Option<&Target>;
+
         #[doc(hidden)]
         fn entry(&mut self) -> squeue::Entry;
+
+        /// Whether everything else that the operation names by number, such as a registered buffer,
+        /// is of this ring.
+        #[doc(hidden)]
+        fn belongs_to(&self, ring: RingId) -> bool {
+            let _ = ring;
+            true
+        }
 
         /// A completion that nobody will take: resources that it brought go back here.
         #[doc(hidden)]
@@ -89,71 +98,5 @@ impl Completions {
 
     fn notification(self) -> Option<Cqe> {
         self.second
-    }
-}
-
-/// A descriptor that operations share: it stays open until the last of them is done.
-///
-/// Closing a descriptor does not end what is armed on it (the kernel holds the file), and its number
-/// may be given to another file while an entry with that number waits to be submitted. So operations
-/// own their descriptors, and ending a multishot is a cancel, never a close.
-#[derive(Clone)]
-pub struct Fd(Arc<OwnedFd>);
-
-impl Fd {
-    /// Takes a descriptor: a file, a socket, a pipe's end.
-    pub fn new(fd: impl Into<OwnedFd>) -> Self {
-        Self(Arc::new(fd.into()))
-    }
-
-    pub(crate) fn target(&self) -> types::Fd {
-        types::Fd(self.0.as_raw_fd())
-    }
-}
-
-/// A socket that keeps message boundaries: UDP, Unix datagram, AF_PACKET, raw IP.
-///
-/// What is sound or lossless only for such sockets asks for this type.
-#[derive(Clone, Debug)]
-pub struct DatagramFd(Fd);
-
-impl DatagramFd {
-    /// Takes a socket of type `SOCK_DGRAM` or `SOCK_RAW` (`SO_TYPE` in `socket(7)`).
-    ///
-    /// # Errors
-    ///
-    /// `InvalidInput` for a socket of another type; `ENOTSOCK` for what is no socket.
-    pub fn new(fd: impl Into<OwnedFd>) -> std::io::Result<Self> {
-        let fd = fd.into();
-        match SockRef::from(&fd).r#type()? {
-            socket2::Type::DGRAM | socket2::Type::RAW => Ok(Self(Fd::new(fd))),
-            other => Err(std::io::Error::new(
-                std::io::ErrorKind::InvalidInput,
-                format!("a socket of type {other:?} does not keep message boundaries"),
-            )),
-        }
-    }
-
-    /// The descriptor, for operations that take any.
-    pub fn fd(&self) -> &Fd {
-        &self.0
-    }
-}
-
-impl AsFd for DatagramFd {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl AsFd for Fd {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl fmt::Debug for Fd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Fd").field(&self.0.as_raw_fd()).finish()
     }
 }

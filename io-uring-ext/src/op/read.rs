@@ -5,7 +5,7 @@ use std::io;
 use io_uring::{opcode, squeue};
 
 use super::sealed::Prepare;
-use super::{Completions, Fd, Operation};
+use super::{Completions, Operation, Target};
 use crate::buf::IoBufMut;
 
 /// Reads into a buffer, as `pread(2)` (Linux 5.6).
@@ -14,15 +14,15 @@ use crate::buf::IoBufMut;
 /// `read`, fewer bytes than fit may come, and zero is the end.
 #[derive(Debug)]
 pub struct Read<B: IoBufMut> {
-    fd: Fd,
+    fd: Target,
     buf: B,
     offset: u64,
 }
 
 impl<B: IoBufMut> Read<B> {
     /// Reads up to the buffer's capacity (at most 4 GiB) from `fd` at `offset`.
-    pub fn new(fd: &Fd, buf: B, offset: u64) -> Self {
-        Self { fd: fd.clone(), buf, offset }
+    pub fn new(fd: impl Into<Target>, buf: B, offset: u64) -> Self {
+        Self { fd: fd.into(), buf, offset }
     }
 }
 
@@ -38,9 +38,13 @@ pub struct ReadDone<B> {
 
 // SAFETY: the buffer is stable memory that the operation owns (`IoBufMut`), and so is the descriptor.
 unsafe impl<B: IoBufMut> Prepare for Read<B> {
+    fn target(&self) -> Option<&Target> {
+        Some(&self.fd)
+    }
+
     fn entry(&mut self) -> squeue::Entry {
         let len = u32::try_from(self.buf.capacity()).unwrap_or(u32::MAX);
-        opcode::Read::new(self.fd.target(), self.buf.stable_mut_ptr(), len)
+        opcode::Read::new(self.fd.number(), self.buf.stable_mut_ptr(), len)
             .offset(self.offset)
             .build()
     }

@@ -7,7 +7,7 @@ use io_uring::{opcode, squeue};
 
 use super::message::Message;
 use super::sealed::Prepare;
-use super::{Completions, DatagramFd, Fd, Operation};
+use super::{Completions, DatagramFd, Operation, Target};
 use crate::buf::IoBuf;
 use crate::mode::{Mode, OwnedBy};
 use crate::ring::{Ends, Pending, Ring, Started};
@@ -16,7 +16,7 @@ use crate::sys::socket_address::RawAddress;
 /// Sends a buffer, as `send(2)` or `sendto(2)` (Linux 5.6; with an address 6.0).
 #[derive(Debug)]
 pub struct Send<B: IoBuf> {
-    pub(super) fd: Fd,
+    pub(super) fd: Target,
     pub(super) buf: B,
     pub(super) to: RawAddress,
     pub(super) flags: i32,
@@ -24,12 +24,12 @@ pub struct Send<B: IoBuf> {
 
 impl<B: IoBuf> Send<B> {
     /// Sends the buffer's contents (at most 4 GiB) on a connected socket.
-    pub fn new(fd: &Fd, buf: B) -> Self {
-        Self { fd: fd.clone(), buf, to: RawAddress::NONE, flags: libc::MSG_NOSIGNAL }
+    pub fn new(fd: impl Into<Target>, buf: B) -> Self {
+        Self { fd: fd.into(), buf, to: RawAddress::NONE, flags: libc::MSG_NOSIGNAL }
     }
 
     /// Sends the buffer's contents to an address.
-    pub fn to(fd: &Fd, buf: B, to: SocketAddr) -> Self {
+    pub fn to(fd: impl Into<Target>, buf: B, to: SocketAddr) -> Self {
         Self { to: RawAddress::new(to), ..Self::new(fd, buf) }
     }
 }
@@ -47,9 +47,13 @@ pub struct Sent<B> {
 // SAFETY: the buffer is stable memory that the operation owns (`IoBuf`), the address is part of the
 // operation, which does not move after this, and it owns the descriptor.
 unsafe impl<B: IoBuf> Prepare for Send<B> {
+    fn target(&self) -> Option<&Target> {
+        Some(&self.fd)
+    }
+
     fn entry(&mut self) -> squeue::Entry {
         let len = u32::try_from(self.buf.init_len()).unwrap_or(u32::MAX);
-        opcode::Send::new(self.fd.target(), self.buf.stable_ptr(), len)
+        opcode::Send::new(self.fd.number(), self.buf.stable_ptr(), len)
             .flags(self.flags)
             .dest_addr(self.to.as_ptr())
             .dest_addr_len(self.to.len())
@@ -68,15 +72,15 @@ impl<B: IoBuf> Operation for Send<B> {
 /// Sends a [`Message`], as `sendmsg(2)` (Linux 5.3).
 #[derive(Debug)]
 pub struct SendMsg<B: IoBuf> {
-    pub(super) fd: Fd,
+    pub(super) fd: Target,
     pub(super) message: Box<Message<B>>,
     pub(super) flags: i32,
 }
 
 impl<B: IoBuf> SendMsg<B> {
     /// Sends the message.
-    pub fn new(fd: &Fd, message: Box<Message<B>>) -> Self {
-        Self { fd: fd.clone(), message, flags: libc::MSG_NOSIGNAL }
+    pub fn new(fd: impl Into<Target>, message: Box<Message<B>>) -> Self {
+        Self { fd: fd.into(), message, flags: libc::MSG_NOSIGNAL }
     }
 }
 
@@ -100,8 +104,12 @@ pub struct SentMsg<B: IoBuf> {
 // SAFETY: the message is a heap block of the operation and points only into itself and into stable
 // buffers that it owns; the operation owns the descriptor.
 unsafe impl<B: IoBuf> Prepare for SendMsg<B> {
+    fn target(&self) -> Option<&Target> {
+        Some(&self.fd)
+    }
+
     fn entry(&mut self) -> squeue::Entry {
-        opcode::SendMsg::new(self.fd.target(), self.message.prepare())
+        opcode::SendMsg::new(self.fd.number(), self.message.prepare())
             .flags(self.flags as u32)
             .build()
     }

@@ -7,7 +7,7 @@ use io_uring::types::Timespec;
 use io_uring::{opcode, squeue};
 
 use super::sealed::Prepare;
-use super::{Completions, Operation};
+use super::{Completions, Operation, Target};
 
 /// Does nothing, and completes (Linux 5.1). For waking a ring and for measuring it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,6 +22,10 @@ impl Nop {
 
 // SAFETY: the entry points to nothing.
 unsafe impl Prepare for Nop {
+    fn target(&self) -> Option<&Target> {
+        None
+    }
+
     fn entry(&mut self) -> squeue::Entry {
         opcode::Nop::new().build()
     }
@@ -59,6 +63,10 @@ pub enum TimeoutEnd {
 
 // SAFETY: the time is part of the operation, which does not move after this.
 unsafe impl Prepare for Timeout {
+    fn target(&self) -> Option<&Target> {
+        None
+    }
+
     fn entry(&mut self) -> squeue::Entry {
         opcode::Timeout::new(&raw const self.0).build()
     }

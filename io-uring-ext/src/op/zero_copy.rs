@@ -13,7 +13,7 @@ use io_uring::{opcode, squeue};
 use super::message::Message;
 use super::sealed::Prepare;
 use super::send::{Send, SendMsg};
-use super::{Completions, Fd, Operation};
+use super::{Completions, Operation, Target};
 use crate::buf::IoBuf;
 use crate::mode::Mode;
 use crate::ring::{Cqe, Pending};
@@ -37,12 +37,12 @@ pub struct SendZc<B: IoBuf>(Send<B>);
 
 impl<B: IoBuf> SendZc<B> {
     /// Sends the buffer's contents on a connected socket.
-    pub fn new(fd: &Fd, buf: B) -> Self {
+    pub fn new(fd: impl Into<Target>, buf: B) -> Self {
         Self(Send::new(fd, buf))
     }
 
     /// Sends the buffer's contents to an address.
-    pub fn to(fd: &Fd, buf: B, to: SocketAddr) -> Self {
+    pub fn to(fd: impl Into<Target>, buf: B, to: SocketAddr) -> Self {
         Self(Send::to(fd, buf, to))
     }
 }
@@ -63,10 +63,14 @@ pub struct ZcSent<B> {
 // SAFETY: as for `Send`; the terminal completion is the notification, until which the network stack
 // reads the buffer.
 unsafe impl<B: IoBuf> Prepare for SendZc<B> {
+    fn target(&self) -> Option<&Target> {
+        Some(&self.0.fd)
+    }
+
     fn entry(&mut self) -> squeue::Entry {
         let Send { fd, buf, to, flags } = &self.0;
         let len = u32::try_from(buf.init_len()).unwrap_or(u32::MAX);
-        opcode::SendZc::new(fd.target(), buf.stable_ptr(), len)
+        opcode::SendZc::new(fd.number(), buf.stable_ptr(), len)
             .flags(*flags)
             .zc_flags(REPORT_USAGE)
             .dest_addr(to.as_ptr())
@@ -90,7 +94,7 @@ pub struct SendMsgZc<B: IoBuf>(SendMsg<B>);
 
 impl<B: IoBuf> SendMsgZc<B> {
     /// Sends the message.
-    pub fn new(fd: &Fd, message: Box<Message<B>>) -> Self {
+    pub fn new(fd: impl Into<Target>, message: Box<Message<B>>) -> Self {
         Self(SendMsg::new(fd, message))
     }
 }
@@ -110,9 +114,13 @@ pub struct ZcSentMsg<B: IoBuf> {
 
 // SAFETY: as for `SendMsg`; the terminal completion is the notification.
 unsafe impl<B: IoBuf> Prepare for SendMsgZc<B> {
+    fn target(&self) -> Option<&Target> {
+        Some(&self.0.fd)
+    }
+
     fn entry(&mut self) -> squeue::Entry {
         let SendMsg { fd, message, flags } = &mut self.0;
-        opcode::SendMsgZc::new(fd.target(), message.prepare())
+        opcode::SendMsgZc::new(fd.number(), message.prepare())
             .flags(*flags as u32)
             .ioprio(REPORT_USAGE)
             .build()

@@ -18,6 +18,8 @@ pub(crate) use inner::Inner;
 pub use inner::leaked_operations;
 pub use pending::{Pending, Started, WaitError};
 pub(crate) use state::Ends;
+#[doc(hidden)]
+pub use state::RingId;
 
 use crate::error::Result;
 use crate::mode::{Local, Mode, OwnedBy, Shared};

@@ -155,6 +155,9 @@ mod tests {
 
     // SAFETY: a nop has no pointers.
     unsafe impl<const N: usize> Prepare for Probe<N> {
+        fn target(&self) -> Option<&crate::op::Target> {
+            None
+        }
         fn entry(&mut self) -> squeue::Entry {
             opcode::Nop::new().build()
         }

@@ -4,18 +4,21 @@
 //! terminal completion, the one without `MORE` (for a zero-copy send that is the notification).
 //! Abandoning, cancelling or closing changes who gets the result, never when memory is free.
 
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+mod buffers;
+mod cancel;
+mod shutdown;
 
-use io_uring::types::CancelBuilder;
-use io_uring::{cqueue, opcode, squeue};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use io_uring::{cqueue, squeue};
 
 use super::key::{self, Key, Kind};
 use super::slab::Slab;
 use super::{Counters, Cqe};
 use crate::error::{Error, Result, StartError};
 use crate::op::sealed::Prepare;
-use crate::sys::buf_ring::BufRingMemory;
 use crate::sys::payload::Payload;
 use crate::sys::uring::{Entered, Uring};
 
@@ -61,8 +64,22 @@ pub(crate) enum Ends {
     InSubmission,
 }
 
+/// Which ring of this process: what is known to one by number is nothing, or something else, to
+/// another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(hidden)]
+pub struct RingId(u64);
+
+impl RingId {
+    fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// The state behind a ring's lock.
 pub(crate) struct State {
+    id: RingId,
     pub(crate) uring: Uring,
     slab: Slab<Flight>,
     /// Operations whose terminal completion has not come.
@@ -92,6 +109,7 @@ impl State {
     pub(crate) fn new(uring: Uring, operations: u32) -> Self {
         let sqpoll = uring.parameters().is_setup_sqpoll();
         Self {
+            id: RingId::next(),
             slab: Slab::new(operations, Flight::new),
             in_flight: 0,
             cancels: VecDeque::with_capacity(operations as usize),
@@ -136,12 +154,21 @@ impl State {
                 return Err((operation, StartError::QueueFull));
             }
         }
+        if !operation.target().is_none_or(|target| target.belongs_to(self.id))
+            || !operation.belongs_to(self.id)
+        {
+            return Err((operation, Error::ForeignRing.into()));
+        }
         let capacity = self.slab.capacity();
         let Some((key, flight)) = self.slab.occupy() else {
             return Err((operation, StartError::TooMany { capacity }));
         };
-        let entry = flight.payload.store(operation).entry();
-        let entry = entry.user_data(key::encode(Kind::Operation, key));
+        let operation = flight.payload.store(operation);
+        let entry = operation.entry().user_data(key::encode(Kind::Operation, key));
+        let entry = match operation.target() {
+            Some(target) => target.mark(entry),
+            None => entry,
+        };
         let in_submission = ends == Ends::InSubmission && !self.sqpoll;
         let entry = if in_submission { entry.flags(squeue::Flags::SKIP_SUCCESS) } else { entry };
         flight.results.clear();
@@ -279,51 +306,6 @@ impl State {
         }
     }
 
-    /// Asks the kernel to end the operation early. The answer comes as its terminal completion.
-    pub(crate) fn cancel(&mut self, key: Key) {
-        let Some(flight) = self.slab.get_mut(key) else { return };
-        if flight.in_flight && !flight.cancelling {
-            flight.cancelling = true;
-            self.cancels.push_back(key);
-        }
-    }
-
-    /// Asks the kernel to end everything early.
-    pub(crate) fn cancel_everything(&mut self) {
-        self.cancel_all = true;
-        self.cancels_of_all += 1;
-    }
-
-    /// Whether somebody asked for the operation to end early, alone or with everything.
-    pub(crate) fn cancel_was_asked(&mut self, key: Key) -> bool {
-        let asked_of_all = self.cancels_of_all;
-        self.slab
-            .get_mut(key)
-            .is_none_or(|flight| flight.cancelling || flight.began_after < asked_of_all)
-    }
-
-    /// Moves waiting cancels into the submission queue, as many as fit. None is lost: the rest stays.
-    fn queue_cancels(&mut self) {
-        while !self.cancels.is_empty() && self.uring.space() > 0 {
-            let Some(key) = self.cancels.pop_front() else { break };
-            if !self.slab.get_mut(key).is_some_and(|flight| flight.in_flight) {
-                continue;
-            }
-            let target = key::encode(Kind::Operation, key);
-            self.push(
-                &opcode::AsyncCancel::new(target).build().user_data(key::encode(Kind::Cancel, key)),
-            );
-            self.counters.cancels += 1;
-        }
-        if self.cancel_all && self.uring.space() > 0 {
-            self.cancel_all = false;
-            let many = Key { index: 0, generation: 0 };
-            let entry = opcode::AsyncCancel2::new(CancelBuilder::any().all()).build();
-            self.push(&entry.user_data(key::encode(Kind::CancelMany, many)));
-            self.counters.cancels += 1;
-        }
-    }
-
     /// Nobody will take the result any more: everything that came is discarded, and what the
     /// operation owns is freed with its terminal completion.
     pub(crate) fn abandon(&mut self, key: Key, cancel: bool) {
@@ -373,37 +355,6 @@ impl State {
         }
     }
 
-    /// Registers a buffer ring and returns its group.
-    pub(crate) fn register_buf_ring(
-        &mut self,
-        memory: &BufRingMemory,
-        entries: u16,
-    ) -> Result<u16> {
-        let group = self.free_groups.pop().unwrap_or(self.next_group);
-        let submitter = self.uring.submitter();
-        // SAFETY: the memory is a mapping of so many entries; its owner (`buf_ring::Registered`)
-        // keeps it until it has unregistered the group, or for ever.
-        let answer =
-            unsafe { submitter.register_buf_ring_with_flags(memory.address(), entries, group, 0) };
-        if let Err(error) = answer {
-            if group != self.next_group {
-                self.free_groups.push(group);
-            }
-            return Err(Error::os("registering a buffer ring", error));
-        }
-        if group == self.next_group {
-            self.next_group = self.next_group.wrapping_add(1);
-        }
-        Ok(group)
-    }
-
-    /// Takes a buffer ring back: when this has succeeded the kernel no longer reads its memory.
-    pub(crate) fn unregister_buf_ring(&mut self, group: u16) -> std::io::Result<()> {
-        self.uring.submitter().unregister_buf_ring(group)?;
-        self.free_groups.push(group);
-        Ok(())
-    }
-
     /// Memory to free after the lock is released.
     pub(crate) fn take_garbage(&mut self) -> Vec<Payload> {
         std::mem::take(&mut self.garbage)
@@ -424,64 +375,6 @@ impl State {
     pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }
-
-    /// Ends everything: publishes what is queued, cancels all, and takes completions until nothing
-    /// is in flight. Past the deadline (`None`: there is none) what is left is leaked, never freed;
-    /// returns how many operations that were.
-    pub(crate) fn close(&mut self, deadline: Option<Instant>) -> usize {
-        /// How long to wait before asking again: an operation may have been between two stages, out
-        /// of the reach of the first cancel.
-        const ASK_AGAIN: Duration = Duration::from_millis(50);
-
-        self.closed = true;
-        self.reap();
-        let mut ask = Instant::now();
-        while self.in_flight > 0 {
-            let now = Instant::now();
-            let left = deadline.map_or(ASK_AGAIN, |end| end.saturating_duration_since(now));
-            if left.is_zero() {
-                break;
-            }
-            if now >= ask {
-                self.cancel_everything();
-                ask = now + ASK_AGAIN;
-            }
-            self.queue_cancels();
-            if self.enter(1, Some(left.min(ASK_AGAIN))).is_err() {
-                break;
-            }
-            self.reap();
-        }
-        let left = self.leak();
-        if self.led && self.uring.space() > 0 {
-            // Its completions have just been taken from the thread that polls for all. One more,
-            // which stays in the queue, wakes it.
-            let nothing = Key { index: 0, generation: 0 };
-            self.push(&opcode::Nop::new().build().user_data(key::encode(Kind::Wake, nothing)));
-            // An error is about the ring, and `left` has said so already.
-            let _ = self.enter(0, None);
-        }
-        left
-    }
-
-    /// Gives up what the kernel has not ended: its memory is never freed. Returns how many
-    /// operations that were.
-    fn leak(&mut self) -> usize {
-        let left = std::mem::take(&mut self.in_flight);
-        if left > 0 {
-            self.ending.clear();
-            self.cancels.clear();
-            std::mem::forget(std::mem::replace(&mut self.slab, Slab::new(0, Flight::new)));
-        }
-        left
-    }
-}
-
-impl Drop for State {
-    fn drop(&mut self) {
-        // Something is in flight here only when a panic has kept `close` from its end, or in a child.
-        self.leak();
-    }
 }
 
 impl std::fmt::Debug for State {
@@ -492,25 +385,5 @@ impl std::fmt::Debug for State {
             .field("closed", &self.closed)
             .field("counters", &self.counters)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::buf::BufPool;
-    use crate::op::Read;
-    use crate::{Fd, Ring};
-
-    /// A panic inside `close` leaves a state like this one.
-    #[test]
-    fn what_is_in_flight_when_closing_did_not_come_to_its_end_is_leaked() {
-        let pool = BufPool::local(8, 1).unwrap();
-        let (reader, _writer) = std::io::pipe().unwrap();
-        let ring = Ring::local().unwrap();
-        ring.push(Read::new(&Fd::new(reader), pool.take().unwrap(), 0)).unwrap().detach();
-        ring.submit().unwrap();
-        ring.inner.with(|state| state.closed = true).unwrap();
-        drop(ring);
-        assert_eq!(pool.available(), 0, "the kernel may still write to the buffer");
     }
 }

@@ -1,0 +1,117 @@
+//! What an operation works on.
+
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use io_uring::{squeue, types};
+use socket2::SockRef;
+
+use crate::ring::RingId;
+
+/// A descriptor that operations share: it stays open until the last of them is done.
+///
+/// Closing a descriptor does not end what is armed on it (the kernel holds the file), and its number
+/// may be given to another file while an entry with that number waits to be submitted. So operations
+/// own their descriptors, and ending a multishot is a cancel, never a close.
+#[derive(Clone)]
+pub struct Fd(Arc<OwnedFd>);
+
+impl Fd {
+    /// Takes a descriptor: a file, a socket, a pipe's end.
+    pub fn new(fd: impl Into<OwnedFd>) -> Self {
+        Self(Arc::new(fd.into()))
+    }
+}
+
+/// A socket that keeps message boundaries: UDP, Unix datagram, AF_PACKET, raw IP.
+///
+/// What is sound or lossless only for such sockets asks for this type.
+#[derive(Clone, Debug)]
+pub struct DatagramFd(Fd);
+
+impl DatagramFd {
+    /// Takes a socket of type `SOCK_DGRAM` or `SOCK_RAW` (`SO_TYPE` in `socket(7)`).
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a socket of another type; `ENOTSOCK` for what is no socket.
+    pub fn new(fd: impl Into<OwnedFd>) -> std::io::Result<Self> {
+        let fd = fd.into();
+        match SockRef::from(&fd).r#type()? {
+            socket2::Type::DGRAM | socket2::Type::RAW => Ok(Self(Fd::new(fd))),
+            other => Err(std::io::Error::new(
+                std::io::ErrorKind::InvalidInput,
+                format!("a socket of type {other:?} does not keep message boundaries"),
+            )),
+        }
+    }
+
+    /// The descriptor, for operations that take any.
+    pub fn fd(&self) -> &Fd {
+        &self.0
+    }
+}
+
+impl AsFd for DatagramFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsFd for Fd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl fmt::Debug for Fd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Fd").field(&self.0.as_raw_fd()).finish()
+    }
+}
+
+/// What an operation works on: a descriptor. Made from references, so operations are given `&fd`.
+#[derive(Clone, Debug)]
+pub struct Target(Fd);
+
+impl Target {
+    /// The number for the entry; [`mark`](Self::mark) says of what.
+    pub(crate) fn number(&self) -> types::Fd {
+        types::Fd(self.0.0.as_raw_fd())
+    }
+
+    /// Tells the entry what kind of number it has.
+    pub(crate) fn mark(&self, entry: squeue::Entry) -> squeue::Entry {
+        entry
+    }
+
+    /// Whether it is a stream socket. What is no socket says so when it is used.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(SockRef::from(&self.0).r#type(), Ok(socket2::Type::STREAM))
+    }
+
+    /// Whether an operation on this ring can name it.
+    pub(crate) fn belongs_to(&self, ring: RingId) -> bool {
+        let _ = ring;
+        true
+    }
+}
+
+impl From<&Self> for Target {
+    fn from(target: &Self) -> Self {
+        target.clone()
+    }
+}
+
+impl From<&Fd> for Target {
+    fn from(fd: &Fd) -> Self {
+        Self(fd.clone())
+    }
+}
+
+impl From<&DatagramFd> for Target {
+    fn from(fd: &DatagramFd) -> Self {
+        Self(fd.0.clone())
+    }
+}

@@ -1,0 +1,55 @@
+//! Asking the kernel to end operations early. No request is ever lost: what finds no room in the
+//! submission queue waits.
+
+use io_uring::opcode;
+use io_uring::types::CancelBuilder;
+
+use super::State;
+use crate::ring::key::{self, Key, Kind};
+
+impl State {
+    /// Asks the kernel to end the operation early. The answer comes as its terminal completion.
+    pub(crate) fn cancel(&mut self, key: Key) {
+        let Some(flight) = self.slab.get_mut(key) else { return };
+        if flight.in_flight && !flight.cancelling {
+            flight.cancelling = true;
+            self.cancels.push_back(key);
+        }
+    }
+
+    /// Asks the kernel to end everything early.
+    pub(crate) fn cancel_everything(&mut self) {
+        self.cancel_all = true;
+        self.cancels_of_all += 1;
+    }
+
+    /// Whether somebody asked for the operation to end early, alone or with everything.
+    pub(crate) fn cancel_was_asked(&mut self, key: Key) -> bool {
+        let asked_of_all = self.cancels_of_all;
+        self.slab
+            .get_mut(key)
+            .is_none_or(|flight| flight.cancelling || flight.began_after < asked_of_all)
+    }
+
+    /// Moves waiting cancels into the submission queue, as many as fit. None is lost: the rest stays.
+    pub(super) fn queue_cancels(&mut self) {
+        while !self.cancels.is_empty() && self.uring.space() > 0 {
+            let Some(key) = self.cancels.pop_front() else { break };
+            if !self.slab.get_mut(key).is_some_and(|flight| flight.in_flight) {
+                continue;
+            }
+            let target = key::encode(Kind::Operation, key);
+            self.push(
+                &opcode::AsyncCancel::new(target).build().user_data(key::encode(Kind::Cancel, key)),
+            );
+            self.counters.cancels += 1;
+        }
+        if self.cancel_all && self.uring.space() > 0 {
+            self.cancel_all = false;
+            let many = Key { index: 0, generation: 0 };
+            let entry = opcode::AsyncCancel2::new(CancelBuilder::any().all()).build();
+            self.push(&entry.user_data(key::encode(Kind::CancelMany, many)));
+            self.counters.cancels += 1;
+        }
+    }
+}
