@@ -17,9 +17,7 @@ pub use builder::{DisabledRing, RingBuilder, Setup, SqPoll};
 pub(crate) use inner::Inner;
 pub use inner::leaked_operations;
 pub use pending::{Pending, Started, WaitError};
-pub(crate) use state::Ends;
-#[doc(hidden)]
-pub use state::RingId;
+pub(crate) use state::{Ends, RingId};
 
 use crate::error::Result;
 use crate::mode::{Local, Mode, OwnedBy, Shared};
