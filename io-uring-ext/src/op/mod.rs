@@ -5,22 +5,20 @@
 //! address where it stays, and into its output when the kernel is done with it. An operation of a new
 //! kind (on a fixed file or a registered buffer, a chain, a file operation) is one more file here.
 
-mod message;
+mod net;
 mod read;
-mod send;
 mod target;
 mod timer;
-mod zero_copy;
 
 use crate::ring::Cqe;
 
-pub use message::Message;
-pub(crate) use message::empty_header;
+pub(crate) use net::empty_header;
+pub use net::{
+    Message, Send, SendMsg, SendMsgZc, SendZc, Sent, SentMsg, ZC_THRESHOLD, ZcSent, ZcSentMsg,
+};
 pub use read::{Read, ReadDone};
-pub use send::{Send, SendMsg, Sent, SentMsg};
 pub use target::{DatagramFd, Fd, Target};
 pub use timer::{Nop, Timeout, TimeoutEnd};
-pub use zero_copy::{SendMsgZc, SendZc, ZC_THRESHOLD, ZcSent, ZcSentMsg};
 
 /// Something that a ring can be asked to do. Implemented by the types of this module.
 pub trait Operation: sealed::Prepare {

@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use io_uring::{opcode, squeue};
 
 use super::message::Message;
-use super::sealed::Prepare;
-use super::{Completions, DatagramFd, Operation, Target};
 use crate::buf::IoBuf;
 use crate::mode::{Mode, OwnedBy};
+use crate::op::sealed::Prepare;
+use crate::op::{Completions, DatagramFd, Operation, Target};
 use crate::ring::{Ends, Pending, Ring, Started};
 use crate::sys::socket_address::RawAddress;
 

@@ -11,11 +11,11 @@ use std::net::SocketAddr;
 use io_uring::{opcode, squeue};
 
 use super::message::Message;
-use super::sealed::Prepare;
 use super::send::{Send, SendMsg};
-use super::{Completions, Operation, Target};
 use crate::buf::IoBuf;
 use crate::mode::Mode;
+use crate::op::sealed::Prepare;
+use crate::op::{Completions, Operation, Target};
 use crate::ring::{Cqe, Pending};
 
 /// Bytes from which zero-copy pays for itself: below, pinning the pages and the second completion
