@@ -2,6 +2,7 @@
 //!
 //! - [`conformance`]: checks that every [`PacketIo`](crate::PacketIo) and every
 //!   [`DatagramIo`](crate::DatagramIo) passes, written once.
+//! - [`veth`]: what a packet backend owes on a real interface, against the kernel at the other end.
 //! - [`broken`]: backends that are wrong on purpose, one for each check, so that the checks
 //!   themselves are known to work.
 //! - [`rig`]: network namespaces joined by a veth pair, gone when they are dropped, however the
@@ -17,3 +18,4 @@ pub mod conformance;
 pub mod needs;
 #[allow(unsafe_code, reason = "a new network namespace has no safe wrapper")]
 pub mod rig;
+pub mod veth;

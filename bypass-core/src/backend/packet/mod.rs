@@ -44,6 +44,10 @@
 //! packet filters. Frames that this machine sent come with
 //! [`NotNeeded`](crate::ChecksumVerdict::NotNeeded) where their checksum was left to the device.
 //!
+//! After `fork(2)` the port stays the parent's: parent and child share the ring's memory, so frames
+//! that the child took would be missing in the parent, and counted nowhere. A child that does not
+//! `exec` at once opens a port of its own.
+//!
 //! A frame belongs to its backend:
 //!
 //! ```compile_fail,E0308

@@ -18,6 +18,7 @@ mod channel;
 mod checks;
 mod datagram_checks;
 
+use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -82,12 +83,7 @@ pub fn datagrams<D: DatagramIo>(open: impl Fn() -> Result<(D, D)>) -> Report {
 }
 
 fn run_all<C>(checks: &[Check<C>], open: Open<'_, C>) -> Report {
-    let run = |check: &Check<C>| {
-        // A check that panics has found something too, and the others still run.
-        let outcome = catch_unwind(AssertUnwindSafe(|| (check.run)(open)));
-        (check.name, outcome.unwrap_or_else(|_| Err("it panicked".to_owned())))
-    };
-    Report { outcomes: checks.iter().map(run).collect() }
+    Report::of(checks.iter().map(|check| (check.name, || (check.run)(open))))
 }
 
 /// What came out of every check.
@@ -98,6 +94,18 @@ pub struct Report {
 }
 
 impl Report {
+    /// Runs checks, one after the other.
+    pub(crate) fn of<F: FnOnce() -> Outcome>(
+        checks: impl Iterator<Item = (&'static str, F)>,
+    ) -> Self {
+        let run = |(name, check): (_, F)| {
+            // A check that panics has found something too, and the others still run.
+            let outcome = catch_unwind(AssertUnwindSafe(check));
+            (name, outcome.unwrap_or_else(|panic| Err(message(panic.as_ref()))))
+        };
+        Self { outcomes: checks.map(run).collect() }
+    }
+
     /// The name and outcome of every check.
     pub fn outcomes(&self) -> impl Iterator<Item = (&'static str, &Outcome)> {
         self.outcomes.iter().map(|(name, outcome)| (*name, outcome))
@@ -109,6 +117,13 @@ impl Report {
     pub fn assert(&self) {
         assert!(self.outcomes.iter().all(|(_, outcome)| outcome.is_ok()), "{self}");
     }
+}
+
+/// What a check said when it panicked.
+fn message(panic: &(dyn Any + Send)) -> String {
+    let said = panic.downcast_ref::<String>().map(String::as_str);
+    let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
+    said.map_or_else(|| "it panicked".to_owned(), |said| format!("it panicked: {said}"))
 }
 
 impl fmt::Display for Report {
