@@ -1,21 +1,18 @@
 //! The UDP socket over loopback, against the standard library's: no privileges needed.
 
+#![cfg(feature = "testing")]
 #![allow(clippy::unwrap_used, reason = "helpers are part of the tests")]
 
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr, UdpSocket as StdSocket};
-use std::time::{Duration, SystemTime};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use bypass_core::backend::socket::{Multicast, UdpDatagram, UdpOptions, UdpSocket};
+use bypass_core::backend::socket::{Multicast, UdpOptions, UdpSocket};
 use bypass_core::pool::PoolOptions;
 use bypass_core::sys::option;
-use bypass_core::{
-    Buffer, Burst, Clock, Datagram, DatagramIo, DatagramIoExt, DropCause, Ecn, Endpoint, Error,
-    FrameError, Interest, Ready, RecvMeta, Transmit,
-};
+use bypass_core::testing::loopback::{self, tools::*};
+use bypass_core::{Buffer, Burst, Datagram, DatagramIo, Endpoint, Error, FrameError, Transmit};
 use socket2::SockRef;
-
-const PATIENCE: Option<Duration> = Some(Duration::from_secs(5));
 
 fn options() -> UdpOptions {
     UdpOptions::new(([127, 0, 0, 1], 0).into())
@@ -27,205 +24,9 @@ fn open(change: impl FnOnce(&mut UdpOptions)) -> UdpSocket {
     options.open().unwrap()
 }
 
-/// A socket of the standard library, which knows nothing of trains.
-fn std_socket() -> (StdSocket, SocketAddr) {
-    let socket = StdSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(PATIENCE).unwrap();
-    let address = socket.local_addr().unwrap();
-    (socket, address)
-}
-
-/// Composes one datagram for each payload.
-fn compose<'a>(
-    socket: &mut UdpSocket,
-    to: SocketAddr,
-    payloads: impl IntoIterator<Item = &'a [u8]>,
-) -> Burst<UdpDatagram> {
-    let mut burst = Burst::with_capacity(128);
-    for payload in payloads {
-        assert!(socket.compose(payload, to, &mut burst).unwrap(), "no buffer left");
-    }
-    burst
-}
-
-/// Receives until `n` datagrams are there.
-fn receive(socket: &mut UdpSocket, n: usize) -> Burst<UdpDatagram> {
-    let mut burst = Burst::with_capacity(128);
-    while burst.len() < n {
-        let ready = socket.wait(Interest::RX, PATIENCE).unwrap();
-        assert_eq!(ready, Ready::RX, "{} of {n} datagrams came", burst.len());
-        socket.recv(&mut burst).unwrap();
-    }
-    burst
-}
-
-/// Sends one datagram with a transmit of its own and returns what the receiver learned.
-fn learn(from: &mut UdpSocket, to: &mut UdpSocket, transmit: Transmit) -> RecvMeta {
-    let mut burst = compose(from, transmit.destination.unwrap(), [&b"x"[..]]);
-    burst[0].set_transmit(transmit);
-    assert_eq!(from.send(&mut burst).unwrap(), 1);
-    receive(to, 1)[0].recv_meta()
-}
-
-fn counter(socket: &UdpSocket, name: &str) -> u64 {
-    let mut found = None;
-    socket.visit_counters(&mut |counter, value| {
-        if counter == name {
-            found = Some(value);
-        }
-    });
-    found.unwrap_or_else(|| panic!("no counter {name}"))
-}
-
 #[test]
-fn coalesced_datagrams_arrive_as_they_were_sent() {
-    let mut socket = open(|_| {});
-    let (receiver, to) = std_socket();
-    // Two trains (the second begins where a datagram is longer) and an empty datagram.
-    let payloads: Vec<Vec<u8>> = (0..40u8)
-        .map(|i| vec![i; if i < 20 { 100 } else { 300 }])
-        .chain([vec![40; 50], vec![], vec![41; 7]])
-        .collect();
-    let mut burst = compose(&mut socket, to, payloads.iter().map(Vec::as_slice));
-    assert_eq!(socket.send(&mut burst).unwrap(), payloads.len());
-    let mut buffer = [0; 2048];
-    for payload in &payloads {
-        let (len, from) = receiver.recv_from(&mut buffer).unwrap();
-        assert_eq!((&buffer[..len], from), (payload.as_slice(), socket.local_addr()));
-    }
-    let stats = socket.stats();
-    assert_eq!(stats.tx_packets, payloads.len() as u64);
-    assert_eq!(stats.tx_bytes, payloads.iter().map(|p| p.len() as u64).sum::<u64>());
-    assert_eq!(stats.syscalls, Some(1));
-    assert_eq!(counter(&socket, "coalesced_messages"), 2);
-    assert_eq!(counter(&socket, "coalesced_datagrams"), 41);
-}
-
-#[test]
-fn switched_off_nothing_is_coalesced() {
-    let mut socket = open(|options| options.coalesce = false);
-    let (_receiver, to) = std_socket();
-    let mut burst = compose(&mut socket, to, [&b"same"[..]; 10]);
-    assert_eq!(socket.send(&mut burst).unwrap(), 10);
-    assert_eq!(counter(&socket, "coalesced_messages"), 0);
-}
-
-#[test]
-fn a_train_arrives_whole_and_can_be_sent_back_whole() {
-    let (mut client, mut server) = (open(|_| {}), open(|options| options.gro = true));
-    let payloads: Vec<_> = (0..30u8).map(|i| [i; 1000]).collect();
-    let to = server.local_addr();
-    let mut burst = compose(&mut client, to, payloads.iter().map(|p| &p[..]));
-    client.send(&mut burst).unwrap();
-    let mut trains = receive(&mut server, 1);
-    assert_eq!(trains[0].recv_meta().segment_size, Some(1000));
-    assert_eq!(trains[0].data(), payloads.concat());
-    assert_eq!((server.stats().rx_packets, server.stats().rx_bytes), (30, 30_000));
-
-    trains[0].reply();
-    assert_eq!(server.send(&mut trains).unwrap(), 1);
-    assert_eq!(server.stats().tx_packets, 30);
-    let back = receive(&mut client, 30);
-    assert!(back.iter().map(Buffer::data).eq(payloads.iter()), "cut again, in order");
-}
-
-#[test]
-fn the_longest_train_fits() {
-    let (mut client, mut server) = (open(|_| {}), open(|options| options.gro = true));
-    assert_eq!(server.caps().max_len, 65_507);
-    let to = server.local_addr();
-    let mut burst = compose(&mut client, to, [&[7; 1472][..]; 44]);
-    client.send(&mut burst).unwrap();
-    let trains = receive(&mut server, 1);
-    assert_eq!(trains.iter().map(|train| train.data().len()).sum::<usize>(), 44 * 1472);
-    assert_eq!(server.stats().drops.total(), 0);
-}
-
-#[test]
-fn congestion_marks_travel_both_families() {
-    for address in ["127.0.0.1:0", "[::1]:0"] {
-        let open = || UdpOptions::new(address.parse().unwrap()).open().unwrap();
-        let (mut a, mut b) = (open(), open());
-        for ecn in [Ecn::NotCapable, Ecn::Ect0, Ecn::Ect1, Ecn::Congestion] {
-            let mut transmit = Transmit::to(b.local_addr());
-            transmit.ecn = ecn;
-            let meta = learn(&mut a, &mut b, transmit);
-            assert_eq!((meta.ecn, meta.remote), (ecn, Some(a.local_addr())), "{address}");
-        }
-    }
-}
-
-#[test]
-fn a_wildcard_socket_knows_where_a_datagram_was_sent_to_and_replies_from_there() {
-    for wildcard in ["0.0.0.0:0", "[::]:0"] {
-        let mut server = UdpOptions::new(wildcard.parse().unwrap()).open().unwrap();
-        let port = server.local_addr().port();
-        let (client, _) = std_socket();
-        for last in [1, 2] {
-            let at = SocketAddr::from(([127, 0, 0, last], port));
-            client.send_to(b"ping", at).unwrap();
-            let mut burst = receive(&mut server, 1);
-            let meta = burst[0].recv_meta();
-            assert_eq!(meta.local, Some(at.ip()), "{wildcard}");
-            assert_eq!(meta.remote, Some(client.local_addr().unwrap()), "as IPv4, not mapped");
-            burst[0].reply();
-            assert_eq!(server.send(&mut burst).unwrap(), 1);
-            let (_, from) = client.recv_from(&mut [0; 16]).unwrap();
-            assert_eq!(from, at, "{wildcard}");
-        }
-    }
-    let mut server = UdpOptions::new("[::]:0".parse().unwrap()).open().unwrap();
-    let mut client = UdpOptions::new("[::1]:0".parse().unwrap()).open().unwrap();
-    let to = SocketAddr::from(("::1".parse::<IpAddr>().unwrap(), server.local_addr().port()));
-    let meta = learn(&mut client, &mut server, Transmit::to(to));
-    assert_eq!((meta.local, meta.remote), (Some(to.ip()), Some(client.local_addr())));
-}
-
-#[test]
-fn a_datagram_longer_than_a_buffer_is_counted_and_never_handed_out() {
-    let mut socket = open(|_| {});
-    let room = socket.caps().max_len;
-    let (client, _) = std_socket();
-    for len in [room + 1, room, room + 1000, 3] {
-        client.send_to(&vec![1; len], socket.local_addr()).unwrap();
-    }
-    let burst = receive(&mut socket, 2);
-    assert_eq!(burst.iter().map(|d| d.data().len()).collect::<Vec<_>>(), [room, 3]);
-    let stats = socket.stats();
-    assert_eq!((stats.drops[DropCause::RxTruncated], stats.rx_packets), (2, 2));
-    assert_eq!(stats.frames.unwrap().held, 2);
-}
-
-#[test]
-fn what_the_kernel_drops_is_counted_without_another_packet() {
-    let mut socket = open(|options| options.recv_buffer = Some(4096));
-    let (client, _) = std_socket();
-    for i in 0..500u32 {
-        client.send_to(&i.to_ne_bytes(), socket.local_addr()).unwrap();
-    }
-    let dropped = socket.stats().drops[DropCause::RxQueueFull];
-    assert!(dropped > 0);
-    let mut burst = Burst::with_capacity(512);
-    while socket.recv(&mut burst).unwrap() > 0 {}
-    let stats = socket.stats();
-    assert_eq!(stats.rx_packets + stats.drops.total(), 500);
-    assert_eq!(stats.drops[DropCause::RxQueueFull], dropped);
-}
-
-#[test]
-fn an_error_from_the_network_is_counted_and_stops_nothing() {
-    let (closed, nobody) = std_socket();
-    drop(closed);
-    let mut socket = open(|options| options.peer = Some(nobody));
-    // The answer to each datagram (ICMP port unreachable) is there before the next.
-    for _ in 0..5 {
-        let mut burst = compose(&mut socket, nobody, [&b"anybody?"[..]]);
-        assert_eq!(socket.send(&mut burst).unwrap(), 1);
-    }
-    assert_eq!(counter(&socket, "pending_errors"), 4);
-    assert_eq!(socket.recv(&mut Burst::with_capacity(1)).unwrap(), 0);
-    assert_eq!(counter(&socket, "pending_errors"), 5);
-    assert_eq!(socket.stats().tx_packets, 5);
+fn it_does_what_every_endpoint_does_on_loopback() {
+    loopback::sockets(|options| options.open()).assert();
 }
 
 #[test]
@@ -296,18 +97,6 @@ fn a_chain_is_refused() {
     let error = socket.send(&mut burst).unwrap_err();
     assert!(error.to_string().contains("several buffers"), "{error}");
     assert_eq!(burst.len(), 1);
-}
-
-#[test]
-fn datagrams_are_stamped_when_asked() {
-    let (mut a, mut b) = (open(|_| {}), open(|options| options.timestamps = true));
-    let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
-    let (before, to) = (now(), Transmit::to(b.local_addr()));
-    let stamp = learn(&mut a, &mut b, to).timestamp.unwrap();
-    assert_eq!(stamp.clock, Clock::Realtime);
-    assert!((before..=now()).contains(&u128::from(stamp.nanos)));
-    let back = Transmit::to(a.local_addr());
-    assert_eq!(learn(&mut b, &mut a, back).timestamp, None);
 }
 
 #[test]
@@ -428,16 +217,6 @@ fn an_application_that_holds_every_buffer_receives_again_when_it_lets_go() {
     let mut rest = Burst::with_capacity(32);
     while rest.len() < 8 && socket.recv(&mut rest).unwrap() > 0 {}
     assert_eq!(rest[0].data(), [8], "nothing was lost meanwhile");
-}
-
-#[test]
-fn datagrams_outlive_their_socket() {
-    let mut socket = open(|_| {});
-    let (client, _) = std_socket();
-    client.send_to(b"still here", socket.local_addr()).unwrap();
-    let burst = receive(&mut socket, 1);
-    drop(socket);
-    assert_eq!(burst[0].data(), b"still here");
 }
 
 #[test]

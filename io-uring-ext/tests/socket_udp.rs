@@ -2,24 +2,22 @@
 #![cfg(feature = "packet")]
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
 
-use std::net::{IpAddr, SocketAddr, UdpSocket as StdSocket};
+use std::net::UdpSocket as StdSocket;
 use std::os::fd::AsFd;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bypass_core::backend::socket::UdpOptions;
 use bypass_core::pool::PoolOptions;
 use bypass_core::sys::option;
+use bypass_core::testing::loopback::{self, tools::*};
 use bypass_core::testing::needs::{Need, skip};
 use bypass_core::{
-    Buffer, Burst, Clock, Datagram, DatagramIo, DatagramIoExt, DropCause, Ecn, Endpoint, Error,
-    Interest, Ready, RecvMeta, Transmit,
+    Buffer, Burst, Datagram, DatagramIo, DropCause, Endpoint, Error, Interest, Ready, Transmit,
 };
 use io_uring_ext::op::Send;
-use io_uring_ext::packet::{UringDatagram, UringOptions, UringSocket};
+use io_uring_ext::packet::{UringOptions, UringSocket};
 use io_uring_ext::{Fd, SqPoll};
 use rustix::event::{PollFd, PollFlags, Timespec};
-
-const PATIENCE: Option<Duration> = Some(Duration::from_secs(5));
 
 fn bound(local: &str, change: impl FnOnce(&mut UdpOptions, &mut UringOptions)) -> UringSocket {
     let mut udp = UdpOptions::new(local.parse().unwrap());
@@ -38,64 +36,6 @@ fn readable(socket: &UringSocket, milliseconds: i64) -> bool {
     rustix::event::poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&limit)).unwrap() > 0
 }
 
-/// A socket of the standard library, which knows nothing of trains.
-fn std_socket() -> (StdSocket, SocketAddr) {
-    let socket = StdSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(PATIENCE).unwrap();
-    let address = socket.local_addr().unwrap();
-    (socket, address)
-}
-
-/// What the next datagram holds. A kernel thread of a ring that comes or goes interrupts a system call
-/// of its owner, which a socket with a timeout tells.
-fn take(socket: &StdSocket, buffer: &mut [u8]) -> (usize, SocketAddr) {
-    loop {
-        match socket.recv_from(buffer) {
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            answer => return answer.unwrap(),
-        }
-    }
-}
-
-fn compose<'a>(
-    socket: &mut UringSocket,
-    to: SocketAddr,
-    payloads: impl IntoIterator<Item = &'a [u8]>,
-) -> Burst<UringDatagram> {
-    let mut burst = Burst::with_capacity(128);
-    for payload in payloads {
-        assert!(socket.compose(payload, to, &mut burst).unwrap(), "no buffer left");
-    }
-    burst
-}
-
-fn receive(socket: &mut UringSocket, n: usize) -> Burst<UringDatagram> {
-    let mut burst = Burst::with_capacity(128);
-    while burst.len() < n {
-        let ready = socket.wait(Interest::RX, PATIENCE).unwrap();
-        assert_eq!(ready, Ready::RX, "{} of {n} datagrams came", burst.len());
-        socket.recv(&mut burst).unwrap();
-    }
-    burst
-}
-
-fn learn(from: &mut UringSocket, to: &mut UringSocket, transmit: Transmit) -> RecvMeta {
-    let mut burst = compose(from, transmit.destination.unwrap(), [&b"x"[..]]);
-    burst[0].set_transmit(transmit);
-    assert_eq!(from.send(&mut burst).unwrap(), 1);
-    receive(to, 1)[0].recv_meta()
-}
-
-fn counter(socket: &UringSocket, name: &str) -> u64 {
-    let mut found = None;
-    socket.visit_counters(&mut |counter, value| {
-        if counter == name {
-            found = Some(value);
-        }
-    });
-    found.unwrap_or_else(|| panic!("no counter {name}"))
-}
-
 /// Skips the calling test where io_uring is refused.
 macro_rules! needs_io_uring {
     () => {
@@ -106,135 +46,9 @@ macro_rules! needs_io_uring {
 }
 
 #[test]
-fn coalesced_datagrams_arrive_as_they_were_sent() {
+fn it_does_what_every_endpoint_does_on_loopback() {
     needs_io_uring!();
-    let mut socket = open(|_| {});
-    let (receiver, to) = std_socket();
-    // One train alone (through the ring), then two trains and an empty datagram (several messages).
-    let alone: Vec<Vec<u8>> = (0..30u8).map(|i| vec![i; 100]).chain([vec![30; 7]]).collect();
-    let mixed: Vec<Vec<u8>> = (0..40u8)
-        .map(|i| vec![i; if i < 20 { 100 } else { 300 }])
-        .chain([vec![40; 50], vec![], vec![41; 7]])
-        .collect();
-    let mut buffer = [0; 2048];
-    for payloads in [&alone, &mixed] {
-        let mut burst = compose(&mut socket, to, payloads.iter().map(Vec::as_slice));
-        assert_eq!(socket.send(&mut burst).unwrap(), payloads.len());
-        for payload in payloads {
-            let (len, from) = take(&receiver, &mut buffer);
-            assert_eq!((&buffer[..len], from), (payload.as_slice(), socket.local_addr()));
-        }
-    }
-    let stats = socket.stats();
-    let sent = || alone.iter().chain(&mixed);
-    assert_eq!(stats.tx_packets, sent().count() as u64);
-    assert_eq!(stats.tx_bytes, sent().map(|payload| payload.len() as u64).sum::<u64>());
-    assert_eq!(counter(&socket, "coalesced_messages"), 3);
-    assert_eq!(counter(&socket, "coalesced_datagrams"), 31 + 41);
-}
-
-#[test]
-fn switched_off_nothing_is_coalesced() {
-    needs_io_uring!();
-    let mut socket = open(|udp| udp.coalesce = false);
-    let (_receiver, to) = std_socket();
-    let mut burst = compose(&mut socket, to, [&b"same"[..]; 10]);
-    assert_eq!(socket.send(&mut burst).unwrap(), 10);
-    assert_eq!(counter(&socket, "coalesced_messages"), 0);
-}
-
-#[test]
-fn a_train_arrives_whole_and_can_be_sent_back_whole() {
-    needs_io_uring!();
-    let (mut client, mut server) = (open(|_| {}), open(|udp| udp.gro = true));
-    let payloads: Vec<_> = (0..30u8).map(|i| [i; 1000]).collect();
-    let to = server.local_addr();
-    let mut burst = compose(&mut client, to, payloads.iter().map(|payload| &payload[..]));
-    client.send(&mut burst).unwrap();
-    let mut trains = receive(&mut server, 1);
-    assert_eq!(trains[0].recv_meta().segment_size, Some(1000));
-    assert_eq!(trains[0].data(), payloads.concat());
-    assert_eq!((server.stats().rx_packets, server.stats().rx_bytes), (30, 30_000));
-    trains[0].reply();
-    assert_eq!(server.send(&mut trains).unwrap(), 1);
-    assert_eq!(server.stats().tx_packets, 30);
-    let back = receive(&mut client, 30);
-    assert!(back.iter().map(Buffer::data).eq(payloads.iter()), "cut again, in order");
-}
-
-#[test]
-fn the_longest_train_fits_behind_the_kernels_header() {
-    needs_io_uring!();
-    let (mut client, mut server) = (open(|_| {}), open(|udp| udp.gro = true));
-    assert_eq!(server.caps().max_len, 65_507);
-    let to = server.local_addr();
-    let mut burst = compose(&mut client, to, [&[7; 1472][..]; 44]);
-    client.send(&mut burst).unwrap();
-    let trains = receive(&mut server, 1);
-    assert_eq!(trains.iter().map(|train| train.data().len()).sum::<usize>(), 44 * 1472);
-    assert_eq!(server.stats().drops.total(), 0);
-}
-
-#[test]
-fn a_wildcard_socket_knows_where_a_datagram_was_sent_to_and_replies_from_there() {
-    needs_io_uring!();
-    for wildcard in ["0.0.0.0:0", "[::]:0"] {
-        let mut server = bound(wildcard, |udp, _| udp.timestamps = true);
-        let port = server.local_addr().port();
-        let (client, _) = std_socket();
-        for last in [1, 2] {
-            let at = SocketAddr::from(([127, 0, 0, last], port));
-            client.send_to(b"ping", at).unwrap();
-            let mut burst = receive(&mut server, 1);
-            let meta = burst[0].recv_meta();
-            assert_eq!(meta.local, Some(at.ip()), "{wildcard}");
-            assert_eq!(meta.remote, Some(client.local_addr().unwrap()), "as IPv4, not mapped");
-            assert!(meta.timestamp.is_some(), "there was room for everything that is told");
-            burst[0].reply();
-            assert_eq!(server.send(&mut burst).unwrap(), 1);
-            let (_, from) = take(&client, &mut [0; 16]);
-            assert_eq!(from, at, "{wildcard}");
-        }
-    }
-    let (mut server, mut client) = (bound("[::]:0", |_, _| {}), bound("[::1]:0", |_, _| {}));
-    let to = SocketAddr::from(("::1".parse::<IpAddr>().unwrap(), server.local_addr().port()));
-    for ecn in [Ecn::NotCapable, Ecn::Ect0, Ecn::Ect1, Ecn::Congestion] {
-        let mut transmit = Transmit::to(to);
-        transmit.ecn = ecn;
-        let meta = learn(&mut client, &mut server, transmit);
-        let expected = (Some(to.ip()), Some(client.local_addr()), ecn);
-        assert_eq!((meta.local, meta.remote, meta.ecn), expected);
-    }
-}
-
-#[test]
-fn datagrams_are_stamped_when_asked() {
-    needs_io_uring!();
-    let (mut a, mut b) = (open(|_| {}), open(|udp| udp.timestamps = true));
-    let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
-    let (before, to) = (now(), Transmit::to(b.local_addr()));
-    let stamp = learn(&mut a, &mut b, to).timestamp.unwrap();
-    assert_eq!(stamp.clock, Clock::Realtime);
-    assert!((before..=now()).contains(&u128::from(stamp.nanos)));
-    let back = Transmit::to(a.local_addr());
-    assert_eq!(learn(&mut b, &mut a, back).timestamp, None);
-}
-
-#[test]
-fn a_datagram_longer_than_a_buffer_is_counted_and_never_handed_out() {
-    needs_io_uring!();
-    let mut socket = open(|_| {});
-    let room = socket.caps().max_len;
-    let (client, _) = std_socket();
-    for len in [room + 1, room, room + 1000, 3] {
-        client.send_to(&vec![1; len], socket.local_addr()).unwrap();
-    }
-    let burst = receive(&mut socket, 2);
-    let lengths: Vec<_> = burst.iter().map(|datagram| datagram.data().len()).collect();
-    assert_eq!(lengths, [room, 3]);
-    let stats = socket.stats();
-    assert_eq!((stats.drops[DropCause::RxTruncated], stats.rx_packets), (2, 2));
-    assert_eq!(stats.frames.unwrap().held, 2);
+    loopback::sockets(|options| UringSocket::open(options, &UringOptions::new())).assert();
 }
 
 #[test]
@@ -304,42 +118,6 @@ fn datagrams_that_are_never_handed_out_do_not_keep_a_call_for_ever() {
         socket.recv(&mut burst).unwrap();
     }
     assert!(burst.is_empty());
-}
-
-#[test]
-fn what_the_kernel_drops_is_counted() {
-    needs_io_uring!();
-    let mut socket = open(|udp| udp.recv_buffer = Some(4096));
-    let (client, _) = std_socket();
-    // The 256 buffers of the ring are filled in the socket's owner's time: it does not look here.
-    for i in 0..500_u32 {
-        client.send_to(&i.to_ne_bytes(), socket.local_addr()).unwrap();
-    }
-    assert!(socket.stats().drops[DropCause::RxQueueFull] > 0);
-    let mut burst = Burst::with_capacity(512);
-    while socket.recv(&mut burst).unwrap() > 0 {}
-    let stats = socket.stats();
-    assert_eq!(stats.rx_packets + stats.drops.total(), 500, "{stats:?}");
-}
-
-#[test]
-fn errors_from_the_network_are_counted_and_stop_nothing() {
-    needs_io_uring!();
-    let (closed, nobody) = std_socket();
-    drop(closed);
-    let mut socket = open(|udp| udp.peer = Some(nobody));
-    // The answer to each datagram (ICMP port unreachable) is there before the next; whichever of
-    // receiving and sending comes first meets it.
-    for _ in 0..5 {
-        let mut burst = compose(&mut socket, nobody, [&b"anybody?"[..]]);
-        assert_eq!(socket.send(&mut burst).unwrap(), 1);
-        assert_eq!(socket.recv(&mut Burst::with_capacity(1)).unwrap(), 0);
-    }
-    assert_eq!(counter(&socket, "pending_errors"), 5);
-    assert_eq!(socket.stats().tx_packets, 5);
-    let back = StdSocket::bind(nobody).unwrap();
-    back.send_to(b"here", socket.local_addr()).unwrap();
-    assert_eq!(receive(&mut socket, 1)[0].data(), b"here");
 }
 
 #[test]

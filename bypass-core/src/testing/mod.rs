@@ -2,6 +2,7 @@
 //!
 //! - [`conformance`]: checks that every [`PacketIo`](crate::PacketIo) and every
 //!   [`DatagramIo`](crate::DatagramIo) passes, written once.
+//! - [`loopback`]: what a UDP endpoint over the kernel's stack owes, against the standard library's.
 //! - [`veth`]: what a packet backend owes on a real interface, against the kernel at the other end.
 //! - [`broken`]: backends that are wrong on purpose, one for each check, so that the checks
 //!   themselves are known to work.
@@ -14,6 +15,7 @@
 pub mod allocations;
 pub mod broken;
 pub mod conformance;
+pub mod loopback;
 #[allow(unsafe_code, reason = "io_uring_setup has no wrapper in the standard library")]
 pub mod needs;
 #[allow(unsafe_code, reason = "a new network namespace has no safe wrapper")]
