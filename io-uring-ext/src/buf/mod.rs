@@ -30,6 +30,8 @@ mod pool;
 pub use aligned::AlignedBuf;
 pub use pool::{BufPool, PoolBuf};
 
+use crate::ring::RingId;
+
 /// Owned memory that the kernel may read.
 ///
 /// Implemented for `Vec<u8>`, `Box<[u8]>`, `&'static [u8]`, `&'static str`, [`AlignedBuf`] and
@@ -52,6 +54,16 @@ pub unsafe trait IoBuf: 'static {
 
     /// How many bytes are initialised: what a send sends.
     fn init_len(&self) -> usize;
+
+    /// The registered buffer of this ring that the bytes are part of, if any, by its index.
+    /// Operations on that ring name it, so that the kernel need not look the memory up.
+    ///
+    /// What implements this makes sure that the index stays that buffer's while the value lives.
+    #[doc(hidden)]
+    fn registered(&self, ring: RingId) -> Option<u16> {
+        let _ = ring;
+        None
+    }
 
     /// The initialised bytes.
     fn bytes(&self) -> &[u8] {

@@ -6,7 +6,7 @@ use super::{BufSource, Registered};
 use crate::mode::Mode;
 use crate::op::Target;
 use crate::op::sealed::Prepare;
-use crate::ring::Cqe;
+use crate::ring::{Cqe, RingId};
 
 /// `recv` or `recvmsg` with `IORING_RECV_MULTISHOT` (Linux 6.0).
 pub(super) struct RecvMulti<S: BufSource, M: Mode> {
@@ -23,7 +23,7 @@ unsafe impl<S: BufSource, M: Mode> Prepare for RecvMulti<S, M> {
         Some(&self.fd)
     }
 
-    fn entry(&mut self) -> squeue::Entry {
+    fn entry(&mut self, _ring: RingId) -> squeue::Entry {
         let (fd, group) = (self.fd.number(), self.ring.group);
         match &self.header {
             None => opcode::RecvMulti::new(fd, group).build(),

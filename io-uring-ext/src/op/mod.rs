@@ -48,11 +48,12 @@ pub(crate) mod sealed {
         #[doc(hidden)]
         fn target(&self) -> Option<&Target>;
 
+        /// The entry for this ring, in which a buffer may be registered.
         #[doc(hidden)]
-        fn entry(&mut self) -> squeue::Entry;
+        fn entry(&mut self, ring: RingId) -> squeue::Entry;
 
-        /// Whether everything else that the operation names by number, such as a registered buffer,
-        /// is of this ring.
+        /// Whether everything else that the operation names by number, such as the slot that it
+        /// installs into, is of this ring.
         #[doc(hidden)]
         fn belongs_to(&self, ring: RingId) -> bool {
             let _ = ring;

@@ -7,6 +7,7 @@ use io_uring::{opcode, squeue};
 use super::sealed::Prepare;
 use super::{Completions, Operation, Target};
 use crate::buf::IoBufMut;
+use crate::ring::RingId;
 
 /// Reads into a buffer, as `pread(2)` (Linux 5.6).
 ///
@@ -42,11 +43,14 @@ unsafe impl<B: IoBufMut> Prepare for Read<B> {
         Some(&self.fd)
     }
 
-    fn entry(&mut self) -> squeue::Entry {
+    fn entry(&mut self, ring: RingId) -> squeue::Entry {
         let len = u32::try_from(self.buf.capacity()).unwrap_or(u32::MAX);
-        opcode::Read::new(self.fd.number(), self.buf.stable_mut_ptr(), len)
-            .offset(self.offset)
-            .build()
+        let (fd, offset) = (self.fd.number(), self.offset);
+        let address = self.buf.stable_mut_ptr();
+        match self.buf.registered(ring) {
+            Some(index) => opcode::ReadFixed::new(fd, address, len, index).offset(offset).build(),
+            None => opcode::Read::new(fd, address, len).offset(offset).build(),
+        }
     }
 }
 

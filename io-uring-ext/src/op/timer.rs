@@ -8,6 +8,7 @@ use io_uring::{opcode, squeue};
 
 use super::sealed::Prepare;
 use super::{Completions, Operation, Target};
+use crate::ring::RingId;
 
 /// Does nothing, and completes (Linux 5.1). For waking a ring and for measuring it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,7 +27,7 @@ unsafe impl Prepare for Nop {
         None
     }
 
-    fn entry(&mut self) -> squeue::Entry {
+    fn entry(&mut self, _ring: RingId) -> squeue::Entry {
         opcode::Nop::new().build()
     }
 }
@@ -67,7 +68,7 @@ unsafe impl Prepare for Timeout {
         None
     }
 
-    fn entry(&mut self) -> squeue::Entry {
+    fn entry(&mut self, _ring: RingId) -> squeue::Entry {
         opcode::Timeout::new(&raw const self.0).build()
     }
 }

@@ -143,6 +143,7 @@ impl<T: Prepare> Boxed<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ring::RingId;
     use io_uring::{opcode, squeue};
     use std::rc::Rc;
 
@@ -158,7 +159,7 @@ mod tests {
         fn target(&self) -> Option<&crate::op::Target> {
             None
         }
-        fn entry(&mut self) -> squeue::Entry {
+        fn entry(&mut self, _ring: RingId) -> squeue::Entry {
             opcode::Nop::new().build()
         }
         fn discard(&mut self, cqe: Cqe) {

@@ -10,7 +10,7 @@ use crate::buf::IoBuf;
 use crate::mode::{Mode, OwnedBy};
 use crate::op::sealed::Prepare;
 use crate::op::{Completions, DatagramFd, Operation, Target};
-use crate::ring::{Ends, Pending, Ring, Started};
+use crate::ring::{Ends, Pending, Ring, RingId, Started};
 use crate::sys::socket_address::RawAddress;
 
 /// Sends a buffer, as `send(2)` or `sendto(2)` (Linux 5.6; with an address 6.0).
@@ -51,7 +51,7 @@ unsafe impl<B: IoBuf> Prepare for Send<B> {
         Some(&self.fd)
     }
 
-    fn entry(&mut self) -> squeue::Entry {
+    fn entry(&mut self, _ring: RingId) -> squeue::Entry {
         let len = u32::try_from(self.buf.init_len()).unwrap_or(u32::MAX);
         opcode::Send::new(self.fd.number(), self.buf.stable_ptr(), len)
             .flags(self.flags)
@@ -108,7 +108,7 @@ unsafe impl<B: IoBuf> Prepare for SendMsg<B> {
         Some(&self.fd)
     }
 
-    fn entry(&mut self) -> squeue::Entry {
+    fn entry(&mut self, _ring: RingId) -> squeue::Entry {
         opcode::SendMsg::new(self.fd.number(), self.message.prepare())
             .flags(self.flags as u32)
             .build()

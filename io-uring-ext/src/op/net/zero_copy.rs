@@ -16,7 +16,7 @@ use crate::buf::IoBuf;
 use crate::mode::Mode;
 use crate::op::sealed::Prepare;
 use crate::op::{Completions, Operation, Target};
-use crate::ring::{Cqe, Pending};
+use crate::ring::{Cqe, Pending, RingId};
 
 /// Bytes from which zero-copy pays for itself: below, pinning the pages and the second completion
 /// cost more than the copy.
@@ -67,12 +67,13 @@ unsafe impl<B: IoBuf> Prepare for SendZc<B> {
         Some(&self.0.fd)
     }
 
-    fn entry(&mut self) -> squeue::Entry {
+    fn entry(&mut self, ring: RingId) -> squeue::Entry {
         let Send { fd, buf, to, flags } = &self.0;
         let len = u32::try_from(buf.init_len()).unwrap_or(u32::MAX);
         opcode::SendZc::new(fd.number(), buf.stable_ptr(), len)
             .flags(*flags)
             .zc_flags(REPORT_USAGE)
+            .buf_index(buf.registered(ring))
             .dest_addr(to.as_ptr())
             .dest_addr_len(to.len())
             .build()
@@ -118,7 +119,7 @@ unsafe impl<B: IoBuf> Prepare for SendMsgZc<B> {
         Some(&self.0.fd)
     }
 
-    fn entry(&mut self) -> squeue::Entry {
+    fn entry(&mut self, _ring: RingId) -> squeue::Entry {
         let SendMsg { fd, message, flags } = &mut self.0;
         opcode::SendMsgZc::new(fd.number(), message.prepare())
             .flags(*flags as u32)

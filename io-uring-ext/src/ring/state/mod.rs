@@ -164,7 +164,7 @@ impl State {
             return Err((operation, StartError::TooMany { capacity }));
         };
         let operation = flight.payload.store(operation);
-        let entry = operation.entry().user_data(key::encode(Kind::Operation, key));
+        let entry = operation.entry(self.id).user_data(key::encode(Kind::Operation, key));
         let entry = match operation.target() {
             Some(target) => target.mark(entry),
             None => entry,
