@@ -4,12 +4,14 @@
 mod common;
 
 use std::net::UdpSocket;
+use std::task::Waker;
 
 use bypass_core::testing::allocations::{CountingAllocator, on_this_thread};
 use common::SOON;
+use common::task::{Woken, poll};
 use io_uring_ext::buf::BufPool;
 use io_uring_ext::buf_ring::{BufRing, MessageLayout};
-use io_uring_ext::op::{Message, Read, Send, SendMsg, SendZc};
+use io_uring_ext::op::{Message, Nop, Read, Send, SendMsg, SendZc};
 use io_uring_ext::{DatagramFd, Fd, Ring};
 
 #[global_allocator]
@@ -89,6 +91,18 @@ fn nothing_is_allocated_per_packet() {
         assert_eq!(done.buf.len(), 2048);
     });
     assert_eq!(read, 0, "read");
+
+    let (mut awaited, waker) = (Vec::with_capacity(8), Waker::from(Woken::new()));
+    let wakes = allocations(|| {
+        for _ in 0..8 {
+            let mut nop = ring.push(Nop::new()).unwrap();
+            assert!(poll(&mut nop, &waker).is_pending());
+            awaited.push(nop);
+        }
+        ring.wait(8, SOON).unwrap();
+        awaited.drain(..).for_each(|mut nop| assert!(poll(&mut nop, &waker).is_ready()));
+    });
+    assert_eq!(wakes, 0, "waking tasks");
 }
 
 #[cfg(feature = "packet")]

@@ -25,9 +25,11 @@
 //! ```
 
 mod aligned;
+mod bell;
 mod pool;
 
 pub use aligned::AlignedBuf;
+pub use bell::Bell;
 pub use pool::{BufPool, PoolBuf};
 
 use crate::ring::RingId;

@@ -4,8 +4,9 @@ use std::fmt;
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
-use super::{IoBuf, IoBufMut};
+use super::{Bell, IoBuf, IoBufMut};
 use crate::buf_ring::BufSource;
 use crate::mode::{Local, Lock, Mode, Shared};
 use crate::sys::arena::Arena;
@@ -32,6 +33,7 @@ pub struct BufPool<M: Mode = Local> {
 struct Pool<M: Mode> {
     arena: Arena,
     free: M::Lock<Vec<u32>>,
+    bell: Arc<Bell>,
 }
 
 impl BufPool<Local> {
@@ -64,7 +66,7 @@ impl<M: Mode> BufPool<M> {
         }
         let arena = Arena::new(size, count)?;
         let free = (0..last).rev().collect::<Vec<_>>().into();
-        Ok(Self { shared: Pool { arena, free }.into() })
+        Ok(Self { shared: Pool { arena, free, bell: Arc::default() }.into() })
     }
 
     /// A buffer of length zero; `None` when all are out.
@@ -94,6 +96,9 @@ impl<M: Mode> BufSource for BufPool<M> {
     type Buf = PoolBuf<M>;
     fn supply(&mut self) -> Option<PoolBuf<M>> {
         self.take()
+    }
+    fn bell(&self) -> Option<&Arc<Bell>> {
+        Some(&self.shared.bell)
     }
 }
 
@@ -126,6 +131,7 @@ impl<M: Mode> Drop for PoolBuf<M> {
     fn drop(&mut self) {
         // Capacity for every index was reserved when the pool was made.
         self.pool.free.with(|free| free.push(self.index));
+        self.pool.bell.ring();
     }
 }
 

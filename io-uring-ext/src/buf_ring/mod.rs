@@ -15,8 +15,9 @@ mod multishot;
 mod receiver;
 
 use std::fmt;
+use std::sync::Arc;
 
-use crate::buf::IoBufMut;
+use crate::buf::{Bell, IoBufMut};
 use crate::error::{Error, Result};
 use crate::mode::{Local, Lock, Mode, OwnedBy};
 use crate::ring::{Inner, Ring};
@@ -32,6 +33,12 @@ pub trait BufSource: 'static {
 
     /// The next free buffer. Its capacity is what one completion can hold.
     fn supply(&mut self) -> Option<Self::Buf>;
+
+    /// What rings when another buffer can be supplied. `None` for a source that cannot tell: then a
+    /// task that waits for data is not woken by buffers, but told that there are none.
+    fn bell(&self) -> Option<&Arc<Bell>> {
+        None
+    }
 }
 
 /// A ring of provided buffers (Linux 5.19), registered with a [`Ring`].

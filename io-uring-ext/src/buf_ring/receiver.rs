@@ -3,8 +3,11 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use futures_core::Stream;
 use io_uring::cqueue;
 
 use super::message::{MessageLayout, ReceivedMessage};
@@ -15,7 +18,7 @@ use crate::error::{Error, Result, StartError};
 use crate::mode::{Local, Mode, OwnedBy};
 use crate::op::{DatagramFd, Target};
 use crate::ring::key::Key;
-use crate::ring::{Cqe, Ends};
+use crate::ring::{Cqe, Ends, Until};
 
 /// Why a multishot receive ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,12 +145,33 @@ impl<S: BufSource, M: Mode> Multishot<S, M> {
         if self.armed.is_some() {
             return Ok(());
         }
-        let due = match self.ended {
-            None => available > 0,
-            Some(EndReason::Cancelled | EndReason::EndOfStream) => false,
-            Some(_) => available >= self.low_water,
-        };
+        let due = self.needed().is_some_and(|needed| available >= needed);
         if due { self.arm() } else { Ok(()) }
+    }
+
+    /// How many buffers the ring has to hold for the receive to be armed; `None`: it stays ended.
+    fn needed(&self) -> Option<usize> {
+        match self.ended {
+            None => Some(1),
+            Some(EndReason::Cancelled | EndReason::EndOfStream) => None,
+            Some(_) => Some(self.low_water),
+        }
+    }
+
+    /// Waits until the receive, which is not armed, can be armed. Ready if it cannot.
+    fn poll_arm(&self, context: &Context<'_>) -> Poll<()> {
+        let Some(needed) = self.needed() else { return Poll::Ready(()) };
+        if self.ring.refill() < needed {
+            let bell = self.ring.with(|slots| slots.source.bell().cloned()).flatten();
+            let Some(bell) = bell else { return Poll::Ready(()) };
+            bell.register(context.waker());
+            if self.ring.refill() < needed {
+                return Poll::Pending;
+            }
+        }
+        // Buffers have just come back, or the submission queue was full and the driver makes room.
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn arm(&mut self) -> Result<()> {
@@ -253,6 +277,23 @@ impl<S: BufSource, M: Mode> Multishot<S, M> {
                 |state: &mut crate::ring::state::State| state.first_result(key).map(drop);
             if over || self.ring.ring.wait_until(left, something)?.is_none() {
                 return self.next();
+            }
+        }
+    }
+
+    /// The next arrival. Leaves submitting to the ring's driver.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Arrival<S::Buf>>>> {
+        loop {
+            if let Some(arrival) = self.next_fetched()? {
+                return Poll::Ready(Ok(Some(arrival)));
+            }
+            self.arm_if_due()?;
+            let Some(key) = self.armed else {
+                return self.poll_arm(context).map(|()| Ok(None));
+            };
+            ready!(self.ring.ring.poll_until(key, Until::Completion, context))?;
+            if !self.fetch()? {
+                return Poll::Ready(Err(Error::Closed));
             }
         }
     }
@@ -377,6 +418,30 @@ impl<S: BufSource, M: Mode> Receiver<S, M> {
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<S::Buf>> {
         Ok(self.0.wait(timeout)?.map(|(buf, _)| buf))
     }
+
+    /// The next data, waiting for it as a task. `None` when the receiver has ended and cannot be
+    /// armed: see [`end_reason`](Self::end_reason). Dropping the future loses nothing.
+    ///
+    /// A receiver that has run out of buffers waits until they are back, if its
+    /// [source](BufSource::bell) can tell when that is, and gives `None` if it cannot.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Self::try_recv); [`Error::Closed`] when the ring was closed and had to leak the
+    /// receive.
+    pub async fn recv(&mut self) -> Result<Option<S::Buf>> {
+        std::future::poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    /// As [`recv`](Self::recv), for futures written by hand.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<S::Buf>>> {
+        let arrival = ready!(self.0.poll_next(context))?;
+        Poll::Ready(Ok(arrival.map(|(buf, _)| buf)))
+    }
 }
 
 impl<S: BufSource, M: Mode> MessageReceiver<S, M> {
@@ -399,6 +464,44 @@ impl<S: BufSource, M: Mode> MessageReceiver<S, M> {
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<ReceivedMessage<S::Buf>>> {
         let arrival = self.shot.wait(timeout)?;
         Ok(arrival.and_then(|(buf, _)| ReceivedMessage::new(buf, self.layout)))
+    }
+
+    /// The next message, waiting for it as a task; otherwise as [`Receiver::recv`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Receiver::recv`].
+    pub async fn recv(&mut self) -> Result<Option<ReceivedMessage<S::Buf>>> {
+        std::future::poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    /// As [`recv`](Self::recv), for futures written by hand.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    pub fn poll_recv(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<ReceivedMessage<S::Buf>>>> {
+        let arrival = ready!(self.shot.poll_next(context))?;
+        Poll::Ready(Ok(arrival.and_then(|(buf, _)| ReceivedMessage::new(buf, self.layout))))
+    }
+}
+
+impl<S: BufSource, M: Mode> Stream for Receiver<S, M> {
+    type Item = Result<S::Buf>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_recv(context).map(Result::transpose)
+    }
+}
+
+impl<S: BufSource, M: Mode> Stream for MessageReceiver<S, M> {
+    type Item = Result<ReceivedMessage<S::Buf>>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_recv(context).map(Result::transpose)
     }
 }
 
@@ -443,6 +546,9 @@ macro_rules! common {
                 self.$field.counters()
             }
         }
+
+        // Nothing in it is pinned.
+        impl<S: BufSource, M: Mode> Unpin for $receiver<S, M> {}
 
         impl<S: BufSource, M: Mode> fmt::Debug for $receiver<S, M> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,12 +4,14 @@ use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use rustix::event::EventfdFlags;
 
 use super::builder::Setup;
-use super::state::State;
+use super::key::Key;
+use super::state::{Outbox, State, Until, Watched};
 use super::wait::Turn;
 use crate::error::{Error, Result};
 use crate::mode::{Lock, Mode};
@@ -58,19 +60,46 @@ impl<M: Mode> Inner<M> {
         })
     }
 
-    /// Uses the state. What became free meanwhile is dropped after the lock is released, because a
-    /// buffer's `Drop` is the caller's code and may come back here.
+    /// Uses the state. What became free meanwhile is dropped after the lock is released, and tasks
+    /// are woken then: a buffer's `Drop` and a waker are foreign code and may come back here.
     #[inline]
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> Result<R> {
         if self.fork.in_child() {
             return Err(Error::Forked);
         }
-        let (answer, garbage) = self.state.with(|state| {
+        let (answer, outbox) = self.state.with(|state| {
             let answer = f(state);
-            (answer, state.has_garbage().then(|| state.take_garbage()))
+            (answer, state.take_outbox())
         });
-        drop(garbage);
+        if let Some(outbox) = outbox {
+            self.deliver(outbox);
+        }
         Ok(answer)
+    }
+
+    fn deliver(&self, mut outbox: Outbox) {
+        outbox.deliver();
+        self.state.with(|state| state.reuse_outbox(outbox));
+    }
+
+    /// Ready when what the task waits for has come, or nothing will come any more because the ring
+    /// is closed; the task is woken then. For the operation's owner alone: one task at a time.
+    ///
+    /// Does not submit: that is the driver's work.
+    pub(crate) fn poll_until(
+        &self,
+        key: Key,
+        until: Until,
+        context: &Context<'_>,
+    ) -> Poll<Result<()>> {
+        let mut clone = None;
+        loop {
+            match self.with(|state| state.watch(key, until, context.waker(), &mut clone))? {
+                Watched::Ready => return Poll::Ready(Ok(())),
+                Watched::Registered => return Poll::Pending,
+                Watched::NeedsClone => clone = Some(context.waker().clone()),
+            }
+        }
     }
 
     pub(crate) fn submit(&self) -> Result<()> {

@@ -17,7 +17,7 @@ pub use builder::{DisabledRing, RingBuilder, Setup, SqPoll};
 pub(crate) use inner::Inner;
 pub use inner::leaked_operations;
 pub use pending::{Pending, Started, WaitError};
-pub(crate) use state::{Ends, RingId};
+pub(crate) use state::{Deferred, Ends, Outbox, RingId, Until};
 
 use crate::error::Result;
 use crate::mode::{Local, Mode, OwnedBy, Shared};

@@ -1,10 +1,14 @@
 //! [`Pending`]: an operation that has been started.
 
 use std::fmt;
+use std::future::Future;
 use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::key::Key;
+use super::state::Until;
 use super::{Cqe, Ends, Inner};
 use crate::error::{Error, NotStarted, Result};
 use crate::mode::Mode;
@@ -17,6 +21,15 @@ pub type Started<T, M> = Result<Pending<T, M>, NotStarted<T>>;
 ///
 /// Dropping it cancels the operation; what it owns is freed when the kernel is done with it.
 /// Forgetting it keeps the operation's place taken until the ring is dropped.
+///
+/// [`wait`](Self::wait) sleeps for the result; as a [`Future`] it gives the same without sleeping,
+/// under any executor, as long as somebody calls [`Ring::submit`](crate::Ring::submit) or
+/// [`Ring::wait`](crate::Ring::wait).
+///
+/// The future's output is `Ok` when the kernel is done with the operation, also when that is because
+/// the ring was closed and cancelled it. It is [`Error::Closed`] only for an operation whose memory had
+/// to be leaked when the ring was closed (see [`Ring::close`](crate::Ring::close)), and
+/// [`Error::Forked`] in a child process. Polled again after that, it stays pending.
 #[must_use = "dropping it cancels the operation; `detach` lets it run"]
 pub struct Pending<T: Operation, M: Mode> {
     inner: M::Ptr<Inner<M>>,
@@ -91,6 +104,17 @@ impl<T: Operation, M: Mode> Pending<T, M> {
         self.inner.with(|state| state.cancel(self.key))
     }
 
+    /// Asks the kernel to end the operation early and waits until it has: for getting the buffer back.
+    /// The result says whether the cancel was in time.
+    ///
+    /// # Errors
+    ///
+    /// As the future itself.
+    pub async fn cancelled(self) -> Result<T::Output> {
+        self.cancel()?;
+        self.await
+    }
+
     /// Lets the operation run to its end without anybody to take its result.
     pub fn detach(mut self) {
         self.released = true;
@@ -109,6 +133,22 @@ impl<T: Operation, M: Mode> Pending<T, M> {
             self.inner.with(|state| state.take::<T>(self.key, &mut completions)).ok().flatten()?;
         self.released = true;
         Some(taken.complete(completions))
+    }
+}
+
+impl<T: Operation, M: Mode> Unpin for Pending<T, M> {}
+
+impl<T: Operation, M: Mode> Future for Pending<T, M> {
+    type Output = Result<T::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.released {
+            return Poll::Pending;
+        }
+        ready!(self.inner.poll_until(self.key, Until::End, context))?;
+        let output = self.take();
+        self.released = true;
+        Poll::Ready(output.ok_or(Error::Closed))
     }
 }
 

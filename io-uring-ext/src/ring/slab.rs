@@ -52,6 +52,11 @@ impl<T> Slab<T> {
         (place.occupied && place.generation == key.generation).then_some(&mut place.value)
     }
 
+    /// Every value, also those in vacant places.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.places.iter_mut().map(|place| &mut place.value)
+    }
+
     /// Vacates the place; from now on `key` finds nothing. False if it found nothing already.
     pub(crate) fn vacate(&mut self, key: Key) -> bool {
         let Some(place) = self.places.get_mut(key.index as usize) else { return false };

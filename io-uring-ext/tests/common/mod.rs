@@ -1,6 +1,8 @@
 //! What the tests share.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
-#![allow(unsafe_code, reason = "a buffer type of the tests' own")]
+#![allow(unsafe_code, reason = "a buffer type and wakers of the tests' own")]
+
+pub mod task;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

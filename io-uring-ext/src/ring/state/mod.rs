@@ -6,7 +6,9 @@
 
 mod buffers;
 mod cancel;
+mod outbox;
 mod shutdown;
+mod watch;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +23,8 @@ use crate::error::{Error, Result, StartError};
 use crate::op::sealed::Prepare;
 use crate::sys::payload::Payload;
 use crate::sys::uring::{Entered, Uring};
+pub(crate) use outbox::{Deferred, Outbox};
+pub(crate) use watch::{Until, Watched};
 
 /// What a place of the slab holds.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ struct Flight {
     cancelling: bool,
     /// How often a cancel of everything had been asked for when it was started.
     began_after: u64,
+    /// The task that waits for it.
+    watcher: Option<watch::Watcher>,
 }
 
 impl Flight {
@@ -50,6 +56,7 @@ impl Flight {
             abandoned: false,
             cancelling: false,
             began_after: 0,
+            watcher: None,
         }
     }
 }
@@ -95,8 +102,8 @@ pub(crate) struct State {
     /// Group identifiers of buffer rings: those given back, and the next new one.
     free_groups: Vec<u16>,
     next_group: u16,
-    /// Memory to free once the lock has been released: a buffer's `Drop` may call into the ring.
-    garbage: Vec<Payload>,
+    /// What to do once the lock has been released.
+    outbox: Outbox,
     counters: Counters,
     overflown: bool,
     closed: bool,
@@ -118,7 +125,7 @@ impl State {
             ending: VecDeque::with_capacity(uring.parameters().sq_entries() as usize),
             free_groups: Vec::new(),
             next_group: 0,
-            garbage: Vec::new(),
+            outbox: Outbox::default(),
             counters: Counters::default(),
             overflown: false,
             closed: false,
@@ -270,7 +277,9 @@ impl State {
         } else {
             flight.results.push_back(cqe);
         }
-        if !cqueue::more(cqe.flags) {
+        if cqueue::more(cqe.flags) {
+            self.wake_watcher(key, false);
+        } else {
             self.end(key);
         }
     }
@@ -301,14 +310,17 @@ impl State {
         self.in_flight -= 1;
         if flight.abandoned {
             let payload = flight.payload.evict();
-            self.garbage.push(payload);
+            self.outbox.push(Deferred::Free(payload));
             self.slab.vacate(key);
+        } else {
+            self.wake_watcher(key, true);
         }
     }
 
     /// Nobody will take the result any more: everything that came is discarded, and what the
     /// operation owns is freed with its terminal completion.
     pub(crate) fn abandon(&mut self, key: Key, cancel: bool) {
+        self.release_watcher(key);
         let Some(flight) = self.slab.get_mut(key) else { return };
         flight.abandoned = true;
         while let Some(cqe) = flight.results.pop_front() {
@@ -316,7 +328,7 @@ impl State {
         }
         if !flight.in_flight {
             let payload = flight.payload.evict();
-            self.garbage.push(payload);
+            self.outbox.push(Deferred::Free(payload));
             self.slab.vacate(key);
         } else if cancel {
             self.cancel(key);
@@ -355,13 +367,15 @@ impl State {
         }
     }
 
-    /// Memory to free after the lock is released.
-    pub(crate) fn take_garbage(&mut self) -> Vec<Payload> {
-        std::mem::take(&mut self.garbage)
+    /// What to do once the lock has been released, if anything.
+    #[inline]
+    pub(crate) fn take_outbox(&mut self) -> Option<Outbox> {
+        (!self.outbox.is_empty()).then(|| std::mem::take(&mut self.outbox))
     }
 
-    pub(crate) fn has_garbage(&self) -> bool {
-        !self.garbage.is_empty()
+    /// Keeps the memory of an outbox that has been delivered, so that the next one allocates nothing.
+    pub(crate) fn reuse_outbox(&mut self, outbox: Outbox) {
+        self.outbox.reuse(outbox);
     }
 
     pub(crate) fn in_flight(&self) -> usize {

@@ -55,6 +55,7 @@ impl State {
         if left > 0 {
             self.ending.clear();
             self.cancels.clear();
+            self.wake_all_watchers();
             std::mem::forget(std::mem::replace(&mut self.slab, Slab::new(0, Flight::new)));
         }
         left

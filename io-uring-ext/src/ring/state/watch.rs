@@ -1,0 +1,90 @@
+//! Tasks that wait for operations. A waker is the executor's code: it is cloned before the lock is
+//! taken, and woken or dropped after it has been released (see [`super::outbox`]).
+
+use std::task::Waker;
+
+use super::State;
+use super::outbox::Deferred;
+use crate::ring::key::Key;
+
+/// What a task waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// A completion of the operation that nobody has taken: for operations with many of them.
+    Completion,
+    /// Its end: the kernel is done with it.
+    End,
+}
+
+/// A task that waits for an operation.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    until: Until,
+    waker: Waker,
+}
+
+/// The answer of [`State::watch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watched {
+    /// There is nothing to wait for: it has come, or nothing will ever come.
+    Ready,
+    /// The task will be woken.
+    Registered,
+    /// The task's waker has to be cloned for that.
+    NeedsClone,
+}
+
+impl State {
+    /// Has the task woken when what it waits for has come. `clone` is used up where it is needed.
+    pub(crate) fn watch(
+        &mut self,
+        key: Key,
+        until: Until,
+        task: &Waker,
+        clone: &mut Option<Waker>,
+    ) -> Watched {
+        let closed = self.closed;
+        let Some(flight) = self.slab.get_mut(key) else { return Watched::Ready };
+        let came = until == Until::Completion && !flight.results.is_empty();
+        // A closed ring has let its operations end, or leaked them.
+        if came || !flight.in_flight || closed {
+            return Watched::Ready;
+        }
+        if let Some(watcher) = &mut flight.watcher
+            && watcher.waker.will_wake(task)
+        {
+            watcher.until = until;
+            return Watched::Registered;
+        }
+        let Some(waker) = clone.take() else { return Watched::NeedsClone };
+        if let Some(before) = flight.watcher.replace(Watcher { until, waker }) {
+            self.outbox.push(Deferred::Release(before.waker));
+        }
+        Watched::Registered
+    }
+
+    /// A completion has come, the last one or not.
+    pub(super) fn wake_watcher(&mut self, key: Key, ended: bool) {
+        let Some(flight) = self.slab.get_mut(key) else { return };
+        let woken = flight.watcher.take_if(|watcher| ended || watcher.until == Until::Completion);
+        if let Some(watcher) = woken {
+            self.outbox.push(Deferred::Wake(watcher.waker));
+        }
+    }
+
+    /// Nobody waits for the operation any more.
+    pub(super) fn release_watcher(&mut self, key: Key) {
+        let watcher = self.slab.get_mut(key).and_then(|flight| flight.watcher.take());
+        if let Some(watcher) = watcher {
+            self.outbox.push(Deferred::Release(watcher.waker));
+        }
+    }
+
+    /// Wakes every task that waits, because nothing will come any more.
+    pub(super) fn wake_all_watchers(&mut self) {
+        let watchers = self.slab.values_mut().filter_map(|flight| flight.watcher.take());
+        for watcher in watchers {
+            self.outbox.push(Deferred::Wake(watcher.waker));
+        }
+    }
+}
