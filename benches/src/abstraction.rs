@@ -1,12 +1,14 @@
 //! What the seam costs: the same application over the memory backend called directly, generic over
-//! [`PacketIo`], and through `Box<dyn PacketIo>`.
+//! [`PacketIo`], through `Box<dyn PacketIo>`, and with the backend chosen at run time by URI.
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
 use bypass_core::backend::memory::{self, MemoryFrame, MemoryPort};
 use bypass_core::{Buffer, Burst, Endpoint, PacketIo, swap_addresses};
+use bypass_io::any::{AnyPort, open_port};
 
 use crate::micro::{self, Case, INSTRUCTIONS, NANOSECONDS, Work};
 use crate::paired::Plan;
@@ -16,21 +18,14 @@ use crate::scenario::Options;
 const FRAME: [u8; 60] = [0x5a; 60];
 
 pub(crate) const CASES: &[Case] = &[
-    Case { name: "direct, burst 32", prepare: || work::<32, _>(direct, |port| port) },
-    Case {
-        name: "generic, burst 32",
-        prepare: || work::<32, _>(generic::<MemoryPort>, |port| port),
-    },
-    Case {
-        name: "boxed, burst 32",
-        prepare: || work::<32, _>(generic::<Boxed>, |port| Box::new(port) as Boxed),
-    },
-    Case { name: "direct, burst 1", prepare: || work::<1, _>(direct, |port| port) },
-    Case { name: "generic, burst 1", prepare: || work::<1, _>(generic::<MemoryPort>, |port| port) },
-    Case {
-        name: "boxed, burst 1",
-        prepare: || work::<1, _>(generic::<Boxed>, |port| Box::new(port) as Boxed),
-    },
+    Case { name: "direct, burst 32", prepare: || work::<32, _>(linked()?, direct) },
+    Case { name: "generic, burst 32", prepare: || work::<32, _>(linked()?, generic) },
+    Case { name: "boxed, burst 32", prepare: || work::<32, _>(boxed()?, generic) },
+    Case { name: "by URI, burst 32", prepare: || work::<32, _>(by_uri()?, generic) },
+    Case { name: "direct, burst 1", prepare: || work::<1, _>(linked()?, direct) },
+    Case { name: "generic, burst 1", prepare: || work::<1, _>(linked()?, generic) },
+    Case { name: "boxed, burst 1", prepare: || work::<1, _>(boxed()?, generic) },
+    Case { name: "by URI, burst 1", prepare: || work::<1, _>(by_uri()?, generic) },
 ];
 
 type Boxed = Box<dyn PacketIo<Frame = MemoryFrame>>;
@@ -50,19 +45,39 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     report.notes.push(
         "A packet is a 60 B frame sent from one end of a memory link, received and reflected in \
          place by the other, and received and dropped by the first. Targets: generic +1 % \
-         instructions, boxed +5 %, both in bursts of 32."
+         instructions, boxed +5 %, both in bursts of 32. By URI means `bypass_io::any`, where every \
+         frame is an enum over the backends and a burst is moved frame by frame."
             .to_owned(),
     );
     Ok(report)
 }
 
-/// Two linked ports, seen as `P`, that `application` moves bursts of `N` between.
-fn work<const N: usize, P: PacketIo<Frame = MemoryFrame> + 'static>(
-    application: fn(&mut P, &mut P, &mut Burst<MemoryFrame>, usize) -> bypass_core::Result<usize>,
-    seen_as: fn(MemoryPort) -> P,
-) -> Result<Work> {
+fn linked() -> Result<(MemoryPort, MemoryPort)> {
     let (a, b) = memory::link(&memory::LinkOptions::default())?;
-    let (mut a, mut b) = (seen_as(a.open()?), seen_as(b.open()?));
+    Ok((a.open()?, b.open()?))
+}
+
+fn boxed() -> Result<(Boxed, Boxed)> {
+    let (a, b) = linked()?;
+    Ok((Box::new(a), Box::new(b)))
+}
+
+fn by_uri() -> Result<(AnyPort, AnyPort)> {
+    // A name of its own for each pair; opened twice it gives the two ends.
+    static PAIRS: AtomicU64 = AtomicU64::new(0);
+    let uri = format!("memory:pair{}", PAIRS.fetch_add(1, Ordering::Relaxed));
+    Ok((open_port(&uri)?, open_port(&uri)?))
+}
+
+/// What an application does with two linked ports, a burst and the number of packets.
+type Application<P> =
+    fn(&mut P, &mut P, &mut Burst<<P as PacketIo>::Frame>, usize) -> bypass_core::Result<usize>;
+
+/// Two linked ports that `application` moves bursts of `N` between.
+fn work<const N: usize, P: PacketIo + 'static>(
+    (mut a, mut b): (P, P),
+    application: Application<P>,
+) -> Result<Work> {
     let mut burst = Burst::with_capacity(N);
     Ok(Box::new(move |repeats| {
         let mut packets = 0;
