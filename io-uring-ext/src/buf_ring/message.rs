@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use crate::buf::IoBuf;
-use crate::op::empty_header;
+use crate::op::Header;
 use crate::sys::socket_address;
 
 const HEADER: usize = 16;
@@ -34,7 +34,7 @@ impl MessageLayout {
     }
 
     pub(super) fn header(self) -> libc::msghdr {
-        let mut header = empty_header();
+        let mut header = Header::empty().0;
         header.msg_namelen = self.name as _;
         header.msg_controllen = self.control as _;
         header

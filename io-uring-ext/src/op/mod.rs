@@ -12,10 +12,8 @@ mod timer;
 
 use crate::ring::Cqe;
 
-pub(crate) use net::empty_header;
-pub use net::{
-    Message, Send, SendMsg, SendMsgZc, SendZc, Sent, SentMsg, ZC_THRESHOLD, ZcSent, ZcSentMsg,
-};
+pub(crate) use net::Header;
+pub use net::*;
 pub use read::{Read, ReadDone};
 pub use target::{DatagramFd, Fd, Target};
 pub use timer::{Nop, Timeout, TimeoutEnd};
@@ -93,6 +91,11 @@ impl Completions {
     /// The result, or `all` for an operation that ended well inside its submission.
     fn result_or(self, all: usize) -> std::io::Result<usize> {
         self.first.map_or(Ok(all), Cqe::to_result)
+    }
+
+    /// The completion of an operation that always has one.
+    fn only(self) -> std::io::Result<Cqe> {
+        self.first.ok_or_else(|| std::io::Error::other("an operation without a completion"))
     }
 
     fn notification(self) -> Option<Cqe> {

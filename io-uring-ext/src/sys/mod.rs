@@ -2,6 +2,7 @@
 //! folder talks to the kernel's memory.
 //!
 //! - [`uring`]: submission and completion queue, `enter`, `register`.
+//! - [`entry`]: fields of a submission entry that the `io-uring` crate cannot set.
 //! - [`payload`]: places for operations of any type, at fixed addresses.
 //! - [`buf_ring`]: the shared memory of a provided-buffer ring.
 //! - [`arena`]: page-aligned memory cut into equal pieces.
@@ -12,6 +13,8 @@
 pub(crate) mod arena;
 #[expect(unsafe_code, reason = "writes memory that the kernel reads, and publishes it")]
 pub(crate) mod buf_ring;
+#[expect(unsafe_code, reason = "writes fields of a submission entry by their offset")]
+pub(crate) mod entry;
 #[expect(unsafe_code, reason = "marks a page to be wiped in a forked child")]
 pub(crate) mod fork;
 #[expect(unsafe_code, reason = "stores operations of any type inline, by hand-written vtable")]

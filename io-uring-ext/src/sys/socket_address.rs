@@ -47,6 +47,47 @@ impl std::fmt::Debug for RawAddress {
     }
 }
 
+/// Room into which the kernel writes an IPv4 or IPv6 address.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+pub(crate) struct AddressRoom {
+    bytes: [u8; RawAddress::SIZE],
+    len: libc::socklen_t,
+}
+
+impl AddressRoom {
+    /// As the kernel counts it.
+    pub(crate) const SIZE: libc::socklen_t = RawAddress::SIZE as libc::socklen_t;
+
+    pub(crate) const fn new() -> Self {
+        Self { bytes: [0; RawAddress::SIZE], len: Self::SIZE }
+    }
+
+    pub(crate) fn address_ptr(&mut self) -> *mut libc::sockaddr {
+        self.bytes.as_mut_ptr().cast()
+    }
+
+    pub(crate) fn len_ptr(&mut self) -> *mut libc::socklen_t {
+        &raw mut self.len
+    }
+
+    /// Says how long an address was written; the kernel may name more than it had room for.
+    pub(crate) fn set_len(&mut self, len: libc::socklen_t) {
+        self.len = len;
+    }
+
+    /// What was written, unless it is of another family.
+    pub(crate) fn get(&self) -> Option<SocketAddr> {
+        parse(self.bytes.get(..self.len as usize)?)
+    }
+}
+
+impl std::fmt::Debug for AddressRoom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
 /// The address in `bytes`; `None` when it is neither IPv4 nor IPv6 or cut short.
 pub(crate) fn parse(bytes: &[u8]) -> Option<SocketAddr> {
     let family = u16::from_ne_bytes(*bytes.first_chunk()?);

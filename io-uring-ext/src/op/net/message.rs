@@ -35,7 +35,7 @@ const CONTROL: usize = 128;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Message<B> {
-    header: libc::msghdr,
+    header: Header,
     pieces: Vec<libc::iovec>,
     bufs: Vec<B>,
     destination: RawAddress,
@@ -55,7 +55,7 @@ impl<B: IoBuf> Message<B> {
     pub fn with_capacity(buffers: usize) -> Box<Self> {
         let buffers = buffers.clamp(1, Self::MAX_BUFFERS);
         Box::new(Self {
-            header: empty_header(),
+            header: Header::empty(),
             pieces: Vec::with_capacity(buffers),
             bufs: Vec::with_capacity(buffers),
             destination: RawAddress::NONE,
@@ -123,22 +123,39 @@ impl<B: IoBuf> Message<B> {
             iov_base: buf.stable_ptr().cast_mut().cast(),
             iov_len: buf.init_len(),
         }));
-        self.header.msg_name = self.destination.as_ptr().cast_mut().cast();
-        self.header.msg_namelen = self.destination.len();
-        self.header.msg_iov = self.pieces.as_mut_ptr();
-        self.header.msg_iovlen = self.pieces.len() as _;
-        self.header.msg_controllen = self.control_len as _;
-        self.header.msg_control = match self.control_len {
+        let header = &mut self.header.0;
+        header.msg_name = self.destination.as_ptr().cast_mut().cast();
+        header.msg_namelen = self.destination.len();
+        header.msg_iov = self.pieces.as_mut_ptr();
+        header.msg_iovlen = self.pieces.len() as _;
+        header.msg_controllen = self.control_len as _;
+        header.msg_control = match self.control_len {
             0 => std::ptr::null_mut(),
             _ => self.control.as_mut_ptr().cast(),
         };
-        &raw const self.header
+        &raw const *header
     }
 }
 
-pub(crate) fn empty_header() -> libc::msghdr {
-    // SAFETY: all zeros is the empty header: null pointers and no lengths.
-    unsafe { std::mem::zeroed() }
+/// What the kernel is told of a message.
+#[derive(Clone, Copy)]
+pub(crate) struct Header(pub(crate) libc::msghdr);
+
+// SAFETY: the pointers inside are followed by the kernel only.
+unsafe impl Send for Header {}
+
+impl Header {
+    /// Null pointers and no lengths.
+    pub(crate) const fn empty() -> Self {
+        // SAFETY: all zeros is the empty header.
+        Self(unsafe { std::mem::zeroed() })
+    }
+}
+
+impl fmt::Debug for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Header").finish_non_exhaustive()
+    }
 }
 
 impl<B: IoBuf> fmt::Debug for Message<B> {

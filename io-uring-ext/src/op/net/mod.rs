@@ -1,10 +1,22 @@
 //! Operations on sockets.
 
+mod accept;
+mod connect;
+mod flags;
 mod message;
+mod message_buf;
+mod option;
+mod recv;
 mod send;
 mod zero_copy;
 
+pub use accept::{Accept, Accepted, Socket};
+pub use connect::{Bind, Connect, Listen, Shutdown};
+pub use flags::{RecvFlags, SendFlags};
+pub(crate) use message::Header;
 pub use message::Message;
-pub(crate) use message::empty_header;
+pub use message_buf::MessageBuf;
+pub use option::{GetSockOpt, SetSockOpt, SocketOption};
+pub use recv::{Received, ReceivedFrom, ReceivedMsg, Recv, RecvFrom, RecvMsg};
 pub use send::{Send, SendMsg, Sent, SentMsg};
 pub use zero_copy::{SendMsgZc, SendZc, ZC_THRESHOLD, ZcSent, ZcSentMsg};

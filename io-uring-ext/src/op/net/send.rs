@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use io_uring::{opcode, squeue};
 
+use super::flags::{POLL_FIRST, SendFlags};
 use super::message::Message;
 use crate::buf::IoBuf;
 use crate::mode::{Mode, OwnedBy};
@@ -20,17 +21,39 @@ pub struct Send<B: IoBuf> {
     pub(super) buf: B,
     pub(super) to: RawAddress,
     pub(super) flags: i32,
+    poll_first: bool,
 }
 
 impl<B: IoBuf> Send<B> {
     /// Sends the buffer's contents (at most 4 GiB) on a connected socket.
     pub fn new(fd: impl Into<Target>, buf: B) -> Self {
-        Self { fd: fd.into(), buf, to: RawAddress::NONE, flags: libc::MSG_NOSIGNAL }
+        let flags = SendFlags::empty().to_raw();
+        Self { fd: fd.into(), buf, to: RawAddress::NONE, flags, poll_first: false }
     }
 
     /// Sends the buffer's contents to an address.
     pub fn to(fd: impl Into<Target>, buf: B, to: SocketAddr) -> Self {
         Self { to: RawAddress::new(to), ..Self::new(fd, buf) }
+    }
+
+    /// How to send.
+    #[must_use]
+    pub fn flags(mut self, flags: SendFlags) -> Self {
+        self.flags = flags.to_raw();
+        self
+    }
+
+    /// Waits for room without trying first (`IORING_RECVSEND_POLL_FIRST`, Linux 5.19): cheaper where
+    /// the socket's buffer is expected to be full.
+    #[must_use]
+    pub fn poll_first(mut self) -> Self {
+        self.poll_first = true;
+        self
+    }
+
+    /// The buffer, from an operation that was not started.
+    pub fn into_buf(self) -> B {
+        self.buf
     }
 }
 
@@ -55,6 +78,7 @@ unsafe impl<B: IoBuf> Prepare for Send<B> {
         let len = u32::try_from(self.buf.init_len()).unwrap_or(u32::MAX);
         opcode::Send::new(self.fd.number(), self.buf.stable_ptr(), len)
             .flags(self.flags)
+            .ioprio(if self.poll_first { POLL_FIRST } else { 0 })
             .dest_addr(self.to.as_ptr())
             .dest_addr_len(self.to.len())
             .build()
@@ -80,11 +104,16 @@ pub struct SendMsg<B: IoBuf> {
 impl<B: IoBuf> SendMsg<B> {
     /// Sends the message.
     pub fn new(fd: impl Into<Target>, message: Box<Message<B>>) -> Self {
-        Self { fd: fd.into(), message, flags: libc::MSG_NOSIGNAL }
+        Self { fd: fd.into(), message, flags: SendFlags::empty().to_raw() }
     }
-}
 
-impl<B: IoBuf> SendMsg<B> {
+    /// How to send.
+    #[must_use]
+    pub fn flags(mut self, flags: SendFlags) -> Self {
+        self.flags = flags.to_raw();
+        self
+    }
+
     /// The message, from an operation that was not started.
     pub fn into_message(self) -> Box<Message<B>> {
         self.message

@@ -68,7 +68,7 @@ unsafe impl<B: IoBuf> Prepare for SendZc<B> {
     }
 
     fn entry(&mut self, ring: RingId) -> squeue::Entry {
-        let Send { fd, buf, to, flags } = &self.0;
+        let Send { fd, buf, to, flags, .. } = &self.0;
         let len = u32::try_from(buf.init_len()).unwrap_or(u32::MAX);
         opcode::SendZc::new(fd.number(), buf.stable_ptr(), len)
             .flags(*flags)
