@@ -1,0 +1,1 @@
+//! The four rings that a socket shares with the kernel.

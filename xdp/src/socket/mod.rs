@@ -1,0 +1,5 @@
+//! How a queue is opened.
+
+mod mode;
+
+pub use mode::{Hook, Want};

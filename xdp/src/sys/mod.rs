@@ -1,0 +1,1 @@
+//! System calls of AF_XDP sockets.

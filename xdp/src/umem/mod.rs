@@ -1,0 +1,1 @@
+//! Packet memory, registered with the kernel.
