@@ -46,6 +46,17 @@ pub enum Error {
         "a registered file or buffer belongs to another ring; use it on the ring that it was registered with"
     )]
     ForeignRing,
+    /// All slots of a table are taken, or the kernel still uses what was in them.
+    #[error(
+        "all {slots} slots of the {what} table are taken or still in use by the kernel; let go of \
+         some, take completions, or register a larger table"
+    )]
+    TableFull {
+        /// Of what: files or buffers.
+        what: &'static str,
+        /// The slots that there are to take.
+        slots: u32,
+    },
 }
 
 /// The answer of this crate's calls.

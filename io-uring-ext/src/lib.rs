@@ -61,6 +61,7 @@ pub mod buf;
 #[expect(unsafe_code, reason = "lends buffers to the kernel and takes them back")]
 pub mod buf_ring;
 mod error;
+pub mod fixed;
 mod mode;
 #[expect(unsafe_code, reason = "promises that operations own what their entries point to")]
 pub mod op;

@@ -5,6 +5,7 @@
 //! address where it stays, and into its output when the kernel is done with it. An operation of a new
 //! kind (on a fixed file or a registered buffer, a chain, a file operation) is one more file here.
 
+mod install;
 mod net;
 mod read;
 mod target;
@@ -12,6 +13,7 @@ mod timer;
 
 use crate::ring::Cqe;
 
+pub use install::{FilesUpdate, FixedFdInstall};
 pub(crate) use net::Header;
 pub use net::*;
 pub use read::{Read, ReadDone};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use io_uring::{squeue, types};
 use socket2::SockRef;
 
+use crate::fixed::FixedFd;
 use crate::ring::RingId;
 
 /// A descriptor that operations share: it stays open until the last of them is done.
@@ -71,30 +72,49 @@ impl fmt::Debug for Fd {
     }
 }
 
-/// What an operation works on: a descriptor. Made from references, so operations are given `&fd`.
+/// What an operation works on: a descriptor, or a fixed file of its ring. Made from references, so
+/// operations are given `&fd`.
 #[derive(Clone, Debug)]
-pub struct Target(Fd);
+pub struct Target(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Fd(Fd),
+    Fixed(FixedFd),
+}
 
 impl Target {
     /// The number for the entry; [`mark`](Self::mark) says of what.
     pub(crate) fn number(&self) -> types::Fd {
-        types::Fd(self.0.0.as_raw_fd())
+        match &self.0 {
+            Kind::Fd(fd) => types::Fd(fd.0.as_raw_fd()),
+            // A table has at most 2^20 slots.
+            Kind::Fixed(fd) => types::Fd(fd.slot() as i32),
+        }
     }
 
     /// Tells the entry what kind of number it has.
     pub(crate) fn mark(&self, entry: squeue::Entry) -> squeue::Entry {
-        entry
+        match &self.0 {
+            Kind::Fd(_) => entry,
+            Kind::Fixed(_) => entry.flags(squeue::Flags::FIXED_FILE),
+        }
     }
 
     /// Whether it is a stream socket. What is no socket says so when it is used.
     pub(crate) fn is_stream(&self) -> bool {
-        matches!(SockRef::from(&self.0).r#type(), Ok(socket2::Type::STREAM))
+        match &self.0 {
+            Kind::Fd(fd) => matches!(SockRef::from(fd).r#type(), Ok(socket2::Type::STREAM)),
+            Kind::Fixed(fd) => fd.is_stream(),
+        }
     }
 
     /// Whether an operation on this ring can name it.
     pub(crate) fn belongs_to(&self, ring: RingId) -> bool {
-        let _ = ring;
-        true
+        match &self.0 {
+            Kind::Fd(_) => true,
+            Kind::Fixed(fd) => fd.ring() == ring,
+        }
     }
 }
 
@@ -106,12 +126,18 @@ impl From<&Self> for Target {
 
 impl From<&Fd> for Target {
     fn from(fd: &Fd) -> Self {
-        Self(fd.clone())
+        Self(Kind::Fd(fd.clone()))
     }
 }
 
 impl From<&DatagramFd> for Target {
     fn from(fd: &DatagramFd) -> Self {
-        Self(fd.0.clone())
+        Self(Kind::Fd(fd.0.clone()))
+    }
+}
+
+impl From<&FixedFd> for Target {
+    fn from(fd: &FixedFd) -> Self {
+        Self(Kind::Fixed(fd.clone()))
     }
 }

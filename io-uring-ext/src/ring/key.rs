@@ -9,8 +9,8 @@ pub(crate) struct Key {
 
 /// What a completion is about.
 ///
-/// Later kinds (a registered resource's tag, a message from another ring) get their own number, so
-/// that one completion queue serves them all.
+/// Later kinds (a message from another ring) get their own number, so that one completion queue
+/// serves them all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
@@ -22,6 +22,10 @@ pub(crate) enum Kind {
     CancelMany = 3,
     /// Nothing but a completion, to wake who polls; has no key.
     Wake = 4,
+    /// The kernel is done with a file that was in the slot of this key.
+    File = 5,
+    /// The kernel is done with memory that was in the slot of this key.
+    Buffer = 6,
 }
 
 /// Bits of `user_data` for the index.
@@ -46,6 +50,8 @@ pub(crate) fn decode(user_data: u64) -> Option<(Kind, Key)> {
         2 => Kind::Cancel,
         3 => Kind::CancelMany,
         4 => Kind::Wake,
+        5 => Kind::File,
+        6 => Kind::Buffer,
         _ => return None,
     };
     let index = (user_data & u64::from(MAX_OPERATIONS - 1)) as u32;
@@ -60,8 +66,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn user_data_reads_back(index in 0..MAX_OPERATIONS, generation: u32, kind in 1..5u8) {
-            let kind = [Kind::Operation, Kind::Cancel, Kind::CancelMany, Kind::Wake][usize::from(kind) - 1];
+        fn user_data_reads_back(index in 0..MAX_OPERATIONS, generation: u32, kind in 1..7u8) {
+            let kind = [
+                Kind::Operation,
+                Kind::Cancel,
+                Kind::CancelMany,
+                Kind::Wake,
+                Kind::File,
+                Kind::Buffer,
+            ][usize::from(kind) - 1];
             let key = Key { index, generation };
             prop_assert_eq!(decode(encode(kind, key)), Some((kind, key)));
         }

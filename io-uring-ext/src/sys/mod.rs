@@ -7,6 +7,7 @@
 //! - [`buf_ring`]: the shared memory of a provided-buffer ring.
 //! - [`arena`]: page-aligned memory cut into equal pieces.
 //! - [`fork`]: knowing that one is the child.
+//! - [`register`]: registrations that the `io-uring` crate has no call for.
 //! - [`socket_address`]: `sockaddr_storage` to and from `SocketAddr`.
 
 #[expect(unsafe_code, reason = "hands out exclusive pieces of one mapping")]
@@ -19,6 +20,8 @@ pub(crate) mod entry;
 pub(crate) mod fork;
 #[expect(unsafe_code, reason = "stores operations of any type inline, by hand-written vtable")]
 pub(crate) mod payload;
+#[expect(unsafe_code, reason = "hands structures to the kernel that its own crate does not have")]
+pub(crate) mod register;
 #[expect(unsafe_code, reason = "the bytes of a socket address are read by its family")]
 pub(crate) mod socket_address;
 #[expect(unsafe_code, reason = "publishes submission entries whose pointers the kernel follows")]

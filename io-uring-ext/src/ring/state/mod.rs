@@ -8,6 +8,7 @@ mod buffers;
 mod cancel;
 mod outbox;
 mod shutdown;
+mod tables;
 mod watch;
 
 use std::collections::VecDeque;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use io_uring::{cqueue, squeue};
 
+use self::tables::Table;
 use super::key::{self, Key, Kind};
 use super::slab::Slab;
 use super::{Counters, Cqe};
@@ -78,7 +80,7 @@ pub(crate) enum Ends {
 pub struct RingId(u64);
 
 impl RingId {
-    fn next() -> Self {
+    pub(crate) fn next() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
@@ -102,6 +104,8 @@ pub(crate) struct State {
     /// Group identifiers of buffer rings: those given back, and the next new one.
     free_groups: Vec<u16>,
     next_group: u16,
+    files: Option<Table>,
+    table_generation: u32,
     /// What to do once the lock has been released.
     outbox: Outbox,
     counters: Counters,
@@ -125,6 +129,8 @@ impl State {
             ending: VecDeque::with_capacity(uring.parameters().sq_entries() as usize),
             free_groups: Vec::new(),
             next_group: 0,
+            files: None,
+            table_generation: 0,
             outbox: Outbox::default(),
             counters: Counters::default(),
             overflown: false,
@@ -202,6 +208,7 @@ impl State {
     /// Submits everything that waits, lets the kernel do what it has deferred, takes completions.
     /// Makes no system call when there is nothing to do.
     pub(crate) fn submit(&mut self) -> Result<()> {
+        self.release_slots();
         loop {
             self.queue_cancels();
             let waiting = self.uring.unsubmitted();
@@ -236,6 +243,7 @@ impl State {
     /// [`submit`](Self::submit), and then sleeps until `want` more completions are there or the
     /// time is over. Returns how many came.
     pub(crate) fn wait(&mut self, want: usize, timeout: Option<Duration>) -> Result<usize> {
+        self.release_slots();
         self.queue_cancels();
         let before = self.counters.completions;
         if self.uring.completions() < want {
@@ -267,7 +275,11 @@ impl State {
 
     /// Gives a completion to its operation.
     fn deliver(&mut self, user_data: u64, cqe: Cqe) {
-        let Some((Kind::Operation, key)) = key::decode(user_data) else { return };
+        let key = match key::decode(user_data) {
+            Some((Kind::Operation, key)) => key,
+            Some((kind, key)) => return self.tag_came(kind, key),
+            None => return,
+        };
         let Some(flight) = self.slab.get_mut(key).filter(|flight| flight.in_flight) else {
             self.counters.stale += 1;
             return;

@@ -37,6 +37,9 @@ impl State {
             self.reap();
         }
         let left = self.leak();
+        if left == 0 {
+            self.close_tables();
+        }
         if self.led && self.uring.space() > 0 {
             // Its completions have just been taken from the thread that polls for all. One more,
             // which stays in the queue, wakes it.
