@@ -1,7 +1,11 @@
 //! A global allocator that counts, so that "no allocation per packet" is a figure.
 //!
-//! Relies on: every call is handed unchanged to the system allocator, whose contract it keeps.
-//! The count costs each side the same, and nothing where nothing is allocated.
+//! It also puts what has the size of a page or more at the beginning of a page, so that runtimes
+//! that read into memory which they allocate themselves can read directly (`O_DIRECT`).
+//!
+//! Relies on: every call is handed to the system allocator, with a layout that depends on the
+//! caller's layout alone. The count costs each side the same, and nothing where nothing is
+//! allocated.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -37,32 +41,37 @@ struct Counting;
 #[global_allocator]
 static GLOBAL: Counting = Counting;
 
-// SAFETY: each method calls the method of `System` of the same name with the arguments that it got,
-// so whatever holds for `System` holds here; counting touches no memory that is handed out.
+/// The layout that the system allocator is asked for: the same size, aligned to at least as much.
+fn aligned(layout: Layout) -> Layout {
+    if layout.size() < PAGE {
+        return layout;
+    }
+    layout.align_to(PAGE).unwrap_or(layout)
+}
+
+const PAGE: usize = 4096;
+
+// SAFETY: each method calls the method of `System` of the same name with the layout that `aligned`
+// makes of the caller's, so the memory fits the caller's layout, and what is freed is freed with the
+// layout that it was allocated with; counting touches no memory that is handed out. `realloc` is the
+// trait's own, made of the others.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
-        // SAFETY: the caller keeps the contract of `alloc`, and this is the same call.
-        unsafe { System.alloc(layout) }
+        // SAFETY: the size is not zero, as the caller promises, and `aligned` does not change it.
+        unsafe { System.alloc(aligned(layout)) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         // SAFETY: the caller got `pointer` from this allocator with `layout`, so from `System` with
-        // `layout`.
-        unsafe { System.dealloc(pointer, layout) }
+        // what `aligned` makes of `layout`.
+        unsafe { System.dealloc(pointer, aligned(layout)) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count();
-        // SAFETY: the caller keeps the contract of `alloc_zeroed`, and this is the same call.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the contract of `realloc`; `pointer` came from `System` with
-        // `layout`.
-        unsafe { System.realloc(pointer, layout, size) }
+        // SAFETY: the size is not zero, as the caller promises, and `aligned` does not change it.
+        unsafe { System.alloc_zeroed(aligned(layout)) }
     }
 }
 
@@ -75,6 +84,23 @@ mod tests {
         let before = so_far();
         drop(std::hint::black_box(Box::new([0_u8; 100])));
         assert!(so_far() > before);
+    }
+
+    #[test]
+    fn pages_are_aligned_and_smaller_things_are_left_alone() {
+        let mut growing = std::hint::black_box(vec![7_u8; 100]);
+        for size in [4096, 5000, 100_000] {
+            growing.resize(size, 7);
+            growing.shrink_to_fit();
+            assert_eq!(growing.as_ptr().addr() % PAGE, 0, "{size}");
+        }
+        growing.truncate(10);
+        growing.shrink_to_fit();
+        assert_eq!(growing, [7; 10]);
+        let small = Layout::array::<u8>(4095).unwrap();
+        assert_eq!(aligned(small), small);
+        let coarse = Layout::from_size_align(8192, 8192).unwrap();
+        assert_eq!(aligned(coarse), coarse);
     }
 
     #[test]

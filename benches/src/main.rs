@@ -5,7 +5,9 @@
 //! | [`scenario`] | the scenarios by name, the command line |
 //! | [`paired`] | the method: interleaved rounds, paired ratios, null runs |
 //! | [`report`] | tables and JSON |
+//! | [`child`] | a contestant in a process of its own that measures itself |
 //! | [`echo`] | UDP echo: servers in processes of their own, one traffic generator |
+//! | [`storage`] | random reads past the page cache |
 //! | [`micro`] | cases that run in memory: nanoseconds and instructions per packet |
 //! | [`abstraction`] | what the seam costs |
 //! | [`udp_stack`] | what UDP over layer 2 costs |
@@ -20,6 +22,7 @@
 mod abstraction;
 #[expect(unsafe_code, reason = "a global allocator is unsafe to implement")]
 mod allocations;
+mod child;
 mod echo;
 mod micro;
 #[expect(unsafe_code, reason = "the kernel is given pointers by hand")]
@@ -27,11 +30,12 @@ mod mmsg;
 mod paired;
 mod report;
 mod scenario;
+mod storage;
 mod udp_stack;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use scenario::{Options, SCENARIOS};
 
@@ -47,18 +51,22 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[String]) -> Result<()> {
-    // The two commands that this program calls itself with.
+    // The commands that this program calls itself with.
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         [echo::COMMAND, server] => return echo::serve(server),
         [micro::COMMAND, scenario, case, repeats] => {
             return micro::repeat(scenario::find(scenario)?.cases, case, repeats.parse()?);
         }
+        [child::COMMAND, scenario, name, job] => {
+            let measure = scenario::find(scenario)?.measure;
+            return measure.context("its contestants do not measure themselves")?(name, job);
+        }
         _ => {}
     }
     let Some(options) = Options::read(arguments)? else {
         println!(
-            "usage: cargo xtask bench <scenario> [--json FILE] [--quick] [--rounds N] [--only A,B]\n"
+            "usage: cargo xtask bench <scenario> [--json FILE] [--quick] [--rounds N] [--only A,B] [--dir DIR]\n"
         );
         for scenario in SCENARIOS {
             println!("  {:12} {}", scenario.name, scenario.about);

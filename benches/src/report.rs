@@ -53,6 +53,7 @@ impl Environment {
 /// A figure of one contestant that is not compared as a ratio.
 #[derive(Debug, Serialize)]
 pub(crate) struct Fact {
+    pub(crate) scenario: &'static str,
     pub(crate) contestant: &'static str,
     pub(crate) metric: &'static str,
     pub(crate) value: f64,
@@ -79,13 +80,37 @@ impl Report {
         println!(
             "`{command}`: Linux {kernel}, {cpu}, {cores} cores, load {load:.2} at the start\n"
         );
-        if !self.rows.is_empty() {
-            println!(
-                "| metric | subject | peer | ours | theirs | ratio (min–max) | null spread | pairs |"
-            );
-            println!("|---|---|---|--:|--:|---|--:|--:|");
+        let scenarios = self.scenarios();
+        for scenario in &scenarios {
+            if scenarios.len() > 1 {
+                println!("**{scenario}**\n");
+            }
+            self.print_rows(scenario);
+            self.print_facts(scenario);
         }
-        for row in &self.rows {
+        for note in &self.notes {
+            println!("{note}\n");
+        }
+    }
+
+    /// In the order in which they come.
+    fn scenarios(&self) -> Vec<&'static str> {
+        let rows = self.rows.iter().map(|row| row.scenario);
+        let facts = self.facts.iter().map(|fact| fact.scenario);
+        distinct(rows.chain(facts))
+    }
+
+    /// One line per pair and metric.
+    fn print_rows(&self, scenario: &str) {
+        let mut rows = self.rows.iter().filter(|row| row.scenario == scenario).peekable();
+        if rows.peek().is_none() {
+            return;
+        }
+        println!(
+            "| metric | subject | peer | ours | theirs | ratio (min–max) | null spread | pairs |"
+        );
+        println!("|---|---|---|--:|--:|---|--:|--:|");
+        for row in rows {
             let Row {
                 metric,
                 subject,
@@ -104,46 +129,45 @@ impl Report {
                  | {null_spread:.3} | {pairs} |"
             );
         }
-        self.print_facts();
-        for note in &self.notes {
-            println!("\n{note}");
-        }
+        println!();
     }
 
     /// One line per contestant, one column per metric.
-    fn print_facts(&self) {
-        let mut metrics: Vec<&str> = Vec::new();
-        let mut contestants: Vec<&str> = Vec::new();
-        for fact in &self.facts {
-            if !metrics.contains(&fact.metric) {
-                metrics.push(fact.metric);
-            }
-            if !contestants.contains(&fact.contestant) {
-                contestants.push(fact.contestant);
-            }
-        }
+    fn print_facts(&self, scenario: &str) {
+        let facts = || self.facts.iter().filter(|fact| fact.scenario == scenario);
+        let metrics = distinct(facts().map(|fact| fact.metric));
         if metrics.is_empty() {
             return;
         }
-        println!("\n| contestant | {} |", metrics.join(" | "));
+        println!("| contestant | {} |", metrics.join(" | "));
         println!("|---|{}", "--:|".repeat(metrics.len()));
-        for contestant in contestants {
+        for contestant in distinct(facts().map(|fact| fact.contestant)) {
             let value = |metric: &&str| {
-                let fact = self
-                    .facts
-                    .iter()
-                    .find(|fact| fact.contestant == contestant && fact.metric == *metric);
+                let fact =
+                    facts().find(|fact| fact.contestant == contestant && fact.metric == *metric);
                 fact.map_or_else(|| "–".to_owned(), |fact| figure(fact.value))
             };
             let cells: Vec<String> = metrics.iter().map(value).collect();
             println!("| {contestant} | {} |", cells.join(" | "));
         }
+        println!();
     }
 
     pub(crate) fn write_json(&self, file: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)?;
         fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))
     }
+}
+
+/// Each name once, in the order of the first time.
+fn distinct(names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
+    let mut distinct = Vec::new();
+    for name in names {
+        if !distinct.contains(&name) {
+            distinct.push(name);
+        }
+    }
+    distinct
 }
 
 /// Three or four significant digits, thousands with `k`.
@@ -191,6 +215,14 @@ mod tests {
         expected.extend(["ratio_median", "ratio_min", "ratio_max"]);
         expected.sort_unstable();
         assert_eq!(keys, expected);
+    }
+
+    #[test]
+    fn scenarios_and_names_keep_their_order() {
+        let fact = |scenario, contestant| Fact { scenario, contestant, metric: "m", value: 1.0 };
+        let mut report = Report::new(Environment::read("bench".to_owned()));
+        report.facts = vec![fact("b", "x"), fact("a", "x"), fact("b", "y")];
+        assert_eq!(report.scenarios(), ["b", "a"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::micro::Case;
 use crate::report::{Environment, Report};
-use crate::{abstraction, echo, udp_stack};
+use crate::{abstraction, echo, storage, udp_stack};
 
 /// A benchmark that can be run by name.
 pub(crate) struct Scenario {
@@ -15,6 +15,8 @@ pub(crate) struct Scenario {
     pub(crate) run: fn(&Options) -> Result<Report>,
     /// The cases of a scenario that runs in memory.
     pub(crate) cases: &'static [Case],
+    /// Becomes a contestant, by name and job, where contestants measure themselves.
+    pub(crate) measure: Option<fn(&str, &str) -> Result<()>>,
 }
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -23,18 +25,28 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         about: "UDP echo over loopback: round trips per CPU second, latency at a common rate",
         run: echo::run,
         cases: &[],
+        measure: None,
     },
     Scenario {
         name: "abstraction",
         about: "instructions per packet of code over the seam beside code for one backend",
         run: abstraction::run,
         cases: abstraction::CASES,
+        measure: None,
     },
     Scenario {
         name: "udp_stack",
         about: "ns and instructions per datagram through UDP over layer 2, beside the floor",
         run: udp_stack::run,
         cases: udp_stack::CASES,
+        measure: None,
+    },
+    Scenario {
+        name: "storage",
+        about: "random reads of 4 KiB with O_DIRECT at depths 1, 32 and 64, beside fio and runtimes",
+        run: storage::run,
+        cases: &[],
+        measure: Some(storage::measure),
     },
 ];
 
@@ -54,21 +66,26 @@ pub(crate) struct Options {
     pub(crate) quick: bool,
     /// The contestants to run, by name; empty for all.
     pub(crate) only: Vec<String>,
+    /// Where files that are read and written lie, and with them the device that is measured.
+    pub(crate) dir: Option<PathBuf>,
     /// Pairs that count.
     pub(crate) rounds: usize,
 }
 
 impl Options {
-    /// Reads `SCENARIO [--json FILE] [--quick] [--rounds N] [--only A,B]`; `None` without a
-    /// scenario.
+    /// Reads `SCENARIO [--json FILE] [--quick] [--rounds N] [--only A,B] [--dir DIR]`;
+    /// `None` without a scenario.
     pub(crate) fn read(arguments: &[String]) -> Result<Option<Self>> {
-        let (mut scenario, mut json, mut quick, mut rounds, mut only) =
-            (None, None, false, None, Vec::new());
+        let (mut scenario, mut json, mut dir, mut quick, mut rounds, mut only) =
+            (None, None, None, false, None, Vec::new());
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--json" => {
                     json = Some(PathBuf::from(arguments.next().context("--json takes a file")?))
+                }
+                "--dir" => {
+                    dir = Some(PathBuf::from(arguments.next().context("--dir takes a folder")?))
                 }
                 "--quick" => quick = true,
                 "--rounds" => {
@@ -90,7 +107,7 @@ impl Options {
             }
         }
         let rounds = rounds.unwrap_or(if quick { 2 } else { 9 });
-        Ok(scenario.map(|scenario| Self { scenario, json, quick, only, rounds }))
+        Ok(scenario.map(|scenario| Self { scenario, json, dir, quick, only, rounds }))
     }
 
     /// Whether the contestant takes part.
@@ -133,7 +150,7 @@ mod tests {
             [some.wants("tokio"), some.wants("a10"), some.wants("monoio")],
             [true, true, false]
         );
-        for wrong in ["echo --json", "echo udp", "--fast", "echo --rounds many"] {
+        for wrong in ["echo --json", "storage --dir", "echo udp", "--fast", "echo --rounds many"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

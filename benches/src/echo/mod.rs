@@ -76,7 +76,12 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         report.rows.extend(compared.flat_map(|metric| runs.rows(&plan, metric)));
         for &contestant in plan.subjects.iter().chain(&plan.peers) {
             report.facts.extend(SHOWN.iter().filter_map(|metric| {
-                runs.median(contestant, metric).map(|value| Fact { contestant, metric, value })
+                runs.median(contestant, metric).map(|value| Fact {
+                    scenario: plan.scenario,
+                    contestant,
+                    metric,
+                    value,
+                })
             }));
         }
     }

@@ -50,6 +50,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
             report.rows.extend(runs.rows(&plan, metric));
             let median = |case| runs.median(case, metric).unwrap_or(f64::NAN);
             report.facts.extend([stack, floor].map(|contestant| Fact {
+                scenario: plan.scenario,
                 contestant,
                 metric: net,
                 value: median(contestant) - median(port),

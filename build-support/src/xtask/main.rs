@@ -44,6 +44,7 @@ usage: cargo xtask <command>
        [--quick]         fewer and shorter runs: shows that it works, proves nothing
        [--rounds N]      pairs that count
        [--only A,B]      these contestants only
+       [--dir DIR]       where files lie, and with them the device that is measured
   ci [STEP...]           the named steps, or all of them: fmt clippy doc features
                          override test";
 

@@ -84,6 +84,12 @@ const PACKAGES: &[Package] = &[
         layer: Layer::Traffic,
     },
     Package {
+        name: "fio",
+        proof: "fio",
+        used_for: "random reads of other hands",
+        layer: Layer::Benchmarks,
+    },
+    Package {
         name: "sockperf",
         proof: "sockperf",
         used_for: "an echo server of other hands",
