@@ -60,6 +60,7 @@
 pub mod buf;
 #[expect(unsafe_code, reason = "lends buffers to the kernel and takes them back")]
 pub mod buf_ring;
+pub mod chain;
 mod error;
 pub mod fixed;
 mod mode;

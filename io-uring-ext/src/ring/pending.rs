@@ -122,6 +122,14 @@ impl<T: Operation, M: Mode> Pending<T, M> {
         let _ = self.inner.with(|state| state.abandon(self.key, false));
     }
 
+    pub(crate) fn key(&self) -> Key {
+        self.key
+    }
+
+    pub(crate) fn ring(&self) -> &M::Ptr<Inner<M>> {
+        &self.inner
+    }
+
     /// The first completion, while more are to come.
     pub(crate) fn first_result(&self) -> Option<Cqe> {
         self.inner.with(|state| state.first_result(self.key)).ok().flatten()

@@ -13,7 +13,10 @@ impl State {
         let Some(flight) = self.slab.get_mut(key) else { return };
         if flight.in_flight && !flight.cancelling {
             flight.cancelling = true;
-            self.cancels.push_back(key);
+            // What waits for another member cannot be found yet; `start_next` asks when it can.
+            if !flight.waits() {
+                self.cancels.push_back(key);
+            }
         }
     }
 
