@@ -46,13 +46,13 @@
 //!
 //! # What it does not do
 //!
-//! It is no async runtime. It runs on Linux 6.1 and later ([`Local`] rings; [`Shared`] ones from 5.19).
+//! It is no async runtime: operations are futures under any, and [`driver`] has what moves a ring there. It runs on Linux 6.1 and later ([`Local`] rings; [`Shared`] ones from 5.19).
 //! It does not let an operation borrow memory: no signature could make that sound.
 //!
 //! # Map
 //!
 //! [`Ring`] starts operations ([`op`]) over descriptors ([`Fd`]) and buffers ([`buf`]); [`buf_ring`]
-//! receives many times per submission; [`probe`] tells what the kernel can do. With the feature
+//! receives many times per submission; [`driver`] is for tasks that await operations; [`probe`] tells what the kernel can do. With the feature
 //! `packet`, which is on by default, `packet` has the backends of the bypass-io family; without it the
 //! crate is the ring alone and depends on nothing of the family.
 
@@ -60,7 +60,7 @@
 pub mod buf;
 #[expect(unsafe_code, reason = "lends buffers to the kernel and takes them back")]
 pub mod buf_ring;
-pub mod chain;
+pub mod driver;
 mod error;
 pub mod fixed;
 mod mode;

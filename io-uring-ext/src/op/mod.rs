@@ -18,8 +18,7 @@ pub(crate) use net::Header;
 pub use net::*;
 pub use read::{Read, ReadDone};
 pub use target::{DatagramFd, Fd, Target};
-pub(crate) use timer::Limit;
-pub use timer::{Clock, Nop, Timeout, TimeoutEnd, TimeoutRemove, TimeoutUpdate, When};
+pub use timer::{Nop, Timeout, TimeoutEnd};
 
 /// Something that a ring can be asked to do. Implemented by the types of this module.
 pub trait Operation: sealed::Prepare {
@@ -99,10 +98,6 @@ impl Completions {
     /// The completion of an operation that always has one.
     fn only(self) -> std::io::Result<Cqe> {
         self.first.ok_or_else(|| std::io::Error::other("an operation without a completion"))
-    }
-
-    pub(crate) fn first(self) -> Option<Cqe> {
-        self.first
     }
 
     fn notification(self) -> Option<Cqe> {

@@ -102,6 +102,27 @@ impl<M: Mode> Inner<M> {
         }
     }
 
+    /// Ready when the ring is closed; until then the task is woken when there is something to submit.
+    /// For the driver alone.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn poll_closed(&self, context: &Context<'_>) -> Poll<Result<()>> {
+        let mut clone = None;
+        loop {
+            match self.with(|state| {
+                (state.watch_submissions(context.waker(), &mut clone), state.is_closed())
+            })? {
+                (_, true) => return Poll::Ready(Ok(())),
+                (Watched::Registered, _) => return Poll::Pending,
+                (Watched::NeedsClone, _) => clone = Some(context.waker().clone()),
+                (Watched::Ready, _) => {
+                    // More has come since, or the kernel was busy: again with the next turn.
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
     pub(crate) fn submit(&self) -> Result<()> {
         self.with(State::submit)?
     }

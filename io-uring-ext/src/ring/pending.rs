@@ -23,8 +23,7 @@ pub type Started<T, M> = Result<Pending<T, M>, NotStarted<T>>;
 /// Forgetting it keeps the operation's place taken until the ring is dropped.
 ///
 /// [`wait`](Self::wait) sleeps for the result; as a [`Future`] it gives the same without sleeping,
-/// under any executor, as long as somebody calls [`Ring::submit`](crate::Ring::submit) or
-/// [`Ring::wait`](crate::Ring::wait).
+/// under any executor, as long as somebody [drives](crate::driver) the ring.
 ///
 /// The future's output is `Ok` when the kernel is done with the operation, also when that is because
 /// the ring was closed and cancelled it. It is [`Error::Closed`] only for an operation whose memory had
@@ -122,12 +121,9 @@ impl<T: Operation, M: Mode> Pending<T, M> {
         let _ = self.inner.with(|state| state.abandon(self.key, false));
     }
 
-    pub(crate) fn key(&self) -> Key {
-        self.key
-    }
-
-    pub(crate) fn ring(&self) -> &M::Ptr<Inner<M>> {
-        &self.inner
+    /// Whether somebody asked for it to end early, alone or with everything.
+    pub(crate) fn cancel_was_asked(&self) -> bool {
+        self.inner.with(|state| state.cancel_was_asked(self.key)).unwrap_or(true)
     }
 
     /// The first completion, while more are to come.

@@ -13,10 +13,8 @@ impl State {
         let Some(flight) = self.slab.get_mut(key) else { return };
         if flight.in_flight && !flight.cancelling {
             flight.cancelling = true;
-            // What waits for another member cannot be found yet; `start_next` asks when it can.
-            if !flight.waits() {
-                self.cancels.push_back(key);
-            }
+            self.cancels.push_back(key);
+            self.wake_driver();
         }
     }
 
@@ -24,6 +22,7 @@ impl State {
     pub(crate) fn cancel_everything(&mut self) {
         self.cancel_all = true;
         self.cancels_of_all += 1;
+        self.wake_driver();
     }
 
     /// Whether somebody asked for the operation to end early, alone or with everything.

@@ -6,7 +6,6 @@
 
 mod buffers;
 mod cancel;
-pub(crate) mod chain;
 mod outbox;
 mod shutdown;
 mod tables;
@@ -14,11 +13,11 @@ mod watch;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
 use std::time::Duration;
 
 use io_uring::{cqueue, squeue};
 
-use self::chain::{Chains, Linked};
 use self::tables::Table;
 use super::key::{self, Key, Kind};
 use super::slab::Slab;
@@ -46,10 +45,6 @@ struct Flight {
     began_after: u64,
     /// The task that waits for it.
     watcher: Option<watch::Watcher>,
-    /// Its place in a chain.
-    linked: Option<Linked>,
-    /// The kernel took its chain without it; its entry is a nop now.
-    cut: bool,
 }
 
 impl Flight {
@@ -65,8 +60,6 @@ impl Flight {
             cancelling: false,
             began_after: 0,
             watcher: None,
-            linked: None,
-            cut: false,
         }
     }
 }
@@ -102,14 +95,13 @@ pub(crate) struct State {
     /// Operations whose terminal completion has not come.
     in_flight: usize,
     /// Cancels that wait for room in the submission queue. Each operation is in it at most once, so
-    /// the capacity reserved at the start suffices; only a member of a chain may be there twice.
+    /// the capacity reserved at the start suffices.
     cancels: VecDeque<Key>,
     cancel_all: bool,
     /// How often a cancel of everything has been asked for.
     cancels_of_all: u64,
     /// Operations that end inside the submission, by position in the submission queue.
     ending: VecDeque<(u32, Key)>,
-    chains: Chains,
     /// Group identifiers of buffer rings: those given back, and the next new one.
     free_groups: Vec<u16>,
     next_group: u16,
@@ -117,6 +109,11 @@ pub(crate) struct State {
     table_generation: u32,
     /// What to do once the lock has been released.
     outbox: Outbox,
+    /// The task that submits for all, while it waits for something to submit.
+    driver: Option<Waker>,
+    /// Whether there is such a task.
+    #[cfg(feature = "tokio")]
+    driven: bool,
     counters: Counters,
     overflown: bool,
     closed: bool,
@@ -136,12 +133,14 @@ impl State {
             cancel_all: false,
             cancels_of_all: 0,
             ending: VecDeque::with_capacity(uring.parameters().sq_entries() as usize),
-            chains: Chains::default(),
             free_groups: Vec::new(),
             next_group: 0,
             files: None,
             table_generation: 0,
             outbox: Outbox::default(),
+            driver: None,
+            #[cfg(feature = "tokio")]
+            driven: false,
             counters: Counters::default(),
             overflown: false,
             closed: false,
@@ -182,38 +181,28 @@ impl State {
         {
             return Err((operation, Error::ForeignRing.into()));
         }
-        let (key, entry) = match self.place(operation) {
-            Ok(placed) => placed,
-            Err(operation) => {
-                let capacity = self.slab.capacity();
-                return Err((operation, StartError::TooMany { capacity }));
-            }
+        let capacity = self.slab.capacity();
+        let Some((key, flight)) = self.slab.occupy() else {
+            return Err((operation, StartError::TooMany { capacity }));
         };
-        let in_submission = ends == Ends::InSubmission && !self.sqpoll;
-        let entry = if in_submission { entry.flags(squeue::Flags::SKIP_SUCCESS) } else { entry };
-        if in_submission {
-            self.ending.push_back((self.uring.position(), key));
-        }
-        self.push(&entry);
-        Ok(key)
-    }
-
-    /// Stores an operation where it stays, and makes its entry; it is given back when all places are
-    /// taken.
-    fn place<T: Prepare>(&mut self, operation: T) -> Result<(Key, squeue::Entry), T> {
-        let Some((key, flight)) = self.slab.occupy() else { return Err(operation) };
         let operation = flight.payload.store(operation);
         let entry = operation.entry(self.id).user_data(key::encode(Kind::Operation, key));
         let entry = match operation.target() {
             Some(target) => target.mark(entry),
             None => entry,
         };
+        let in_submission = ends == Ends::InSubmission && !self.sqpoll;
+        let entry = if in_submission { entry.flags(squeue::Flags::SKIP_SUCCESS) } else { entry };
         flight.results.clear();
         (flight.in_flight, flight.abandoned, flight.cancelling) = (true, false, false);
-        (flight.linked, flight.cut) = (None, false);
         flight.began_after = self.cancels_of_all;
         self.in_flight += 1;
-        Ok((key, entry))
+        if in_submission {
+            self.ending.push_back((self.uring.position(), key));
+        }
+        self.push(&entry);
+        self.wake_driver();
+        Ok(key)
     }
 
     /// Queues an entry for which there is room.
@@ -230,7 +219,6 @@ impl State {
     /// Makes no system call when there is nothing to do.
     pub(crate) fn submit(&mut self) -> Result<()> {
         self.release_slots();
-        self.repeat_late_cancels();
         loop {
             self.queue_cancels();
             let waiting = self.uring.unsubmitted();
@@ -266,8 +254,6 @@ impl State {
     /// time is over. Returns how many came.
     pub(crate) fn wait(&mut self, want: usize, timeout: Option<Duration>) -> Result<usize> {
         self.release_slots();
-        let timeout = self.nap(timeout);
-        self.repeat_late_cancels();
         self.queue_cancels();
         let before = self.counters.completions;
         if self.uring.completions() < want {
@@ -285,7 +271,6 @@ impl State {
         self.counters.overflows += u64::from(overflown && !self.overflown);
         self.overflown = overflown;
         let entered = self.uring.enter(want, timeout);
-        self.mend_cut_chain();
         entered.map_err(|error| Error::os("io_uring_enter", error))
     }
 
@@ -302,7 +287,6 @@ impl State {
     fn deliver(&mut self, user_data: u64, cqe: Cqe) {
         let key = match key::decode(user_data) {
             Some((Kind::Operation, key)) => key,
-            Some((Kind::Cancel, key)) => return self.cancel_answered(key, cqe),
             Some((kind, key)) => return self.tag_came(kind, key),
             None => return,
         };
@@ -310,7 +294,6 @@ impl State {
             self.counters.stale += 1;
             return;
         };
-        let cqe = if flight.cut { Cqe { result: -libc::ECANCELED, ..cqe } } else { cqe };
         if flight.abandoned {
             flight.payload.discard(cqe);
         } else {
@@ -347,16 +330,12 @@ impl State {
         let Some(flight) = self.slab.get_mut(key) else { return };
         flight.in_flight = false;
         self.in_flight -= 1;
-        let linked = flight.linked;
         if flight.abandoned {
             let payload = flight.payload.evict();
             self.outbox.push(Deferred::Free(payload));
             self.slab.vacate(key);
         } else {
             self.wake_watcher(key, true);
-        }
-        if let Some(linked) = linked {
-            self.start_next(linked);
         }
     }
 

@@ -18,6 +18,7 @@ impl State {
         const ASK_AGAIN: Duration = Duration::from_millis(50);
 
         self.closed = true;
+        self.wake_driver();
         self.reap();
         let mut ask = Instant::now();
         while self.in_flight > 0 {

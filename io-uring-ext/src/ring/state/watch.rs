@@ -87,4 +87,45 @@ impl State {
             self.outbox.push(Deferred::Wake(watcher.waker));
         }
     }
+
+    /// Makes the caller the ring's driver. False when there is one.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn claim_driver(&mut self) -> bool {
+        !std::mem::replace(&mut self.driven, true)
+    }
+
+    /// Has the driver's task woken when there is something to submit, or the ring is closed. Ready
+    /// while that is so.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn watch_submissions(&mut self, task: &Waker, clone: &mut Option<Waker>) -> Watched {
+        // The kernel's polling thread takes entries by itself.
+        let waiting = !self.sqpoll && self.uring.unsubmitted() > 0;
+        if self.closed || waiting || self.cancel_all || !self.cancels.is_empty() {
+            return Watched::Ready;
+        }
+        if self.driver.as_ref().is_some_and(|driver| driver.will_wake(task)) {
+            return Watched::Registered;
+        }
+        let Some(waker) = clone.take() else { return Watched::NeedsClone };
+        if let Some(before) = self.driver.replace(waker) {
+            self.outbox.push(Deferred::Release(before));
+        }
+        Watched::Registered
+    }
+
+    /// There is something to submit, or the ring is closed.
+    pub(super) fn wake_driver(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            self.outbox.push(Deferred::Wake(driver));
+        }
+    }
+
+    /// The driver is gone.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn release_driver(&mut self) {
+        self.driven = false;
+        if let Some(driver) = self.driver.take() {
+            self.outbox.push(Deferred::Release(driver));
+        }
+    }
 }
