@@ -5,20 +5,28 @@
 //! address where it stays, and into its output when the kernel is done with it. An operation of a new
 //! kind (on a fixed file or a registered buffer, a chain, a file operation) is one more file here.
 
+mod file;
+mod futex;
 mod install;
 mod net;
+mod pipe;
 mod read;
 mod target;
 mod timer;
+mod wait_id;
 
 use crate::ring::Cqe;
 
+pub use file::*;
+pub use futex::{FutexWait, FutexWaitV, FutexWake};
 pub use install::{FilesUpdate, FixedFdInstall};
 pub(crate) use net::Header;
 pub use net::*;
+pub use pipe::{Pipe, Splice, SpliceFlags, Tee};
 pub use read::{Read, ReadDone};
 pub use target::{DatagramFd, Fd, Target};
 pub use timer::{Nop, Timeout, TimeoutEnd};
+pub use wait_id::{ChildEnd, ChildExit, WaitId};
 
 /// Something that a ring can be asked to do. Implemented by the types of this module.
 pub trait Operation: sealed::Prepare {
@@ -98,6 +106,11 @@ impl Completions {
     /// The completion of an operation that always has one.
     fn only(self) -> std::io::Result<Cqe> {
         self.first.ok_or_else(|| std::io::Error::other("an operation without a completion"))
+    }
+
+    /// The result of an operation that always has a completion.
+    fn result(self) -> std::io::Result<usize> {
+        self.only()?.to_result()
     }
 
     fn notification(self) -> Option<Cqe> {

@@ -23,6 +23,15 @@ impl Fd {
     pub fn new(fd: impl Into<OwnedFd>) -> Self {
         Self(Arc::new(fd.into()))
     }
+
+    /// The descriptor itself, when no operation and nobody else has it any more.
+    ///
+    /// # Errors
+    ///
+    /// Gives it back when it is shared.
+    pub fn try_into_owned(self) -> Result<OwnedFd, Self> {
+        Arc::try_unwrap(self.0).map_err(Self)
+    }
 }
 
 /// A socket that keeps message boundaries: UDP, Unix datagram, AF_PACKET, raw IP.

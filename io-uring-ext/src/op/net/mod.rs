@@ -10,6 +10,7 @@ mod recv;
 mod send;
 mod zero_copy;
 
+pub(crate) use accept::take_fd;
 pub use accept::{Accept, Accepted, Socket};
 pub use connect::{Bind, Connect, Listen, Shutdown};
 pub use flags::{RecvFlags, SendFlags};

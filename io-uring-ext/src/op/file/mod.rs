@@ -1,0 +1,43 @@
+//! Files: everything that is done to them through a ring but reading.
+//!
+//! An operation owns its paths, names and result buffers along with its descriptor. Its result is the
+//! one of the system call that its documentation names; the error is what that call would answer.
+//!
+//! A ring with `IORING_SETUP_IOPOLL` does reads and writes alone: the kernel ends every other operation
+//! of this folder with `EINVAL` there.
+
+mod allocate;
+mod close;
+mod names;
+mod open;
+mod path;
+mod stat;
+mod sync;
+mod vectored;
+mod write;
+mod xattr;
+
+pub use allocate::{Advice, Advise, Allocate, AllocateMode, Truncate};
+pub use close::Close;
+pub use names::{HardLink, MakeDir, Rename, RenameMode, Symlink, Unlink};
+pub use open::{Open, OpenOptions, Resolve};
+pub use path::PathAt;
+pub use stat::{DirectIo, Metadata, Statx};
+pub use sync::{Fsync, SyncRange, SyncRangeMode};
+pub use vectored::{ReadVectored, Vectored, WriteVectored};
+pub use write::{RwFlags, Write, WriteDone};
+pub use xattr::{GetXattr, SetXattr, XattrMode};
+
+/// Operations that succeed or fail, and bring nothing else.
+macro_rules! succeeds_or_fails {
+    ($($operation:ty),+) => {$(
+        impl $crate::op::Operation for $operation {
+            type Output = std::io::Result<()>;
+
+            fn complete(self, completions: $crate::op::Completions) -> std::io::Result<()> {
+                completions.result_or(0).map(drop)
+            }
+        }
+    )+};
+}
+use succeeds_or_fails;
