@@ -52,7 +52,8 @@
 //! # Map
 //!
 //! [`Ring`] starts operations ([`op`]) over descriptors ([`Fd`]) and buffers ([`buf`]); [`buf_ring`]
-//! receives many times per submission; [`driver`] is for tasks that await operations; [`probe`] tells what the kernel can do. With the feature
+//! receives many times per submission, and what else completes many times is in [`multishot`];
+//! [`driver`] is for tasks that await operations; [`probe`] tells what the kernel can do. With the feature
 //! `packet`, which is on by default, `packet` has the backends of the bypass-io family; without it the
 //! crate is the ring alone and depends on nothing of the family.
 
@@ -64,6 +65,8 @@ pub mod driver;
 mod error;
 pub mod fixed;
 mod mode;
+#[expect(unsafe_code, reason = "promises that operations own what their entries point to")]
+pub mod multishot;
 #[expect(unsafe_code, reason = "promises that operations own what their entries point to")]
 pub mod op;
 #[cfg(feature = "packet")]

@@ -23,8 +23,9 @@ use crate::mode::{Local, Lock, Mode, OwnedBy};
 use crate::ring::{Inner, Ring};
 use crate::sys::buf_ring::{BufRingMemory, MAX_ENTRIES};
 
+pub use crate::multishot::EndReason;
 pub use message::{MessageLayout, ReceivedMessage};
-pub use receiver::{EndReason, MessageReceiver, Receiver, ReceiverCounters};
+pub use receiver::{MessageReceiver, Receiver, ReceiverCounters};
 
 /// Where a [`BufRing`] gets its buffers.
 pub trait BufSource: 'static {

@@ -9,7 +9,7 @@ use crate::op::sealed::Prepare;
 use crate::ring::{Cqe, RingId};
 
 /// `recv` or `recvmsg` with `IORING_RECV_MULTISHOT` (Linux 6.0).
-pub(super) struct RecvMulti<S: BufSource, M: Mode> {
+pub(crate) struct RecvMulti<S: BufSource, M: Mode> {
     pub(super) fd: Target,
     pub(super) ring: M::Ptr<Registered<S, M>>,
     /// For `recvmsg`: how much room to leave for address and control data.

@@ -1,11 +1,9 @@
 //! [`Receiver`] and [`MessageReceiver`]: multishot receives that re-arm themselves.
 
-use std::collections::VecDeque;
-use std::fmt;
-use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_core::Stream;
 use io_uring::cqueue;
@@ -13,37 +11,12 @@ use io_uring::cqueue;
 use super::message::{MessageLayout, ReceivedMessage};
 use super::multishot::RecvMulti;
 use super::{BufRing, BufSource, Registered};
-use crate::buf::IoBufMut;
-use crate::error::{Error, Result, StartError};
+use crate::buf::{Bell, IoBufMut};
+use crate::error::Result;
 use crate::mode::{Local, Mode, OwnedBy};
+use crate::multishot::{EndReason, Engine, Source, common_methods};
 use crate::op::{DatagramFd, Target};
-use crate::ring::key::Key;
-use crate::ring::{Cqe, Ends, Until};
-
-/// Why a multishot receive ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum EndReason {
-    /// The buffer ring was empty (`ENOBUFS`). Nothing is lost: data waits in the socket. Re-armed once
-    /// the ring holds the low-water mark again; arming at once would fail at once.
-    NoBuffers,
-    /// Data came, without the `MORE` flag: the completion queue was full. Nothing is lost. Re-armed
-    /// with the next call; the queue should be larger.
-    Overflow,
-    /// An empty datagram came, which the kernel takes for an end. Re-armed with the next call.
-    EmptyMessage,
-    /// It was cancelled, by itself or with everything on the ring. Stays ended.
-    Cancelled,
-    /// The kernel cancelled it unasked: the thread that had armed it has exited (see
-    /// [`Shared`](crate::Shared)). Nothing is lost. Re-armed with the next call, by the thread that
-    /// makes it.
-    Orphaned,
-    /// The peer has closed the stream. Stays ended.
-    EndOfStream,
-    /// The socket had an error of this number, which the call that found it returns. Re-armed with
-    /// the next call, because an error of a datagram socket is about one datagram.
-    Error(i32),
-}
+use crate::ring::Cqe;
 
 /// What a receiver has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,158 +40,70 @@ pub struct ReceiverCounters {
 type Arrival<B> = (B, usize);
 
 /// What both receivers have in common.
-pub(crate) struct Multishot<S: BufSource, M: Mode> {
+pub(crate) struct RecvSource<S: BufSource, M: Mode> {
     ring: M::Ptr<Registered<S, M>>,
     fd: Target,
     layout: Option<MessageLayout>,
     stream: bool,
-    armed: Option<Key>,
-    /// Completions taken from the operation and not handed out yet.
-    taken: VecDeque<Cqe>,
-    ended: Option<EndReason>,
     low_water: usize,
-    counters: ReceiverCounters,
+    received: u64,
+    invalid: u64,
 }
 
-impl<S: BufSource, M: Mode> Multishot<S, M> {
-    fn new(ring: M::Ptr<Registered<S, M>>, fd: Target, layout: Option<MessageLayout>) -> Self {
+type Shot<S, M> = Engine<RecvSource<S, M>, M>;
+
+impl<S: BufSource, M: Mode> RecvSource<S, M> {
+    fn shot(
+        ring: M::Ptr<Registered<S, M>>,
+        fd: Target,
+        layout: Option<MessageLayout>,
+    ) -> Shot<S, M> {
         let stream = fd.is_stream();
         let entries = ring.with(|slots| slots.held.len()).unwrap_or(1);
-        Self {
-            fd,
-            layout,
-            stream,
-            armed: None,
-            taken: VecDeque::with_capacity(entries),
-            ended: None,
-            low_water: (entries / 4).max(1),
-            counters: ReceiverCounters::default(),
-            ring,
-        }
+        let low_water = (entries / 4).max(1);
+        let of = ring.ring.clone();
+        let source = Self { ring, fd, layout, stream, low_water, received: 0, invalid: 0 };
+        Engine::new(of, source, entries)
     }
+}
 
-    /// The next arrival, without sleeping. Errors of the socket come in their place among the data.
-    pub(crate) fn next(&mut self) -> Result<Option<Arrival<S::Buf>>> {
-        loop {
-            if let Some(arrival) = self.next_fetched()? {
-                return Ok(Some(arrival));
-            }
-            if !self.pull()? {
-                return Ok(None);
-            }
-        }
-    }
+impl<S: BufSource, M: Mode> Source for RecvSource<S, M> {
+    type Operation = RecvMulti<S, M>;
+    type Item = Arrival<S::Buf>;
+    const WHAT: &'static str = "a multishot receive";
 
-    /// The next arrival among the completions that have been fetched.
-    pub(crate) fn next_fetched(&mut self) -> Result<Option<Arrival<S::Buf>>> {
-        while let Some(cqe) = self.taken.pop_front() {
-            if let Some(arrival) = self.accept(cqe)? {
-                return Ok(Some(arrival));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Refills the ring, arms where that is due, and fetches completions. Whether any came.
-    pub(crate) fn pull(&mut self) -> Result<bool> {
-        self.arm_if_due()?;
-        self.ring.ring.submit()?;
-        self.fetch()
-    }
-
-    /// Completions that have been fetched and not handed out.
-    #[cfg(feature = "packet")]
-    pub(crate) fn fetched(&self) -> usize {
-        self.taken.len()
-    }
-
-    fn fetch(&mut self) -> Result<bool> {
-        if let Some(key) = self.armed {
-            let taken = &mut self.taken;
-            self.ring.ring.with(|state| state.swap_results(key, taken))?;
-        }
-        Ok(!self.taken.is_empty())
-    }
-
-    fn arm_if_due(&mut self) -> Result<()> {
-        let available = self.ring.refill();
-        if self.armed.is_some() {
-            return Ok(());
-        }
-        let due = self.needed().is_some_and(|needed| available >= needed);
-        if due { self.arm() } else { Ok(()) }
-    }
-
-    /// How many buffers the ring has to hold for the receive to be armed; `None`: it stays ended.
-    fn needed(&self) -> Option<usize> {
-        match self.ended {
-            None => Some(1),
-            Some(EndReason::Cancelled | EndReason::EndOfStream) => None,
-            Some(_) => Some(self.low_water),
-        }
-    }
-
-    /// Waits until the receive, which is not armed, can be armed. Ready if it cannot.
-    fn poll_arm(&self, context: &Context<'_>) -> Poll<()> {
-        let Some(needed) = self.needed() else { return Poll::Ready(()) };
-        if self.ring.refill() < needed {
-            let bell = self.ring.with(|slots| slots.source.bell().cloned()).flatten();
-            let Some(bell) = bell else { return Poll::Ready(()) };
-            bell.register(context.waker());
-            if self.ring.refill() < needed {
-                return Poll::Pending;
-            }
-        }
-        // Buffers have just come back, or the submission queue was full and the driver makes room.
-        context.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    fn arm(&mut self) -> Result<()> {
+    fn operation(&self) -> RecvMulti<S, M> {
         let header = self.layout.map(MessageLayout::header);
-        let operation = RecvMulti::<S, M> { fd: self.fd.clone(), ring: self.ring.clone(), header };
-        let started = self.ring.ring.with(|state| {
-            // What comes back is only another handle on what `self` owns.
-            state.start(operation, Ends::WithCompletion).map_err(|(_, why)| why)
-        })?;
-        match started {
-            Ok(key) => {
-                self.armed = Some(key);
-                self.ended = None;
-                self.counters.armed += 1;
-                Ok(())
-            }
-            // Tried again with the next call, when completions have been taken.
-            Err(StartError::QueueFull) => Ok(()),
-            Err(StartError::TooMany { capacity }) => {
-                Err(Error::config("operations", capacity, "a receiver needs one of its own"))
-            }
-            Err(StartError::Ring(error)) => Err(error),
-        }
+        RecvMulti { fd: self.fd.clone(), ring: self.ring.clone(), header }
     }
 
-    /// Takes one completion in.
-    fn accept(&mut self, cqe: Cqe) -> Result<Option<Arrival<S::Buf>>> {
-        let buf = cqueue::buffer_select(cqe.flags)
-            .and_then(|id| self.ring.with(|slots| slots.take(id)).flatten());
-        let len = usize::try_from(cqe.result).unwrap_or(0);
-        if !cqe.more() {
-            self.end(cqe);
-        }
-        let Some(mut buf) = buf else {
-            return match self.ended {
-                Some(EndReason::Error(errno)) if !cqe.more() => {
-                    let error = io::Error::from_raw_os_error(errno);
-                    Err(Error::os("a multishot receive", error))
-                }
-                _ => Ok(None),
-            };
-        };
-        let len = len.min(buf.capacity());
+    fn ready(&mut self, ended: Option<EndReason>) -> bool {
+        let available = self.ring.refill();
+        available >= if ended.is_none() { 1 } else { self.low_water }
+    }
+
+    fn bell(&self) -> Option<Arc<Bell>> {
+        self.ring.with(|slots| slots.source.bell().cloned()).flatten()
+    }
+
+    fn end(&self, cqe: Cqe) -> Option<EndReason> {
+        // Every message has a header, also an empty one.
+        let overhead = self.layout.map_or(0, |layout| layout.payload_at());
+        let empty = usize::try_from(cqe.result).is_ok_and(|len| len <= overhead);
+        empty.then_some(match self.stream {
+            true => EndReason::EndOfStream,
+            false => EndReason::EmptyMessage,
+        })
+    }
+
+    fn take(&mut self, cqe: Cqe) -> Option<Arrival<S::Buf>> {
+        let id = cqueue::buffer_select(cqe.flags)?;
+        let mut buf = self.ring.with(|slots| slots.take(id)).flatten()?;
+        let len = usize::try_from(cqe.result).unwrap_or(0).min(buf.capacity());
         if let Some(layout) = self.layout {
             if cqe.result >= 0 && len < layout.payload_at() {
-                self.counters.invalid += 1;
-                return Ok(None);
+                self.invalid += 1;
+                return None;
             }
             clear_gaps(&mut buf, layout, len);
         }
@@ -227,113 +112,15 @@ impl<S: BufSource, M: Mode> Multishot<S, M> {
         unsafe { buf.set_init(len) };
         if cqe.result < 0 || (len == 0 && self.stream) {
             // The end of a stream may come with a buffer in which nothing is.
-            return Ok(None);
+            return None;
         }
-        self.counters.received += 1;
-        Ok(Some((buf, len)))
+        self.received += 1;
+        Some((buf, len))
     }
 
-    /// The operation has ended: notes why, and frees its place.
-    fn end(&mut self, cqe: Cqe) {
-        // Every message has a header, also an empty one.
-        let overhead = self.layout.map_or(0, |layout| layout.payload_at());
-        let reason = match -cqe.result {
-            libc::ENOBUFS => EndReason::NoBuffers,
-            libc::ECANCELED if self.cancel_was_asked() => EndReason::Cancelled,
-            libc::ECANCELED => EndReason::Orphaned,
-            errno if errno > 0 => EndReason::Error(errno),
-            result if -result as usize > overhead => EndReason::Overflow,
-            _ if self.stream => EndReason::EndOfStream,
-            _ => EndReason::EmptyMessage,
-        };
-        self.counters.no_buffers += u64::from(reason == EndReason::NoBuffers);
-        self.counters.overflows += u64::from(reason == EndReason::Overflow);
-        self.counters.orphaned += u64::from(reason == EndReason::Orphaned);
-        self.ended = Some(reason);
-        if let Some(key) = self.armed.take() {
-            let mut rest = VecDeque::new();
-            let operation =
-                self.ring.ring.with(|state| state.take::<RecvMulti<S, M>>(key, &mut rest));
-            debug_assert!(rest.is_empty(), "completions after the terminal one");
-            drop(operation);
-        }
-    }
-
-    fn cancel_was_asked(&self) -> bool {
-        let Some(key) = self.armed else { return true };
-        self.ring.ring.with(|state| state.cancel_was_asked(key)).unwrap_or(true)
-    }
-
-    fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<Arrival<S::Buf>>> {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        loop {
-            if let Some(arrival) = self.next()? {
-                return Ok(Some(arrival));
-            }
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let Some(key) = self.armed else { return Ok(None) };
-            let over = left.is_some_and(|left| left.is_zero());
-            let something =
-                |state: &mut crate::ring::state::State| state.first_result(key).map(drop);
-            if over || self.ring.ring.wait_until(left, something)?.is_none() {
-                return self.next();
-            }
-        }
-    }
-
-    /// The next arrival. Leaves submitting to the ring's driver.
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Arrival<S::Buf>>>> {
-        loop {
-            if let Some(arrival) = self.next_fetched()? {
-                return Poll::Ready(Ok(Some(arrival)));
-            }
-            self.arm_if_due()?;
-            let Some(key) = self.armed else {
-                return self.poll_arm(context).map(|()| Ok(None));
-            };
-            ready!(self.ring.ring.poll_until(key, Until::Completion, context))?;
-            if !self.fetch()? {
-                return Poll::Ready(Err(Error::Closed));
-            }
-        }
-    }
-
-    fn cancel(&mut self) -> Result<()> {
-        let Some(key) = self.armed else {
-            self.ended = Some(EndReason::Cancelled);
-            return Ok(());
-        };
-        self.ring.ring.with(|state| {
-            state.cancel(key);
-            state.submit()
-        })?
-    }
-
-    fn rearm(&mut self) {
-        if self.armed.is_none() {
-            self.ended = None;
-        }
-    }
-
-    pub(crate) fn counters(&self) -> ReceiverCounters {
-        self.counters
-    }
-
-    pub(crate) fn ended(&self) -> Option<EndReason> {
-        self.ended
-    }
-}
-
-impl<S: BufSource, M: Mode> Drop for Multishot<S, M> {
-    fn drop(&mut self) {
-        for cqe in self.taken.drain(..) {
-            if let Some(id) = cqueue::buffer_select(cqe.flags) {
-                self.ring.with(|slots| slots.put_back(id));
-            }
-        }
-        if let Some(key) = self.armed.take() {
-            // In a forked child there is nothing to cancel.
-            let _ = self.ring.ring.with(|state| state.abandon(key, true));
+    fn discard(&mut self, cqe: Cqe) {
+        if let Some(id) = cqueue::buffer_select(cqe.flags) {
+            self.ring.with(|slots| slots.put_back(id));
         }
     }
 }
@@ -367,13 +154,13 @@ fn clear_gaps(buf: &mut impl IoBufMut, layout: MessageLayout, len: usize) {
 ///
 /// Dropping the receiver cancels the operation. Closing the socket elsewhere would not: the kernel
 /// keeps a closed socket alive as long as a receive is armed on it.
-pub struct Receiver<S: BufSource, M: Mode = Local>(Multishot<S, M>);
+pub struct Receiver<S: BufSource, M: Mode = Local>(Shot<S, M>);
 
 /// Receives messages with their addresses and control data: `recvmsg` multishot (Linux 6.0).
 ///
 /// As [`Receiver`]; each buffer begins with a header as [`MessageLayout`] says.
 pub struct MessageReceiver<S: BufSource, M: Mode = Local> {
-    pub(crate) shot: Multishot<S, M>,
+    pub(crate) shot: Shot<S, M>,
     layout: MessageLayout,
 }
 
@@ -383,7 +170,7 @@ where
 {
     /// Receives from `fd` into this ring's buffers, beginning with the first call.
     pub fn receiver(&self, fd: impl Into<Target>) -> Receiver<S, M> {
-        Receiver(Multishot::new(self.shared.clone(), fd.into(), None))
+        Receiver(RecvSource::shot(self.shared.clone(), fd.into(), None))
     }
 
     /// Receives messages from `socket` into this ring's buffers, beginning with the first call.
@@ -394,7 +181,7 @@ where
         socket: &DatagramFd,
         layout: MessageLayout,
     ) -> MessageReceiver<S, M> {
-        let shot = Multishot::new(self.shared.clone(), socket.into(), Some(layout));
+        let shot = RecvSource::shot(self.shared.clone(), socket.into(), Some(layout));
         MessageReceiver { shot, layout }
     }
 }
@@ -513,52 +300,25 @@ macro_rules! common {
             /// a quarter of the ring unless set. More than the source can supply would be never.
             #[must_use]
             pub fn low_water(mut self, buffers: usize) -> Self {
-                self.$field.low_water = buffers.max(1);
+                self.$field.source.low_water = buffers.max(1);
                 self
-            }
-
-            /// Why the receive ended, while it is not armed.
-            pub fn end_reason(&self) -> Option<EndReason> {
-                self.$field.ended()
-            }
-
-            /// Whether the kernel has a receive armed.
-            pub fn is_armed(&self) -> bool {
-                self.$field.armed.is_some()
-            }
-
-            /// Ends the receive. What had arrived before is still handed out.
-            ///
-            /// # Errors
-            ///
-            /// As [`Ring::submit`](crate::Ring::submit).
-            pub fn cancel(&mut self) -> Result<()> {
-                self.$field.cancel()
-            }
-
-            /// Lets a receive that was cancelled be armed again with the next call.
-            pub fn rearm(&mut self) {
-                self.$field.rearm();
             }
 
             /// What it has done so far.
             pub fn counters(&self) -> ReceiverCounters {
-                self.$field.counters()
+                let (source, ends) = (&self.$field.source, self.$field.ends());
+                ReceiverCounters {
+                    received: source.received,
+                    armed: ends.armed,
+                    no_buffers: ends.no_buffers,
+                    overflows: ends.overflows,
+                    orphaned: ends.orphaned,
+                    invalid: source.invalid,
+                }
             }
         }
 
-        // Nothing in it is pinned.
-        impl<S: BufSource, M: Mode> Unpin for $receiver<S, M> {}
-
-        impl<S: BufSource, M: Mode> fmt::Debug for $receiver<S, M> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct(stringify!($receiver))
-                    .field("armed", &self.is_armed())
-                    .field("ended", &self.end_reason())
-                    .field("counters", &self.counters())
-                    .finish_non_exhaustive()
-            }
-        }
+        common_methods!([S: BufSource, M: Mode] $receiver<S, M>, $field, ReceiverCounters);
     };
 }
 
@@ -583,7 +343,7 @@ mod tests {
         let layout = MessageLayout::new(28, 0);
         let mut receiver = buffers.message_receiver(&DatagramFd::new(socket).unwrap(), layout);
         let result = layout.payload_at() as i32 - 1;
-        receiver.shot.taken.push_back(Cqe { result, flags: BUFFER_AND_MORE });
+        receiver.shot.fetched.push_back(Cqe { result, flags: BUFFER_AND_MORE });
         assert!(receiver.shot.next_fetched().unwrap().is_none());
         assert_eq!((receiver.counters().invalid, receiver.counters().received), (1, 0));
         assert_eq!(pool.available(), 1, "the buffer is free again");

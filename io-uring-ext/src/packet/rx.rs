@@ -163,10 +163,10 @@ impl<K: Kind> Rx<K> {
     /// Looks for arrivals if there are none yet, and says how many completions wait.
     fn fetch(&mut self) -> Result<usize> {
         let shot = &mut self.receiver.shot;
-        if shot.fetched() == 0 {
+        if shot.fetched.is_empty() {
             shot.pull()?;
         }
-        Ok(shot.fetched())
+        Ok(shot.fetched.len())
     }
 
     /// Whether [`recv`](Self::recv) would find something.

@@ -16,7 +16,7 @@ use crate::sys::entry;
 use crate::sys::socket_address::AddressRoom;
 
 /// `IORING_ACCEPT_POLL_FIRST`.
-pub(crate) const ACCEPT_POLL_FIRST: u16 = 1 << 2;
+const ACCEPT_POLL_FIRST: u16 = 1 << 2;
 
 /// Takes the descriptor that a completion brought, for whoever wants it, or to close it.
 ///
