@@ -48,6 +48,18 @@ const PACKAGES: &[Package] = &[
         layer: Layer::Build,
     },
     Package {
+        name: "libelf-dev",
+        proof: "/usr/include/libelf.h",
+        used_for: "AF_XDP: loading the XDP program",
+        layer: Layer::Build,
+    },
+    Package {
+        name: "zlib1g-dev",
+        proof: "/usr/include/zlib.h",
+        used_for: "AF_XDP: loading the XDP program",
+        layer: Layer::Build,
+    },
+    Package {
         name: "iproute2",
         proof: "ip",
         used_for: "namespaces, veth pairs, bridges, neighbour tables",

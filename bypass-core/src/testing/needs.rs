@@ -13,6 +13,8 @@ pub enum Need {
     Tool(&'static str),
     /// A kernel that has io_uring and lets this process use it.
     IoUring,
+    /// The right to load XDP programs: `CAP_BPF` and `CAP_NET_ADMIN` outside of user namespaces.
+    Bpf,
 }
 
 impl Need {
@@ -25,6 +27,7 @@ impl Need {
                 .map(|error| format!("no network namespaces: {error}")),
             Self::Tool(name) => (!in_search_path(name)).then(|| format!("no program {name}")),
             Self::IoUring => io_uring_refused(),
+            Self::Bpf => bpf_refused(),
         }
     }
 }
@@ -69,6 +72,30 @@ fn in_search_path(name: &str) -> bool {
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin"].map(|dir| Path::new(dir).to_owned()))
         .any(|dir| dir.join(name).is_file())
+}
+
+/// Loads a program of two instructions, `return XDP_PASS`.
+fn bpf_refused() -> Option<String> {
+    /// `BPF_PROG_LOAD` and `BPF_PROG_TYPE_XDP` of `bpf(2)`.
+    const LOAD: libc::c_int = 5;
+    const XDP: u64 = 6;
+    // r0 = 2; exit.
+    let instructions: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
+    let licence = c"MIT";
+    // Type and number of instructions; the addresses of these and of the licence. The rest is zero.
+    let mut attributes = [0u64; 16];
+    attributes[0] = XDP | (instructions.len() as u64) << 32;
+    attributes[1] = instructions.as_ptr().expose_provenance() as u64;
+    attributes[2] = licence.as_ptr().expose_provenance() as u64;
+    let size = size_of_val(&attributes);
+    // SAFETY: the kernel reads `size` bytes of attributes, the instructions and the licence.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, LOAD, attributes.as_ptr(), size) };
+    if fd < 0 {
+        return Some(format!("no XDP programs: {}", std::io::Error::last_os_error()));
+    }
+    // SAFETY: the descriptor was made just above and is used nowhere else.
+    unsafe { libc::close(fd as libc::c_int) };
+    None
 }
 
 fn io_uring_refused() -> Option<String> {

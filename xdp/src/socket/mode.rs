@@ -37,6 +37,17 @@ pub enum Hook {
     Generic,
 }
 
+impl Hook {
+    /// The hook that is left when this one is not to be had.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Native => Self::Generic,
+            Self::Generic => Self::Native,
+        }
+    }
+}
+
 impl fmt::Display for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

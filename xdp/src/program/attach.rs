@@ -1,0 +1,137 @@
+//! [`Attachment`]: a program on an interface for as long as this value lives.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use bypass_core::sys::interface;
+use bypass_core::{Error, Result};
+use libbpf_rs::libbpf_sys::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE};
+
+use super::error::ProgramError;
+use super::owner::Owner;
+use super::sys;
+use crate::socket::{Hook, Want};
+
+/// An XDP program on an interface. Dropping it takes the program off; so does the kernel when the
+/// process ends, in whatever way.
+#[derive(Debug)]
+pub struct Attachment {
+    /// The program leaves the interface with this descriptor.
+    link: OwnedFd,
+    interface: String,
+    hook: Hook,
+    pub(super) fallback: Option<ProgramError>,
+}
+
+impl Attachment {
+    /// Puts a program, given by its descriptor, on an interface of the calling thread's namespace.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchInterface`]; [`Error::Backend`] with [`ProgramError::Occupied`] when another
+    /// program is there, or with [`ProgramError::Refused`].
+    pub fn new(program: BorrowedFd<'_>, interface: &str, hook: Want<Hook>) -> Result<Self> {
+        let target = Target::find(interface)?;
+        let first = match target.attach(program, hook.first()) {
+            Ok(link) => return Ok(Self::of(link, &target, hook.first())),
+            Err(refused @ ProgramError::Refused { .. }) if hook.may_fall_back() => refused,
+            Err(error) => return Err(error.into()),
+        };
+        let second = hook.first().other();
+        let link = target.attach(program, second)?;
+        Ok(Self { fallback: Some(first), ..Self::of(link, &target, second) })
+    }
+
+    pub(super) fn of(link: OwnedFd, target: &Target, hook: Hook) -> Self {
+        Self { link, interface: target.interface.clone(), hook, fallback: None }
+    }
+
+    /// The interface's name at the time.
+    #[must_use]
+    pub fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    /// Where the program runs.
+    #[must_use]
+    pub fn hook(&self) -> Hook {
+        self.hook
+    }
+
+    /// Why the program does not run where it was preferred to.
+    #[must_use]
+    pub fn fallback(&self) -> Option<&ProgramError> {
+        self.fallback.as_ref()
+    }
+}
+
+impl AsFd for Attachment {
+    /// The `bpf_link`.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.link.as_fd()
+    }
+}
+
+/// An interface to attach to.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) interface: String,
+    pub(super) ifindex: u32,
+    mtu: usize,
+}
+
+impl Target {
+    pub(super) fn find(interface: &str) -> Result<Self> {
+        let attempt = "attach an XDP program";
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+            .map_err(|error| Error::os("open a socket to look up interfaces", error))?;
+        let ifindex = interface::index(socket.as_fd(), interface, attempt)?;
+        let mtu = interface::mtu(socket.as_fd(), interface)?;
+        Ok(Self { interface: interface.to_owned(), ifindex, mtu })
+    }
+
+    pub(super) fn attach(
+        &self,
+        program: BorrowedFd<'_>,
+        hook: Hook,
+    ) -> Result<OwnedFd, ProgramError> {
+        let flags = match hook {
+            Hook::Native => XDP_FLAGS_DRV_MODE,
+            Hook::Generic => XDP_FLAGS_SKB_MODE,
+        };
+        sys::link_create(program, self.ifindex, flags).map_err(|error| {
+            let interface = self.interface.clone();
+            // EEXIST: something runs at the other hook.
+            if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST))
+                && let Some(owner) = Owner::of(self.ifindex)
+            {
+                return ProgramError::Occupied { interface, owner };
+            }
+            let hint = self.hint(error.raw_os_error().unwrap_or_default(), hook);
+            ProgramError::Refused { interface, hook, source: error, hint: hint.into() }
+        })
+    }
+
+    /// What is behind an error number; the kernel keeps its own words for netlink.
+    fn hint(&self, errno: i32, hook: Hook) -> String {
+        let mtu = self.mtu;
+        match (errno, hook) {
+            (libc::EOPNOTSUPP, Hook::Native) => "the driver has no native XDP; prefer it, and \
+                                                 generic mode is taken instead"
+                .to_owned(),
+            (libc::ERANGE | libc::EINVAL | libc::EFBIG | libc::E2BIG, Hook::Native) => format!(
+                "drivers want an MTU (here {mtu}, on a veth pair the peer's) that fits a page unless \
+                 the program takes frames in fragments (veth: 3506), receive coalescing (LRO) off, \
+                 and enough queues"
+            ),
+            (libc::ENOSPC | libc::ENOMEM, Hook::Native) => {
+                "the driver wants queues of its own for XDP: use fewer (`ethtool -L`)".to_owned()
+            }
+            (libc::EINVAL, Hook::Generic) => "a program that is bound to a device for its hints \
+                                              runs in native mode only"
+                .to_owned(),
+            (libc::ENODEV, _) => "the interface is gone".to_owned(),
+            _ => String::new(),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! [`Program`]: the program of this crate on an interface.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::{Mutex, PoisonError};
+
+use bypass_core::{Error, Result};
+use libbpf_rs::{MapCore as _, MapHandle};
+
+use super::attach::Attachment;
+use super::counters::Counters;
+use super::filter::Filter;
+use super::load::Loaded;
+use super::routes;
+use super::sockets::XskMap;
+use super::tables::FilterMaps;
+
+/// The program of this crate on an interface, until this value is dropped.
+///
+/// All queues of the interface share it; sockets join it through [`sockets`](Self::sockets).
+#[derive(Debug)]
+pub struct Program {
+    /// Dropped first: nothing is redirected to sockets that are about to go.
+    pub(super) attachment: Attachment,
+    sockets: XskMap,
+    counters: MapHandle,
+    filter: Mutex<FilterMaps>,
+    frags: bool,
+    force: bool,
+}
+
+impl Program {
+    pub(super) fn new(
+        attachment: Attachment,
+        loaded: &Loaded,
+        filter: FilterMaps,
+        frags: bool,
+        force: bool,
+    ) -> Result<Self> {
+        let sockets = duplicate(loaded.map("sockets")?.as_fd())?;
+        Ok(Self {
+            attachment,
+            sockets: XskMap::from_fd(sockets)?,
+            counters: loaded.map("counters")?,
+            filter: Mutex::new(filter),
+            frags,
+            force,
+        })
+    }
+
+    /// Exchanges the filter while packets flow. Each packet is judged by the old filter or by the
+    /// new one, never by parts of both.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Backend`] with a [`ProgramError`](super::ProgramError) when the filter is larger than
+    /// the program's maps or would cut the machine off, or when the kernel refuses; the old filter
+    /// stays in force then.
+    pub fn set_filter(&self, filter: &Filter) -> Result<()> {
+        routes::check(self.attachment.interface(), filter, self.force)?;
+        let mut maps = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(maps.set(filter)?)
+    }
+
+    /// Where sockets are entered to receive the frames of their queue.
+    #[must_use]
+    pub fn sockets(&self) -> &XskMap {
+        &self.sockets
+    }
+
+    /// Where the program runs, and why not elsewhere.
+    #[must_use]
+    pub fn attachment(&self) -> &Attachment {
+        &self.attachment
+    }
+
+    /// Whether frames may come in fragments, which sockets must be opened for.
+    #[must_use]
+    pub fn has_frags(&self) -> bool {
+        self.frags
+    }
+
+    /// What the program did with the frames of a queue; zeros for a queue that it has no room for.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn queue_counters(&self, queue: u32) -> Result<Counters> {
+        if queue >= self.counters.max_entries() {
+            return Ok(Counters::default());
+        }
+        Ok(Counters::read(&self.counters, queue)?)
+    }
+
+    /// What the program did with the frames of all queues.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn counters(&self) -> Result<Counters> {
+        let mut sum = Counters::default();
+        for queue in 0..self.counters.max_entries() {
+            sum.merge(&self.queue_counters(queue)?);
+        }
+        Ok(sum)
+    }
+}
+
+fn duplicate(fd: BorrowedFd<'_>) -> Result<std::os::fd::OwnedFd> {
+    fd.try_clone_to_owned().map_err(|error| Error::os("duplicate a map's descriptor", error))
+}
