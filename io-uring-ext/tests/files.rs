@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use bypass_core::testing::needs::skip_because;
 use common::{Part, directory, errno, lacks, run};
 use io_uring_ext::buf::AlignedBuf;
+use io_uring_ext::fixed::FileTable;
 use io_uring_ext::op::{
     Advice, Advise, Allocate, AllocateMode, Close, DirectIo, Fsync, GetXattr, HardLink, MakeDir,
     Open, OpenOptions, PathAt, Read, Rename, RenameMode, Resolve, RwFlags, SetXattr, Statx,
@@ -138,6 +139,55 @@ fn opening_a_fifo_does_not_wait() {
     let writer = open(&ring, &path, OpenOptions::write_only()).unwrap();
     assert_eq!(run(&ring, Write::new(&writer, "x", 0)).result.unwrap(), 1);
     assert_eq!(run(&ring, Read::new(&reader, vec![0; 8], 0)).buf, b"x");
+}
+
+#[test]
+fn a_file_is_opened_in_a_slot_and_closed_there() {
+    let (ring, dir) = (Ring::local().unwrap(), directory());
+    let path = dir.path().join("file");
+    let table = FileTable::with_kernel_slots(&ring, 2, 1).unwrap();
+    let slot = table.reserve().unwrap();
+    let options = OpenOptions::read_write().create_new(0o600);
+    let file = run(&ring, Open::into_slot(at(&path), options, &slot)).unwrap();
+    assert_eq!(run(&ring, Write::new(&file, "in a slot", 0)).result.unwrap(), 9);
+    run(&ring, Fsync::all(&slot)).unwrap();
+    run(&ring, Truncate::new(&file, 4)).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"in a");
+    assert!(links_to(&path).is_empty(), "the process has no descriptor of it");
+
+    run(&ring, Close::slot(&file).unwrap()).unwrap();
+    assert_eq!(errno(run(&ring, Write::new(&slot, "x", 0)).result), libc::EBADF);
+    assert_eq!(errno(run(&ring, Close::slot(&slot).unwrap())), libc::EBADF);
+    let again = Open::into_slot(at(&path), options, &slot);
+    assert_eq!(errno(run(&ring, again)), libc::EEXIST);
+    drop((slot, file));
+
+    // Where the kernel chooses: one slot, which nobody closes but the last handle.
+    let read = OpenOptions::read_only();
+    let chosen = run(&ring, Open::into_slot(at(&path), read, &table.kernel_slots())).unwrap();
+    assert_eq!(run(&ring, Read::new(&chosen, vec![0; 8], 0)).buf, b"in a");
+    assert!(matches!(Close::slot(&chosen).unwrap_err(), Error::Config { .. }));
+    let full = Open::into_slot(at(&path), read, &table.kernel_slots());
+    assert_eq!(errno(run(&ring, full)), libc::ENFILE);
+    drop(chosen);
+    // Abandoned, it leaves its slot free.
+    for _ in 0..10 {
+        common::until("the slot to be free", || {
+            run(&ring, Open::into_slot(at(&path), read, &table.kernel_slots())).is_ok()
+        });
+        drop(ring.push(Open::into_slot(at(&path), read, &table.kernel_slots())).unwrap());
+    }
+
+    let foreign = FileTable::new(&Ring::local().unwrap(), 1).unwrap().reserve().unwrap();
+    let refused = ring.push(Open::into_slot(at(&path), read, &foreign)).unwrap_err();
+    assert!(refused.to_string().contains("another ring"), "{refused}");
+    assert!(ring.push(Close::slot(&foreign).unwrap()).is_err());
+}
+
+/// The descriptors of this process that lead to `path`.
+fn links_to(path: &Path) -> Vec<std::path::PathBuf> {
+    let links = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+    links.filter(|link| fs::read_link(link).is_ok_and(|target| target == path)).collect()
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 
 use common::{directory, errno, lacks, pipe, run};
+use io_uring_ext::fixed::FileTable;
 use io_uring_ext::op::{Pipe, Splice, SpliceFlags, Tee, Write};
 use io_uring_ext::{Fd, Ring};
 
@@ -46,6 +47,31 @@ fn a_file_goes_through_a_pipe_into_a_file_and_a_socket() {
     let mut got = vec![0; 200];
     peer.read_exact(&mut got).unwrap();
     assert_eq!(got, bytes[..200]);
+}
+
+#[test]
+fn fixed_files_are_spliced() {
+    let (ring, dir) = (Ring::local().unwrap(), directory());
+    fs::write(dir.path().join("from"), "through slots").unwrap();
+    let table = FileTable::new(&ring, 8).unwrap();
+    // Their slots and their descriptors have different numbers.
+    let _first = table.reserve().unwrap();
+    let from = table.install(&fs::File::open(dir.path().join("from")).unwrap()).unwrap();
+    let to = table.install(&fs::File::create(dir.path().join("to")).unwrap()).unwrap();
+    let ((reader, writer), (copy, other)) = (pipe(), pipe());
+    let (reader, writer) = (table.install(&reader).unwrap(), table.install(&writer).unwrap());
+    let other = table.install(&other).unwrap();
+    assert_eq!(run(&ring, Splice::new(&from, &writer, 100)).unwrap(), 13);
+    assert_eq!(run(&ring, Tee::new(&reader, &other, 100)).unwrap(), 13);
+    assert_eq!(run(&ring, Splice::new(&reader, &to, 100)).unwrap(), 13);
+    assert_eq!(fs::read(dir.path().join("to")).unwrap(), b"through slots");
+    let mut got = [0; 13];
+    fs::File::from(copy).read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"through slots");
+
+    let foreign = FileTable::new(&Ring::local().unwrap(), 1).unwrap().reserve().unwrap();
+    assert!(ring.push(Splice::new(&foreign, &to, 1)).is_err());
+    assert!(ring.push(Tee::new(&foreign, &other, 1)).is_err());
 }
 
 #[test]

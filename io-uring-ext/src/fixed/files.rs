@@ -222,7 +222,6 @@ impl FixedSlot {
     }
 
     /// The slot as entries of operations that make descriptors name it.
-    #[allow(dead_code, reason = "the operations that make descriptors come next")]
     pub(crate) fn destination(&self) -> DestinationSlot {
         self.reserved()
             .and_then(|slot| DestinationSlot::try_from_slot_target(slot).ok())

@@ -80,7 +80,7 @@ unsafe impl Prepare for Splice {
     fn entry(&mut self, _ring: RingId) -> squeue::Entry {
         let Self { from, from_offset, to, to_offset, len, flags } = self;
         opcode::Splice::new(from.number(), *from_offset, to.number(), *to_offset, *len)
-            .flags(flags.bits())
+            .flags(flags.bits() | from.splice_flag())
             .build()
     }
 
@@ -140,7 +140,7 @@ unsafe impl Prepare for Tee {
 
     fn entry(&mut self, _ring: RingId) -> squeue::Entry {
         opcode::Tee::new(self.from.number(), self.to.number(), self.len)
-            .flags(self.flags.bits())
+            .flags(self.flags.bits() | self.from.splice_flag())
             .build()
     }
 

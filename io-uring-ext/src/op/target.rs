@@ -110,6 +110,17 @@ impl Target {
         }
     }
 
+    /// What `splice(2)`'s flags in an entry say about the number of the input, which
+    /// [`mark`](Self::mark) does not cover.
+    pub(crate) fn splice_flag(&self) -> u32 {
+        /// The input is a fixed file.
+        const SPLICE_F_FD_IN_FIXED: u32 = 1 << 31;
+        match &self.0 {
+            Kind::Fd(_) => 0,
+            Kind::Fixed(_) => SPLICE_F_FD_IN_FIXED,
+        }
+    }
+
     /// Whether it is a stream socket. What is no socket says so when it is used.
     pub(crate) fn is_stream(&self) -> bool {
         match &self.0 {

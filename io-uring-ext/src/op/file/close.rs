@@ -6,6 +6,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use io_uring::{opcode, squeue, types};
 
+use super::succeeds_or_fails;
+use crate::error::{Error, Result};
+use crate::fixed::FixedFd;
 use crate::op::sealed::Prepare;
 use crate::op::{Completions, Operation, Target};
 use crate::ring::{Cqe, RingId};
@@ -29,6 +32,22 @@ impl Close {
     /// Closes `fd`.
     pub fn new(fd: impl Into<OwnedFd>) -> Self {
         Self { fd: ManuallyDrop::new(fd.into()), gone: false }
+    }
+
+    /// Closes what is in a reserved slot of the ring's [`FileTable`](crate::fixed::FileTable) and leaves
+    /// the slot empty, for something else to be installed (Linux 5.15). As
+    /// [`FileTable::clear`](crate::fixed::FileTable::clear), but part of a submission.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for a slot that the kernel chose: it could choose it again at once, for something
+    /// else, while there are handles of it.
+    pub fn slot(slot: &FixedFd) -> Result<CloseSlot> {
+        if slot.is_kernels() {
+            let why = "the kernel chose it: let go of its last handle instead";
+            return Err(Error::config("a slot to be emptied", slot.slot(), why));
+        }
+        Ok(CloseSlot(slot.clone()))
     }
 
     /// `io_close` in `io_uring/openclose.c` takes the number out of the table before it can fail, so an
@@ -77,3 +96,25 @@ impl Operation for Close {
         result.map(drop)
     }
 }
+
+/// Closes what is in a slot. Made by [`Close::slot`]. `EBADF` when nothing is.
+#[derive(Clone, Debug)]
+pub struct CloseSlot(FixedFd);
+
+// SAFETY: the entry points to nothing, and the operation owns the slot that it names.
+unsafe impl Prepare for CloseSlot {
+    fn target(&self) -> Option<&Target> {
+        // The slot is named elsewhere in the entry, without the flag that a target gives it.
+        None
+    }
+
+    fn entry(&mut self, _ring: RingId) -> squeue::Entry {
+        opcode::Close::new(types::Fixed(self.0.slot())).build()
+    }
+
+    fn belongs_to(&self, ring: RingId) -> bool {
+        self.0.ring() == ring
+    }
+}
+
+succeeds_or_fails!(CloseSlot);

@@ -18,9 +18,9 @@ mod write;
 mod xattr;
 
 pub use allocate::{Advice, Advise, Allocate, AllocateMode, Truncate};
-pub use close::Close;
+pub use close::{Close, CloseSlot};
 pub use names::{HardLink, MakeDir, Rename, RenameMode, Symlink, Unlink};
-pub use open::{Open, OpenOptions, Resolve};
+pub use open::{Open, OpenInSlot, OpenOptions, Resolve};
 pub use path::PathAt;
 pub use stat::{DirectIo, Metadata, Statx};
 pub use sync::{Fsync, SyncRange, SyncRangeMode};

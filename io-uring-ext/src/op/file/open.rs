@@ -8,12 +8,13 @@ use io_uring::types::OpenHow;
 use io_uring::{opcode, squeue};
 
 use super::PathAt;
+use crate::fixed::{FixedFd, FixedSlot};
 use crate::op::net::take_fd;
 use crate::op::sealed::Prepare;
 use crate::op::{Completions, Operation, Target};
 use crate::ring::{Cqe, RingId};
 
-/// How [`Open`] opens, as `open_how` in `openat2(2)`. Descriptors are always `O_CLOEXEC`.
+/// How [`Open`] opens, as `open_how` in `openat2(2)`. Descriptors are always closed on `exec`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct OpenOptions {
@@ -58,7 +59,7 @@ impl OpenOptions {
     }
 
     const fn access(access: i32) -> Self {
-        Self { flags: access | libc::O_CLOEXEC, mode: 0, resolve: Resolve::empty() }
+        Self { flags: access, mode: 0, resolve: Resolve::empty() }
     }
 
     const fn with(mut self, flag: i32) -> Self {
@@ -123,10 +124,10 @@ impl OpenOptions {
         self
     }
 
-    fn how(self) -> OpenHow {
+    fn how(self, more: i32) -> OpenHow {
         // The flags are positive; none is the sign bit.
         OpenHow::new()
-            .flags(u64::from(self.flags as u32))
+            .flags(u64::from((self.flags | more) as u32))
             .mode(self.mode.into())
             .resolve(self.resolve.bits())
     }
@@ -147,7 +148,15 @@ pub struct Open {
 impl Open {
     /// Opens `path`.
     pub fn new(path: PathAt, options: OpenOptions) -> Self {
-        Self { path, how: options.how() }
+        Self { path, how: options.how(libc::O_CLOEXEC) }
+    }
+
+    /// Opens `path` straight in a slot of the ring's [`FileTable`](crate::fixed::FileTable), as a direct
+    /// descriptor (Linux 5.15; in a slot that the kernel chooses 5.19). A file that is in a reserved slot
+    /// already is closed.
+    pub fn into_slot(path: PathAt, options: OpenOptions, slot: impl Into<FixedSlot>) -> OpenInSlot {
+        // No process inherits a slot, so the kernel does not take `O_CLOEXEC` here.
+        OpenInSlot { path, how: options.how(0), slot: slot.into() }
     }
 }
 
@@ -174,5 +183,55 @@ impl Operation for Open {
     fn complete(self, completions: Completions) -> io::Result<OwnedFd> {
         // SAFETY: the completion of an open, which is taken with the operation.
         completions.only().and_then(|cqe| unsafe { take_fd(cqe) })
+    }
+}
+
+/// Opens a file in a slot. Made by [`Open::into_slot`].
+///
+/// When nobody takes the fixed file, because the [`Pending`](crate::Pending) was dropped, it is closed with
+/// the slot's last handle.
+#[derive(Debug)]
+pub struct OpenInSlot {
+    path: PathAt,
+    how: OpenHow,
+    slot: FixedSlot,
+}
+
+impl OpenInSlot {
+    /// To be called once for each completion.
+    fn opened(&self, result: io::Result<usize>) -> io::Result<FixedFd> {
+        let fd = self.slot.installed(result?)?;
+        fd.set_stream(false);
+        Ok(fd)
+    }
+}
+
+// SAFETY: as for `Open`; and the operation owns the slot.
+unsafe impl Prepare for OpenInSlot {
+    fn target(&self) -> Option<&Target> {
+        None
+    }
+
+    fn entry(&mut self, _ring: RingId) -> squeue::Entry {
+        opcode::OpenAt2::new(self.path.dir(), self.path.as_ptr(), &raw const self.how)
+            .file_index(Some(self.slot.destination()))
+            .build()
+    }
+
+    fn belongs_to(&self, ring: RingId) -> bool {
+        self.slot.belongs_to(ring)
+    }
+
+    fn discard(&mut self, cqe: Cqe) {
+        // Without a handle the slot is released again.
+        drop(self.opened(cqe.to_result()));
+    }
+}
+
+impl Operation for OpenInSlot {
+    type Output = io::Result<FixedFd>;
+
+    fn complete(self, completions: Completions) -> io::Result<FixedFd> {
+        self.opened(completions.result())
     }
 }
