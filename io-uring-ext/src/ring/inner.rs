@@ -79,7 +79,7 @@ impl<M: Mode> Inner<M> {
 
     fn deliver(&self, mut outbox: Outbox) {
         outbox.deliver();
-        self.state.with(|state| state.reuse_outbox(outbox));
+        self.state.with(|state| state.reuse_outbox(&mut outbox));
     }
 
     /// Ready when what the task waits for has come, or nothing will come any more because the ring

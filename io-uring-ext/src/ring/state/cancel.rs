@@ -13,6 +13,8 @@ impl State {
         let Some(flight) = self.slab.get_mut(key) else { return };
         if flight.in_flight && !flight.cancelling {
             flight.cancelling = true;
+            #[cfg(feature = "tracing")]
+            self.trace_cancel(key);
             self.cancels.push_back(key);
             self.wake_driver();
         }

@@ -9,6 +9,8 @@ mod cancel;
 mod outbox;
 mod shutdown;
 mod tables;
+#[cfg(feature = "tracing")]
+mod trace;
 mod watch;
 
 use std::collections::VecDeque;
@@ -45,6 +47,8 @@ struct Flight {
     began_after: u64,
     /// The task that waits for it.
     watcher: Option<watch::Watcher>,
+    #[cfg(feature = "tracing")]
+    span: Option<tracing::Span>,
 }
 
 impl Flight {
@@ -60,6 +64,8 @@ impl Flight {
             cancelling: false,
             began_after: 0,
             watcher: None,
+            #[cfg(feature = "tracing")]
+            span: None,
         }
     }
 }
@@ -109,6 +115,8 @@ pub(crate) struct State {
     table_generation: u32,
     /// What to do once the lock has been released.
     outbox: Outbox,
+    #[cfg(feature = "tracing")]
+    unsubmitted: trace::Unsubmitted,
     /// The task that submits for all, while it waits for something to submit.
     driver: Option<Waker>,
     /// Whether there is such a task.
@@ -138,6 +146,8 @@ impl State {
             files: None,
             table_generation: 0,
             outbox: Outbox::default(),
+            #[cfg(feature = "tracing")]
+            unsubmitted: trace::Unsubmitted::new(),
             driver: None,
             #[cfg(feature = "tokio")]
             driven: false,
@@ -200,6 +210,8 @@ impl State {
         if in_submission {
             self.ending.push_back((self.uring.position(), key));
         }
+        #[cfg(feature = "tracing")]
+        self.trace_start::<T>(key);
         self.push(&entry);
         self.wake_driver();
         Ok(key)
@@ -271,11 +283,16 @@ impl State {
         self.counters.overflows += u64::from(overflown && !self.overflown);
         self.overflown = overflown;
         let entered = self.uring.enter(want, timeout);
+        #[cfg(feature = "tracing")]
+        self.trace_submitted();
         entered.map_err(|error| Error::os("io_uring_enter", error))
     }
 
     /// Takes every completion that is there.
     pub(crate) fn reap(&mut self) {
+        // Those that the kernel's polling thread has taken.
+        #[cfg(feature = "tracing")]
+        self.trace_submitted();
         while let Some((user_data, cqe)) = self.uring.pop() {
             self.counters.completions += 1;
             self.deliver(user_data, cqe);
@@ -299,6 +316,8 @@ impl State {
         } else {
             flight.results.push_back(cqe);
         }
+        #[cfg(feature = "tracing")]
+        self.trace_completion(key, cqe);
         if cqueue::more(cqe.flags) {
             self.wake_watcher(key, false);
         } else {
@@ -320,6 +339,8 @@ impl State {
             self.ending.pop_front();
             // A failure has ended it already, and the place may serve another operation.
             if self.slab.get_mut(key).is_some_and(|flight| flight.in_flight) {
+                #[cfg(feature = "tracing")]
+                self.trace_settled(key);
                 self.end(key);
             }
         }
@@ -327,6 +348,8 @@ impl State {
 
     /// The kernel is done with the operation's memory.
     fn end(&mut self, key: Key) {
+        #[cfg(feature = "tracing")]
+        self.trace_end(key);
         let Some(flight) = self.slab.get_mut(key) else { return };
         flight.in_flight = false;
         self.in_flight -= 1;
@@ -396,7 +419,9 @@ impl State {
     }
 
     /// Keeps the memory of an outbox that has been delivered, so that the next one allocates nothing.
-    pub(crate) fn reuse_outbox(&mut self, outbox: Outbox) {
+    pub(crate) fn reuse_outbox(&mut self, outbox: &mut Outbox) {
+        #[cfg(feature = "tracing")]
+        self.adopt_spans(&mut outbox.spans);
         self.outbox.reuse(outbox);
     }
 

@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
+#[cfg(feature = "tracing")]
+use super::trace;
 use crate::sys::payload::Payload;
 
 /// Something to do without the lock.
@@ -15,29 +17,27 @@ pub(crate) enum Deferred {
     Wake(Waker),
     /// Lets go of a waker that is not needed any more.
     Release(Waker),
-}
-
-impl Deferred {
-    fn run(self) {
-        match self {
-            Self::Free(payload) => drop(payload),
-            Self::Wake(waker) => waker.wake(),
-            Self::Release(waker) => drop(waker),
-        }
-    }
+    /// Tells the subscriber what has happened.
+    #[cfg(feature = "tracing")]
+    Tell(trace::Record),
 }
 
 /// What is to be done without the lock, in order.
 #[derive(Debug, Default)]
-pub(crate) struct Outbox(VecDeque<Deferred>);
+pub(crate) struct Outbox {
+    queue: VecDeque<Deferred>,
+    /// Spans of operations that have begun; they go back into the state.
+    #[cfg(feature = "tracing")]
+    pub(super) spans: trace::Spans,
+}
 
 impl Outbox {
     pub(crate) fn push(&mut self, deferred: Deferred) {
-        self.0.push_back(deferred);
+        self.queue.push_back(deferred);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.queue.is_empty()
     }
 
     /// Does all of it. A panic stops nothing: the rest is done while unwinding, or a task would wait
@@ -47,8 +47,8 @@ impl Outbox {
 
         impl All<'_> {
             fn run(&mut self) {
-                while let Some(deferred) = self.0.0.pop_front() {
-                    deferred.run();
+                while let Some(deferred) = self.0.queue.pop_front() {
+                    self.0.run(deferred);
                 }
             }
         }
@@ -62,10 +62,20 @@ impl Outbox {
         All(self).run();
     }
 
-    /// Takes the other one's memory if that is more; both are empty, or this one keeps what it has.
-    pub(crate) fn reuse(&mut self, other: Self) {
-        if self.is_empty() && self.0.capacity() < other.0.capacity() {
-            *self = other;
+    fn run(&mut self, deferred: Deferred) {
+        match deferred {
+            Deferred::Free(payload) => drop(payload),
+            Deferred::Wake(waker) => waker.wake(),
+            Deferred::Release(waker) => drop(waker),
+            #[cfg(feature = "tracing")]
+            Deferred::Tell(record) => record.tell(&mut self.spans),
+        }
+    }
+
+    /// Takes the other one's memory if that is more. Nothing is dropped.
+    pub(super) fn reuse(&mut self, other: &mut Self) {
+        if self.is_empty() && self.queue.capacity() < other.queue.capacity() {
+            std::mem::swap(&mut self.queue, &mut other.queue);
         }
     }
 }
