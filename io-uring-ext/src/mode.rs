@@ -33,6 +33,10 @@ pub trait Mode: sealed::Sealed + Debug + Sized + 'static {
     type Lock<T>: Lock<T>;
     #[doc(hidden)]
     const LOCAL: bool;
+
+    /// What the pointer points to, if it is the last one.
+    #[doc(hidden)]
+    fn unwrap<T>(ptr: Self::Ptr<T>) -> Result<T, Self::Ptr<T>>;
 }
 
 /// What a ring of mode `M` may own: anything for [`Local`], what is `Send` for [`Shared`].
@@ -50,12 +54,20 @@ impl Mode for Local {
     type Ptr<T> = Rc<T>;
     type Lock<T> = RefCell<T>;
     const LOCAL: bool = true;
+
+    fn unwrap<T>(ptr: Rc<T>) -> Result<T, Rc<T>> {
+        Rc::try_unwrap(ptr)
+    }
 }
 
 impl Mode for Shared {
     type Ptr<T> = Arc<T>;
     type Lock<T> = Mutex<T>;
     const LOCAL: bool = false;
+
+    fn unwrap<T>(ptr: Arc<T>) -> Result<T, Arc<T>> {
+        Arc::try_unwrap(ptr)
+    }
 }
 
 /// Exclusive access for the length of a closure.

@@ -34,6 +34,19 @@ pub use pool::{BufPool, PoolBuf};
 
 use crate::ring::RingId;
 
+/// Whether memory lies on huge pages of 2 MiB (`MAP_HUGETLB` in `mmap(2)`): fewer pages to pin and to
+/// look up. They have to be reserved, with `sysctl vm.nr_hugepages`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HugePages {
+    /// Ordinary pages.
+    #[default]
+    No,
+    /// Huge pages where there are enough; [`BufPool::huge_page_refusal`] says why not.
+    Prefer,
+    /// Huge pages or an error.
+    Require,
+}
+
 /// Owned memory that the kernel may read.
 ///
 /// Implemented for `Vec<u8>`, `Box<[u8]>`, `&'static [u8]`, `&'static str`, [`AlignedBuf`] and

@@ -6,9 +6,11 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::{Bell, IoBuf, IoBufMut};
+use super::{Bell, HugePages, IoBuf, IoBufMut};
 use crate::buf_ring::BufSource;
+use crate::fixed::Registrations;
 use crate::mode::{Local, Lock, Mode, Shared};
+use crate::ring::{Ring, RingId};
 use crate::sys::arena::Arena;
 
 /// A fixed number of buffers of one size in one mapping. Taking and giving back allocate nothing.
@@ -31,7 +33,9 @@ pub struct BufPool<M: Mode = Local> {
 
 /// What a pool and its buffers share.
 struct Pool<M: Mode> {
-    arena: Arena,
+    arena: Arc<Arena>,
+    /// The rings that know the memory; their slots are held until the last buffer is gone.
+    registrations: Arc<Registrations>,
     free: M::Lock<Vec<u32>>,
     bell: Arc<Bell>,
 }
@@ -43,7 +47,17 @@ impl BufPool<Local> {
     ///
     /// As `mmap(2)`; `InvalidInput` for no buffers, no bytes, or more than a `u32` counts.
     pub fn local(size: usize, count: usize) -> io::Result<Self> {
-        Self::new(size, count)
+        Self::new(size, count, HugePages::No)
+    }
+
+    /// As [`local`](Self::local), on huge pages of 2 MiB or as far as they are to be had.
+    ///
+    /// # Errors
+    ///
+    /// As [`local`](Self::local); with [`HugePages::Require`] also when there are too few
+    /// (`ENOMEM`; `sysctl vm.nr_hugepages` reserves them).
+    pub fn local_on(pages: HugePages, size: usize, count: usize) -> io::Result<Self> {
+        Self::new(size, count, pages)
     }
 }
 
@@ -54,19 +68,29 @@ impl BufPool<Shared> {
     ///
     /// As [`local`](BufPool::local).
     pub fn shared(size: usize, count: usize) -> io::Result<Self> {
-        Self::new(size, count)
+        Self::new(size, count, HugePages::No)
+    }
+
+    /// As [`shared`](Self::shared), on huge pages of 2 MiB or as far as they are to be had.
+    ///
+    /// # Errors
+    ///
+    /// As [`local_on`](BufPool::local_on).
+    pub fn shared_on(pages: HugePages, size: usize, count: usize) -> io::Result<Self> {
+        Self::new(size, count, pages)
     }
 }
 
 impl<M: Mode> BufPool<M> {
-    fn new(size: usize, count: usize) -> io::Result<Self> {
+    fn new(size: usize, count: usize, pages: HugePages) -> io::Result<Self> {
         let last = u32::try_from(count).map_err(|_| io::ErrorKind::InvalidInput)?;
         if u32::try_from(size).is_err() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let arena = Arena::new(size, count)?;
+        let arena = Arc::new(Arena::new(size, count, pages)?);
         let free = (0..last).rev().collect::<Vec<_>>().into();
-        Ok(Self { shared: Pool { arena, free, bell: Arc::default() }.into() })
+        let registrations = Arc::default();
+        Ok(Self { shared: Pool { arena, free, bell: Arc::default(), registrations }.into() })
     }
 
     /// A buffer of length zero; `None` when all are out.
@@ -78,6 +102,41 @@ impl<M: Mode> BufPool<M> {
     /// Buffers that can be taken now.
     pub fn available(&self) -> usize {
         self.shared.free.with(|free| free.len())
+    }
+
+    /// Buffers that there are, out or not.
+    pub fn buffer_count(&self) -> usize {
+        self.shared.arena.count()
+    }
+
+    /// Whether operations on this ring use the buffers as registered ones (see
+    /// [`BufferTable`](crate::fixed::BufferTable)).
+    pub fn is_registered<R: Mode>(&self, ring: &Ring<R>) -> bool {
+        let id = ring.inner.with(|state| state.id());
+        id.is_ok_and(|id| self.shared.registrations.index(id).is_some())
+    }
+
+    /// Whether the memory lies on huge pages.
+    pub fn is_on_huge_pages(&self) -> bool {
+        self.shared.arena.is_huge()
+    }
+
+    /// Why it does not, if that was [preferred](HugePages::Prefer).
+    pub fn huge_page_refusal(&self) -> Option<&io::Error> {
+        self.shared.arena.huge_page_refusal()
+    }
+
+    /// All the memory, and where it is registered.
+    pub(crate) fn memory(&self) -> (&Arc<Arena>, &Arc<Registrations>) {
+        (&self.shared.arena, &self.shared.registrations)
+    }
+
+    /// Itself, if there is no other handle and no buffer is out.
+    pub(crate) fn alone(self) -> Result<Self, Self> {
+        match M::unwrap(self.shared) {
+            Ok(pool) => Ok(Self { shared: pool.into() }),
+            Err(shared) => Err(Self { shared }),
+        }
     }
 
     /// Bytes in a buffer.
@@ -157,6 +216,9 @@ unsafe impl<M: Mode> IoBuf for PoolBuf<M> {
     }
     fn init_len(&self) -> usize {
         self.len as usize
+    }
+    fn registered(&self, ring: RingId) -> Option<u16> {
+        self.pool.registrations.index(ring)
     }
 }
 

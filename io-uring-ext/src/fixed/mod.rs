@@ -6,8 +6,12 @@
 //! nothing uses the old resource any more (the completion of its tag,
 //! [`io_uring_register(2)`](https://man7.org/linux/man-pages/man2/io_uring_register.2.html)).
 
+mod buffers;
 mod files;
+mod registrations;
 mod slots;
 
+pub use buffers::BufferTable;
 pub use files::{FileTable, FixedFd, FixedSlot, KernelSlots};
+pub(crate) use registrations::Registrations;
 pub(crate) use slots::{Slot, SlotTable};

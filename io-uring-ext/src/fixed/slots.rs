@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::ring::RingId;
 
@@ -50,7 +50,7 @@ impl SlotTable {
     pub(crate) fn hold(self: &Arc<Self>, index: u32) -> Option<Slot> {
         let state = self.states.get(index as usize)?;
         state.compare_exchange(FREE, HELD, Ordering::Relaxed, Ordering::Relaxed).ok()?;
-        Some(Slot { table: Arc::clone(self), index })
+        Some(Slot { table: Arc::clone(self), index, handed_over: AtomicBool::new(false) })
     }
 
     fn release(&self, index: u32) {
@@ -94,6 +94,8 @@ impl SlotTable {
 pub(crate) struct Slot {
     table: Arc<SlotTable>,
     index: u32,
+    /// Another handle has the right now, and this one nothing any more.
+    handed_over: AtomicBool,
 }
 
 impl Slot {
@@ -110,6 +112,16 @@ impl Slot {
         self.index >= self.table.own
     }
 
+    /// Gives the right to a new handle; `None` when it has been given before.
+    pub(crate) fn hand_over(&self) -> Option<Self> {
+        let first = !self.handed_over.swap(true, Ordering::Relaxed);
+        first.then(|| Self {
+            table: Arc::clone(&self.table),
+            index: self.index,
+            handed_over: AtomicBool::new(false),
+        })
+    }
+
     pub(crate) fn is_of(&self, table: &Arc<SlotTable>) -> bool {
         Arc::ptr_eq(&self.table, table)
     }
@@ -117,7 +129,9 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.table.release(self.index);
+        if !*self.handed_over.get_mut() {
+            self.table.release(self.index);
+        }
     }
 }
 
@@ -142,7 +156,12 @@ mod tests {
         assert!(table.hold(1).is_none(), "the ring has not taken it back yet");
         assert_eq!(table.take_released().collect::<Vec<_>>(), [0, 1]);
         assert!(!table.has_released());
-        assert_eq!(table.hold(1).unwrap().index(), 1);
+        let (old, new) = (table.hold(1).unwrap(), table.hold(2).unwrap().hand_over());
+        drop(old.hand_over());
+        assert!(old.hand_over().is_none());
+        assert_eq!(table.take_released().collect::<Vec<_>>(), [1], "by the new handle");
+        drop((old, new));
+        assert_eq!(table.take_released().collect::<Vec<_>>(), [2], "and not again by the old one");
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Extend<Cqe> for Completions {
 
 impl Completions {
     /// The result, or `all` for an operation that ended well inside its submission.
-    fn result_or(self, all: usize) -> std::io::Result<usize> {
+    pub(crate) fn result_or(self, all: usize) -> std::io::Result<usize> {
         self.first.map_or(Ok(all), Cqe::to_result)
     }
 

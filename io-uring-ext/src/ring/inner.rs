@@ -164,7 +164,7 @@ impl<M: Mode> Inner<M> {
         Ok(())
     }
 
-    pub(super) fn ring_fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn ring_fd(&self) -> BorrowedFd<'_> {
         self.ring_fd.as_fd()
     }
 

@@ -112,6 +112,7 @@ pub(crate) struct State {
     free_groups: Vec<u16>,
     next_group: u16,
     files: Option<Table>,
+    buffers: Option<Table>,
     table_generation: u32,
     /// What to do once the lock has been released.
     outbox: Outbox,
@@ -144,6 +145,7 @@ impl State {
             free_groups: Vec::new(),
             next_group: 0,
             files: None,
+            buffers: None,
             table_generation: 0,
             outbox: Outbox::default(),
             #[cfg(feature = "tracing")]

@@ -60,6 +60,7 @@ impl State {
             self.ending.clear();
             self.cancels.clear();
             self.wake_all_watchers();
+            self.leak_tables();
             std::mem::forget(std::mem::replace(&mut self.slab, Slab::new(0, Flight::new)));
         }
         left

@@ -1,92 +1,15 @@
-//! The tables of fixed files and registered buffers: which slot is free, and when it is again.
-//!
-//! A slot that nobody holds is emptied in the kernel, in a call of the ring. It is given out again
-//! when no resource that was in it is in use any more: each carries a tag, whose completion says so.
-//! What the kernel itself installed (an accepted connection, say) has no tag; there the kernel's
-//! answer to the emptying is all that there is to wait for.
+//! The table of fixed files.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use super::State;
+use super::Table;
 use crate::error::{Error, Result};
 use crate::fixed::{Slot, SlotTable};
 use crate::probe::Refusal;
-use crate::ring::key::{self, Key, Kind};
+use crate::ring::key::Kind;
+use crate::ring::state::State;
 use crate::sys::register;
-
-/// One table, as the ring sees it.
-#[derive(Debug)]
-pub(super) struct Table {
-    slots: Arc<SlotTable>,
-    /// Tells its tags from those of an earlier table.
-    generation: u32,
-    /// Slots to give out; those among which the kernel chooses are never here.
-    free: Vec<u32>,
-    /// What is known of each slot.
-    entries: Box<[Entry]>,
-    /// Slots that are being emptied; between calls there are none.
-    emptying: Vec<u32>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Entry {
-    /// Resources that have been in the slot and whose tags have not come.
-    tags: u32,
-    /// Nobody holds it and it has been emptied: free when all tags have come.
-    emptied: bool,
-}
-
-impl Table {
-    fn new(slots: Arc<SlotTable>, generation: u32) -> Self {
-        let len = slots.len();
-        Self {
-            free: (0..slots.own()).rev().collect(),
-            slots,
-            generation,
-            entries: vec![Entry::default(); len].into(),
-            emptying: Vec::with_capacity(len),
-        }
-    }
-
-    /// Nobody else knows it, so nobody can use it any more.
-    fn is_unused(&self) -> bool {
-        Arc::strong_count(&self.slots) == 1
-    }
-
-    fn reserve(&mut self) -> Option<Slot> {
-        // A slot that could not be held again is left out: it was never given back.
-        std::iter::from_fn(|| self.free.pop()).find_map(|index| self.slots.hold(index))
-    }
-
-    fn tag(&self, kind: Kind, index: u32) -> u64 {
-        key::encode(kind, Key { index, generation: self.generation })
-    }
-
-    fn emptied(&mut self, index: u32) {
-        if index < self.slots.own() {
-            self.entries[index as usize].emptied = true;
-            self.settle(index);
-        }
-    }
-
-    fn tag_came(&mut self, key: Key) {
-        if key.generation == self.generation
-            && let Some(entry) = self.entries.get_mut(key.index as usize)
-        {
-            entry.tags = entry.tags.saturating_sub(1);
-            self.settle(key.index);
-        }
-    }
-
-    fn settle(&mut self, index: u32) {
-        let entry = &mut self.entries[index as usize];
-        if entry.emptied && entry.tags == 0 {
-            entry.emptied = false;
-            self.free.push(index);
-        }
-    }
-}
 
 impl State {
     /// Registers an empty file table: `own` slots to give out, and behind them `kernel` slots among
@@ -118,14 +41,13 @@ impl State {
             return Err(refused("a range of slots for the kernel to choose from", (6, 0))(error));
         }
         let slots = SlotTable::new(self.id, own, kernel);
-        self.table_generation = self.table_generation.wrapping_add(1);
-        self.files = Some(Table::new(Arc::clone(&slots), self.table_generation));
+        let generation = self.next_generation();
+        self.files = Some(Table::new(Arc::clone(&slots), Kind::File, generation));
         Ok(slots)
     }
 
     /// Takes an empty slot of the file table.
     pub(crate) fn reserve_file(&mut self) -> Result<Slot> {
-        self.release_slots();
         let Some(files) = &mut self.files else { return Err(Error::Closed) };
         if files.free.is_empty() {
             // The tags of what has been released may be among the completions.
@@ -142,9 +64,9 @@ impl State {
             return Err(Error::ForeignRing);
         }
         let index = slot.index();
-        register::install_file(self.uring.fd(), index, fd, files.tag(Kind::File, index))
+        register::install_file(self.uring.fd(), index, fd, files.tag(index))
             .map_err(|error| Error::os("installing a descriptor in the file table", error))?;
-        files.entries[index as usize].tags += 1;
+        files.installed(index);
         Ok(())
     }
 
@@ -161,62 +83,21 @@ impl State {
 
     /// Slots of the file table that can be taken now.
     pub(crate) fn free_files(&mut self) -> usize {
-        self.release_slots();
-        if !self.led {
-            // The tags of what has just been emptied.
-            self.reap();
-        }
+        self.look_for_tags();
         self.files.as_ref().map_or(0, |files| files.free.len())
     }
 
-    /// Empties the slots that nobody holds any more, and gives up a table that nobody knows.
-    #[inline]
-    pub(super) fn release_slots(&mut self) {
-        if let Some(files) = &self.files
-            && (files.slots.has_released() || files.is_unused())
-        {
-            self.release_files();
-        }
-    }
-
+    /// Empties the slots that nobody holds any more, or gives the table up.
     #[cold]
-    fn release_files(&mut self) {
+    pub(super) fn release_files(&mut self) {
         let Some(files) = &mut self.files else { return };
         if files.is_unused() && self.uring.submitter().unregister_files().is_ok() {
             // Tags that come later find another generation.
             self.files = None;
             return;
         }
-        let mut emptying = std::mem::take(&mut files.emptying);
-        emptying.extend(files.slots.take_released());
-        emptying.sort_unstable();
-        let mut rest = &emptying[..];
-        while let Some(first) = rest.first().copied() {
-            let run = rest.iter().zip(first..).take_while(|(slot, next)| *slot == next).count();
-            // A slot that cannot be emptied is never given out again.
-            let done = register::remove_files(self.uring.fd(), first, run).unwrap_or(0);
-            rest[..done.min(run)].iter().for_each(|index| files.emptied(*index));
-            rest = &rest[done.clamp(1, run)..];
-        }
-        emptying.clear();
-        files.emptying = emptying;
-    }
-
-    /// The kernel is done with a resource.
-    pub(super) fn tag_came(&mut self, kind: Kind, key: Key) {
-        if kind == Kind::File
-            && let Some(files) = &mut self.files
-        {
-            files.tag_came(key);
-        }
-    }
-
-    /// Gives up the tables, with nothing in flight: files close, and memory is unpinned.
-    pub(super) fn close_tables(&mut self) {
-        if self.files.take().is_some() {
-            // Should it fail, the files close with the ring's descriptor.
-            let _ = self.uring.submitter().unregister_files();
-        }
+        let ring = self.uring.fd();
+        files.release(|first, run| register::remove_files(ring, first, run));
     }
 }
 
@@ -231,6 +112,7 @@ mod tests {
     use crate::op::sealed::Prepare;
     use crate::op::{Completions, Operation, Target};
     use crate::ring::RingId;
+    use crate::ring::state::State;
     use crate::{Error, Ring};
 
     /// Reads from a slot that it does not own, which no operation of this crate does: so the slot can
@@ -268,7 +150,7 @@ mod tests {
             ring.submit().unwrap();
             assert!(matches!(table.reserve(), Err(Error::TableFull { .. })));
         }
-        let emptied = |state: &mut super::State| {
+        let emptied = |state: &mut State| {
             state.files.as_ref().map(|files| (files.entries[0].emptied, files.entries[0].tags))
         };
         assert_eq!(
@@ -297,8 +179,7 @@ mod tests {
         let slot = table.install(&reader).unwrap();
         writer.write_all(b"x").unwrap();
         assert_eq!(reading.wait(Some(Duration::from_secs(10))).unwrap(), b'x');
-        let tags =
-            |state: &mut super::State| state.files.as_ref().map(|files| files.entries[0].tags);
+        let tags = |state: &mut State| state.files.as_ref().map(|files| files.entries[0].tags);
         assert_eq!(ring.inner.with(tags).unwrap(), Some(1), "its own has not come");
         drop(slot);
         assert_eq!(table.available(), 1);

@@ -1,0 +1,509 @@
+//! Registered buffers: that operations use them, and who keeps their memory.
+//!
+//! Whether the kernel uses the registration is seen by taking the process's own right to the memory
+//! away (`PROT_NONE`): registered memory was pinned before, anything else answers `EFAULT`.
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
+#![allow(unsafe_code, reason = "protects memory, and makes a buffer pointer of it")]
+
+mod common;
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::net::UdpSocket;
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::Command;
+use std::time::Duration;
+
+use bypass_core::testing::needs::skip_because;
+use common::SOON;
+use io_uring_ext::buf::{BufPool, HugePages, IoBuf, PoolBuf};
+use io_uring_ext::fixed::BufferTable;
+use io_uring_ext::op::{Read, SendZc};
+use io_uring_ext::probe::Refusal;
+use io_uring_ext::{Error, Fd, Mode, OwnedBy, Ring, leaked_operations};
+
+const PAGE: usize = 4096;
+
+fn protect(buf: &impl IoBuf, protection: i32) {
+    let address = buf.stable_ptr().cast_mut().cast();
+    // SAFETY: one whole page, which nobody touches while it is protected but the kernel.
+    let answer = unsafe { libc::mprotect(address, PAGE, protection) };
+    assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
+}
+
+fn file(contents: &[u8]) -> Fd {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(contents).unwrap();
+    Fd::new(reader)
+}
+
+/// Reads into memory to which only a registration gives the kernel access.
+fn read_protected<M: Mode, P: Mode>(ring: &Ring<M>, buf: PoolBuf<P>) -> std::io::Result<Vec<u8>>
+where
+    Read<PoolBuf<P>>: OwnedBy<M>,
+{
+    protect(&buf, libc::PROT_NONE);
+    let done = ring.push(Read::new(&file(b"pinned"), buf, 0)).unwrap().wait(SOON).unwrap();
+    protect(&done.buf, libc::PROT_READ | libc::PROT_WRITE);
+    done.result.map(|_| done.buf.to_vec())
+}
+
+fn is_fixed<M: Mode, P: Mode>(ring: &Ring<M>, pool: &BufPool<P>) -> bool
+where
+    Read<PoolBuf<P>>: OwnedBy<M>,
+{
+    let fixed = match read_protected(ring, pool.take().unwrap()) {
+        Ok(read) => {
+            assert_eq!(read, b"pinned");
+            true
+        }
+        Err(error) => {
+            assert_eq!(error.raw_os_error(), Some(libc::EFAULT));
+            false
+        }
+    };
+    assert_eq!(pool.is_registered(ring), fixed, "what the pool says is what is");
+    fixed
+}
+
+#[test]
+fn reads_into_a_registered_pool_use_the_registration() {
+    let ring = Ring::local().unwrap();
+    let table = BufferTable::new(&ring, 2).unwrap();
+    let (registered, plain) = (BufPool::local(PAGE, 4).unwrap(), BufPool::local(PAGE, 4).unwrap());
+    table.register(&registered).unwrap();
+    table.register(&registered).unwrap();
+    assert_eq!(table.available(), 1, "once is enough");
+    assert!(is_fixed(&ring, &registered));
+    assert!(!is_fixed(&ring, &plain));
+
+    let ring = Ring::shared().unwrap();
+    let table = BufferTable::new(&ring, 2).unwrap();
+    let pool = BufPool::shared(PAGE, 4).unwrap();
+    table.register(&pool).unwrap();
+    assert!(is_fixed(&ring, &pool));
+}
+
+#[test]
+fn every_buffer_of_a_pool_reads_its_part_of_a_direct_file() {
+    const BUFFERS: usize = 64;
+    let path = std::env::temp_dir().join(format!("io-uring-ext-fixed-{}", std::process::id()));
+    let mut contents = vec![0; BUFFERS * PAGE];
+    let mut state = 1_u32;
+    contents.fill_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    });
+    std::fs::write(&path, &contents).unwrap();
+    let direct = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&path);
+    std::fs::remove_file(&path).unwrap();
+    let direct = Fd::new(direct.unwrap());
+
+    let ring = Ring::local().unwrap();
+    let table = BufferTable::new(&ring, 1).unwrap();
+    let pool = BufPool::local(PAGE, BUFFERS).unwrap();
+    table.register(&pool).unwrap();
+    for _ in 0..3 {
+        let reads: Vec<_> = (0..BUFFERS)
+            .map(|n| {
+                let offset = (n * PAGE) as u64;
+                ring.push(Read::new(&direct, pool.take().unwrap(), offset)).unwrap()
+            })
+            .collect();
+        assert_eq!(pool.available(), 0);
+        for (read, expected) in reads.into_iter().zip(contents.chunks(PAGE)) {
+            let done = read.wait(SOON).unwrap();
+            assert_eq!(done.result.unwrap(), PAGE);
+            assert!(done.buf[..] == *expected);
+        }
+        assert_eq!(pool.available(), BUFFERS, "they are back");
+    }
+}
+
+#[test]
+fn a_zero_copy_send_uses_the_registration() {
+    let ring = Ring::local().unwrap();
+    let table = BufferTable::new(&ring, 1).unwrap();
+    let pool = BufPool::local(PAGE, 2).unwrap();
+    table.register(&pool).unwrap();
+    let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    receiver.set_read_timeout(SOON).unwrap();
+    let sender = Fd::new(UdpSocket::bind("127.0.0.1:0").unwrap());
+    let mut buf = pool.take().unwrap();
+    buf.set_len(6);
+    buf.copy_from_slice(b"pinned");
+    protect(&buf, libc::PROT_NONE);
+    let send = SendZc::to(&sender, buf, receiver.local_addr().unwrap());
+    let sent = ring.push(send).unwrap().wait(SOON).unwrap();
+    protect(&sent.buf, libc::PROT_READ | libc::PROT_WRITE);
+    assert_eq!(sent.result.unwrap(), 6);
+    let mut bytes = [0; 16];
+    assert_eq!(receiver.recv(&mut bytes).unwrap(), 6);
+    assert_eq!(&bytes[..6], b"pinned");
+}
+
+#[test]
+fn on_another_ring_a_fixed_buffer_is_ordinary_memory() {
+    let (ring, other) = (Ring::local().unwrap(), Ring::local().unwrap());
+    let table = BufferTable::new(&ring, 2).unwrap();
+    let others = BufferTable::new(&other, 2).unwrap();
+    let pool = BufPool::local(PAGE, 1).unwrap();
+    table.register(&pool).unwrap();
+    assert!(!is_fixed(&other, &pool));
+    let read = Read::new(&file(b"plain"), pool.take().unwrap(), 0);
+    assert_eq!(other.push(read).unwrap().wait(SOON).unwrap().buf[..], *b"plain");
+
+    // It can be registered with both.
+    others.register(&pool).unwrap();
+    assert!(is_fixed(&other, &pool) && is_fixed(&ring, &pool));
+    drop((pool, ring, table));
+    assert_eq!(others.available(), 2);
+}
+
+#[test]
+fn a_clone_is_registered_with_both_rings_and_outlives_the_first() {
+    let ring = Ring::shared().unwrap();
+    let table = BufferTable::new(&ring, 4).unwrap();
+    let pools: Vec<_> = (0..3).map(|_| BufPool::shared(PAGE, 2).unwrap()).collect();
+    pools.iter().for_each(|pool| table.register(pool).unwrap());
+
+    let second = Ring::local().unwrap();
+    let clone = match table.clone_to(&second) {
+        Err(Error::Refused { refusal: refusal @ Refusal::OldKernel { .. }, .. }) => {
+            return skip_because(&refusal.to_string());
+        }
+        clone => clone.unwrap(),
+    };
+    assert_eq!((table.available(), clone.available()), (1, 1));
+    assert!(pools.iter().all(|pool| is_fixed(&ring, pool) && is_fixed(&second, pool)));
+
+    // From now on the tables go their own ways.
+    let later = BufPool::shared(PAGE, 1).unwrap();
+    clone.register(&later).unwrap();
+    assert!(is_fixed(&second, &later) && !is_fixed(&ring, &later));
+    assert!(matches!(table.clone_to(&second), Err(Error::Config { .. })), "it has a table");
+    assert!(matches!(table.clone_to(&ring), Err(Error::Config { .. })), "to itself");
+
+    drop((table, ring));
+    assert!(pools.iter().all(|pool| is_fixed(&second, pool)));
+    drop(pools);
+    assert_eq!(clone.available(), 3);
+
+    let closed = Ring::local().unwrap();
+    let table = BufferTable::new(&closed, 1).unwrap();
+    drop(closed);
+    assert!(matches!(table.clone_to(&second), Err(Error::Closed)));
+}
+
+#[test]
+fn clones_of_a_table_that_others_change_are_whole() {
+    let ring = Ring::shared().unwrap();
+    let table = BufferTable::new(&ring, 8).unwrap();
+    let stays = BufPool::shared(PAGE, 1).unwrap();
+    table.register(&stays).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let changing = scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let pool = BufPool::shared(PAGE, 1).unwrap();
+                table.register(&pool).unwrap();
+                drop(pool);
+                ring.submit().unwrap();
+            }
+        });
+        for _ in 0..100 {
+            let second = Ring::local().unwrap();
+            match table.clone_to(&second) {
+                Ok(clone) => {
+                    assert!(is_fixed(&second, &stays));
+                    drop(clone);
+                }
+                // It changed each time: said, and nothing is left behind.
+                Err(error) => assert!(matches!(error, Error::Config { .. }), "{error}"),
+            }
+            BufferTable::new(&Ring::local().unwrap(), 1).unwrap();
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        changing.join().unwrap();
+    });
+}
+
+#[test]
+fn memory_is_replaced_in_its_slot() {
+    let ring = Ring::local().unwrap();
+    let table = BufferTable::new(&ring, 1).unwrap();
+    let old = BufPool::local(PAGE, 1).unwrap();
+    table.register(&old).unwrap();
+    let new = BufPool::local(PAGE, 8).unwrap();
+    assert!(matches!(table.register(&new), Err(Error::TableFull { what: "buffer", slots: 1 })));
+    assert!(!new.is_registered(&ring));
+
+    table.replace(old, &new).map_err(|(_, error)| error).unwrap();
+    assert!(is_fixed(&ring, &new));
+    assert_eq!(table.available(), 0);
+    drop(new);
+    assert_eq!(table.available(), 1);
+}
+
+#[test]
+fn a_pool_in_use_is_not_replaced_and_comes_back() {
+    let ring = Ring::local().unwrap();
+    let table = BufferTable::new(&ring, 2).unwrap();
+    let old = BufPool::local(PAGE, 2).unwrap();
+    table.register(&old).unwrap();
+    let new = BufPool::local(PAGE, 1).unwrap();
+
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let read = ring.push(Read::new(&Fd::new(reader), old.take().unwrap(), 0)).unwrap();
+    ring.submit().unwrap();
+    let (old, error) = table.replace(old, &new).unwrap_err();
+    assert!(error.to_string().contains("one with 1 out"), "{error}");
+    writer.write_all(b"intact").unwrap();
+    assert_eq!(read.wait(SOON).unwrap().buf[..], *b"intact");
+
+    let handle = old.clone();
+    let (old, error) = table.replace(old, &new).unwrap_err();
+    assert!(matches!(error, Error::Config { .. }));
+    drop(handle);
+
+    let stranger = BufPool::local(PAGE, 1).unwrap();
+    let (_, error) = table.replace(stranger, &new).unwrap_err();
+    assert!(matches!(error, Error::ForeignRing));
+    table.register(&new).unwrap();
+    let (old, error) = table.replace(old, &new).unwrap_err();
+    assert!(matches!(error, Error::Config { .. }), "it has a slot already");
+    assert!(is_fixed(&ring, &old) && is_fixed(&ring, &new));
+}
+
+#[test]
+fn everything_goes_in_any_order() {
+    for order in 0..5 {
+        let ring = Ring::local().unwrap();
+        let table = BufferTable::new(&ring, 2).unwrap();
+        let pool = BufPool::local(PAGE, 2).unwrap();
+        table.register(&pool).unwrap();
+        let buf = pool.take().unwrap();
+        let (reader, _writer) = std::io::pipe().unwrap();
+        let read = ring.push(Read::new(&Fd::new(reader), pool.take().unwrap(), 0)).unwrap();
+        ring.submit().unwrap();
+        match order {
+            0 => drop((ring, table, pool, buf, read)),
+            1 => drop((read, buf, pool, table, ring)),
+            2 => drop((pool, table, buf, ring, read)),
+            3 => drop((table, read, ring, buf, pool)),
+            _ => {
+                drop((ring, read));
+                assert!(matches!(table.register(&pool), Err(Error::Closed)));
+                let error = table.replace(BufPool::local(1, 1).unwrap(), &pool).unwrap_err().1;
+                assert!(matches!(error, Error::Closed));
+                assert_eq!(table.available(), 0);
+                // Another ring takes what the first one had.
+                let ring = Ring::local().unwrap();
+                drop(buf);
+                assert!(!is_fixed(&ring, &pool));
+                let table = BufferTable::new(&ring, 1).unwrap();
+                table.register(&pool).unwrap();
+                assert!(is_fixed(&ring, &pool));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_table_goes_with_its_last_user_and_makes_room_for_another() {
+    let ring = Ring::local().unwrap();
+    let table = BufferTable::new(&ring, 1).unwrap();
+    assert!(matches!(BufferTable::new(&ring, 1), Err(Error::Config { .. })));
+    let pool = BufPool::local(PAGE, 1).unwrap();
+    table.register(&pool).unwrap();
+    drop(table);
+    assert!(is_fixed(&ring, &pool), "the pool keeps it");
+    assert!(BufferTable::new(&ring, 1).is_err());
+    let buf = pool.take().unwrap();
+    drop(pool);
+    assert!(BufferTable::new(&ring, 1).is_err(), "and so does a buffer");
+    drop(buf);
+    assert_eq!(BufferTable::new(&ring, 3).unwrap().available(), 3);
+}
+
+#[test]
+fn sizes_that_cannot_be_are_refused() {
+    let ring = Ring::local().unwrap();
+    assert!(matches!(BufferTable::new(&ring, 0), Err(Error::Config { .. })));
+    assert!(matches!(BufferTable::new(&ring, 16385), Err(Error::Config { .. })));
+    let table = BufferTable::new(&ring, 16384).unwrap();
+    let large = BufPool::local(1 << 20, 1025).unwrap();
+    let error = table.register(&large).unwrap_err().to_string();
+    assert!(error.contains("at most 1 GiB"), "{error}");
+    assert!(!large.is_registered(&ring));
+}
+
+/// The line of `/proc/self/maps` that has the address, if any.
+fn mapping(address: *const u8) -> Option<String> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let has = |line: &&str| {
+        let range = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let number = |hex| usize::from_str_radix(hex, 16).unwrap();
+        (number(range.0)..number(range.1)).contains(&(address as usize))
+    };
+    maps.lines().find(has).map(str::to_owned)
+}
+
+#[test]
+fn memory_is_unmapped_when_the_kernel_is_done_and_leaked_when_it_is_not() {
+    // Alone in its process: other tests map memory where this one looks whether any is left.
+    if alone("memory_is_unmapped_when_the_kernel_is_done_and_leaked_when_it_is_not") {
+        return;
+    }
+    let ring = Ring::local().unwrap();
+    let table = BufferTable::new(&ring, 1).unwrap();
+    let pool = BufPool::local(PAGE, 64).unwrap();
+    table.register(&pool).unwrap();
+    let address = pool.take().unwrap().stable_ptr();
+    drop(pool);
+    assert!(mapping(address).is_some(), "the kernel still has it");
+    ring.submit().unwrap();
+    assert!(mapping(address).is_none());
+
+    // What does not end in time is leaked, with the memory of its table.
+    let large = vec![7; 64 * PAGE];
+    let path = std::env::temp_dir().join(format!("io-uring-ext-leak-{}", std::process::id()));
+    std::fs::write(&path, &large).unwrap();
+    let direct = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&path);
+    std::fs::remove_file(&path).unwrap();
+    let direct = Fd::new(direct.unwrap());
+    for _ in 0..50 {
+        let ring = Ring::builder().shutdown_deadline(Duration::ZERO).build_local().unwrap();
+        let table = BufferTable::new(&ring, 2).unwrap();
+        let (pool, idle) = (BufPool::local(PAGE, 64).unwrap(), BufPool::local(PAGE, 64).unwrap());
+        table.register(&pool).unwrap();
+        table.register(&idle).unwrap();
+        let addresses = [pool.take().unwrap().stable_ptr(), idle.take().unwrap().stable_ptr()];
+        for n in 0..64 {
+            let read = Read::new(&direct, pool.take().unwrap(), n * PAGE as u64);
+            ring.push(read).unwrap().detach();
+        }
+        ring.submit().unwrap();
+        let leaked = ring.close();
+        drop((pool, idle, table));
+        if leaked > 0 {
+            assert!(leaked_operations() >= leaked as u64);
+            assert!(addresses.iter().all(|address| mapping(*address).is_some()));
+            return;
+        }
+    }
+    panic!("every read ended in no time, so this shows nothing");
+}
+
+/// Runs the test of this name in a process of its own; false inside that one.
+fn alone(test: &str) -> bool {
+    const INSIDE: &str = "IO_URING_EXT_ALONE";
+    if std::env::var_os(INSIDE).is_some() {
+        return false;
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "it ran: {said}");
+    true
+}
+
+#[test]
+fn too_little_lockable_memory_is_reported_and_the_pool_works_on() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    const LIMIT: u64 = 8 << 20;
+
+    // The limit is the whole process's.
+    if alone("too_little_lockable_memory_is_reported_and_the_pool_works_on") {
+        return;
+    }
+    let hard = getrlimit(Resource::Memlock).maximum;
+    setrlimit(Resource::Memlock, Rlimit { current: Some(LIMIT), maximum: hard }).unwrap();
+    let mut sets = capabilities(None).unwrap();
+    sets.effective -= CapabilitySet::IPC_LOCK;
+    set_capabilities(None, sets).unwrap();
+
+    let ring = Ring::local().unwrap();
+    let table = BufferTable::new(&ring, 2).unwrap();
+    let large = BufPool::local(1 << 20, 64).unwrap();
+    let error = table.register(&large).unwrap_err();
+    assert!(
+        matches!(&error, Error::Refused { refusal: Refusal::Memlock { limit: LIMIT }, .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains("ulimit -l"), "says what to do: {error}");
+    assert_eq!(table.available(), 2, "no slot is lost");
+    assert!(!is_fixed(&ring, &large));
+    let read = Read::new(&file(b"degraded"), large.take().unwrap(), 0);
+    assert_eq!(ring.push(read).unwrap().wait(SOON).unwrap().buf[..], *b"degraded");
+
+    // What fits is registered.
+    let small = BufPool::local(PAGE, 4).unwrap();
+    table.register(&small).unwrap();
+    assert!(is_fixed(&ring, &small));
+    // In place, both count; the old one stays.
+    let (small, error) = table.replace(small, &large).unwrap_err();
+    assert!(matches!(error, Error::Refused { refusal: Refusal::Memlock { .. }, .. }), "{error}");
+    assert!(is_fixed(&ring, &small) && !is_fixed(&ring, &large));
+}
+
+/// The size of the pages at an address, in KiB.
+fn page_size(address: *const u8) -> u64 {
+    let start = mapping(address).unwrap().split('-').next().unwrap().to_owned();
+    let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut lines = smaps.lines().skip_while(|line| !line.starts_with(&start));
+    let size = lines.find_map(|line| line.strip_prefix("KernelPageSize:")).unwrap();
+    size.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+fn on_huge_pages(pool: &BufPool) -> bool {
+    page_size(pool.take().unwrap().stable_ptr()) == 2048
+}
+
+#[test]
+fn huge_pages_are_what_the_pool_says() {
+    // Lets the kernel make huge pages when they are asked for, and no longer than this lives.
+    struct Surplus(String);
+    const SETTING: &str = "/proc/sys/vm/nr_overcommit_hugepages";
+    impl Drop for Surplus {
+        fn drop(&mut self) {
+            std::fs::write(SETTING, &self.0).unwrap();
+        }
+    }
+
+    let ring = Ring::local().unwrap();
+    let table = BufferTable::new(&ring, 2).unwrap();
+    assert!(!on_huge_pages(&BufPool::local_on(HugePages::No, PAGE, 1024).unwrap()));
+    let check = |pool: BufPool| {
+        assert_eq!(on_huge_pages(&pool), pool.is_on_huge_pages());
+        assert_eq!(pool.is_on_huge_pages(), pool.huge_page_refusal().is_none());
+        table.register(&pool).unwrap();
+        let done = ring.push(Read::new(&file(b"huge?"), pool.take().unwrap(), 0)).unwrap();
+        assert_eq!(done.wait(SOON).unwrap().buf[..], *b"huge?");
+        pool.is_on_huge_pages()
+    };
+    let preferred = || BufPool::local_on(HugePages::Prefer, PAGE, 1024).unwrap();
+    let required = || BufPool::local_on(HugePages::Require, PAGE, 1024);
+    // More than any machine has.
+    let error = BufPool::local_on(HugePages::Require, 1 << 30, 4096).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENOMEM));
+    // Whether or not this one has some just now.
+    check(preferred());
+    match required() {
+        Ok(pool) => assert!(check(pool)),
+        Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ENOMEM)),
+    }
+
+    let before = std::fs::read_to_string(SETTING).unwrap();
+    if let Err(error) = std::fs::write(SETTING, "8") {
+        return skip_because(&format!("no right to make huge pages: {error}"));
+    }
+    let _surplus = Surplus(before);
+    assert!(check(required().unwrap()));
+    assert!(check(preferred()));
+}
