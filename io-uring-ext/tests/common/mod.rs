@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 #![allow(unsafe_code, reason = "a buffer type and wakers of the tests' own")]
 
+pub mod arena;
+pub mod file;
 pub mod task;
 
 use std::os::fd::OwnedFd;
