@@ -1,11 +1,13 @@
-//! [`Incoming`]: connections, as they come.
+//! [`Incoming`] and [`IncomingFixed`]: connections, as they come.
 
 use io_uring::{opcode, squeue};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{EndReason, Engine, Source, common_methods, item_methods};
+use crate::fixed::{FixedFd, FixedSlot, KernelSlots};
 use crate::mode::{Local, Mode};
 use crate::op::sealed::Prepare;
 use crate::op::{Target, take_fd};
@@ -38,7 +40,16 @@ use crate::ring::{Cqe, Ring, RingId};
 /// assert_eq!(TcpStream::from(connection).peer_addr()?, client.local_addr()?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Incoming<M: Mode = Local>(Engine<AcceptSource, M>);
+pub struct Incoming<M: Mode = Local>(Engine<AcceptSource<Descriptors>, M>);
+
+/// As [`Incoming`], with the connections in slots of the ring's file table, which the kernel chooses
+/// (Linux 5.19): operations on them spare the kernel looking a descriptor up, and the limit on open
+/// descriptors does not count them.
+///
+/// When no slot is left, the kernel closes the connection that it had taken already (`io_accept` in
+/// `io_uring/net.c`) and ends with `ENFILE`, which is counted. So give the table as many
+/// [kernel slots](crate::fixed::FileTable::with_kernel_slots) as there may be connections.
+pub struct IncomingFixed<M: Mode = Local>(Engine<AcceptSource<Slots>, M>);
 
 /// What an [`Incoming`] has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +59,8 @@ pub struct IncomingCounters {
     pub taken: u64,
     /// Connections that nobody took, and that were closed.
     pub closed: u64,
+    /// Connections that the kernel closed for want of a slot (`ENFILE`); for [`IncomingFixed`] alone.
+    pub no_slot: u64,
     /// Times it was armed.
     pub armed: u64,
     /// Times it ended because the completion queue was full.
@@ -80,16 +93,17 @@ impl Tally {
         self.0.closed.load(Ordering::Relaxed)
     }
 
-    fn take(&self, cqe: Cqe) -> Option<OwnedFd> {
-        // SAFETY: a completion of an accept, which `Source::take` or `discard` is given once.
-        let connection = unsafe { take_fd(cqe) }.ok()?;
+    fn take<L: Landing>(&self, landing: &L, cqe: Cqe) -> Option<L::Connection> {
+        // SAFETY: a completion of an accept into this landing, given to `Source::take`, `discard` or
+        // `Prepare::discard` once.
+        let connection = unsafe { landing.take(cqe) }.ok()?;
         self.0.taken.fetch_add(1, Ordering::Relaxed);
         Some(connection)
     }
 
-    fn close(&self, cqe: Cqe) {
+    fn close<L: Landing>(&self, landing: &L, cqe: Cqe) {
         // SAFETY: as in `take`.
-        if let Ok(connection) = unsafe { take_fd(cqe) } {
+        if let Ok(connection) = unsafe { landing.take(cqe) } {
             drop(connection);
             self.0.closed.fetch_add(1, Ordering::Relaxed);
         }
@@ -99,44 +113,139 @@ impl Tally {
 impl<M: Mode> Incoming<M> {
     /// Takes connections from `listener`, beginning with the first call.
     pub fn new(ring: &Ring<M>, listener: impl Into<Target>) -> Self {
-        let source = AcceptSource { listener: listener.into(), tally: Tally::default() };
-        let capacity = ring.setup().completions as usize;
-        Self(Engine::new(ring.inner.clone(), source, capacity))
-    }
-
-    /// What it has done so far.
-    pub fn counters(&self) -> IncomingCounters {
-        let (tally, ends) = (&self.0.source.tally, self.0.ends());
-        IncomingCounters {
-            taken: tally.taken(),
-            closed: tally.closed(),
-            armed: ends.armed,
-            overflows: ends.overflows,
-            orphaned: ends.orphaned,
-        }
-    }
-
-    /// Where its connections went, to be read also when it is gone.
-    pub fn tally(&self) -> Tally {
-        self.0.source.tally.clone()
+        Self(engine(ring, listener.into(), Descriptors))
     }
 }
 
-common_methods!([M: Mode] Incoming<M>, 0, IncomingCounters);
-item_methods!([M: Mode] Incoming<M>, OwnedFd);
+impl<M: Mode> IncomingFixed<M> {
+    /// Takes connections from `listener` into `slots`, beginning with the first call, which answers
+    /// [`Error::ForeignRing`](crate::Error::ForeignRing) for the slots of another ring.
+    pub fn new(ring: &Ring<M>, listener: impl Into<Target>, slots: KernelSlots) -> Self {
+        let listener = listener.into();
+        let landing = Slots { stream: listener.is_stream(), slots: FixedSlot::from(&slots) };
+        Self(engine(ring, listener, landing))
+    }
+}
 
-struct AcceptSource {
+fn engine<L: Landing, M: Mode>(
+    ring: &Ring<M>,
     listener: Target,
-    tally: Tally,
+    landing: L,
+) -> Engine<AcceptSource<L>, M> {
+    let source = AcceptSource { listener, landing, tally: Tally::default(), no_slot: 0 };
+    Engine::new(ring.inner.clone(), source, ring.setup().completions as usize)
 }
 
-impl Source for AcceptSource {
-    type Operation = AcceptMulti;
-    type Item = OwnedFd;
+macro_rules! counted {
+    ($incoming:ident) => {
+        impl<M: Mode> $incoming<M> {
+            /// What it has done so far.
+            pub fn counters(&self) -> IncomingCounters {
+                let (source, ends) = (&self.0.source, self.0.ends());
+                IncomingCounters {
+                    taken: source.tally.taken(),
+                    closed: source.tally.closed(),
+                    no_slot: source.no_slot,
+                    armed: ends.armed,
+                    overflows: ends.overflows,
+                    orphaned: ends.orphaned,
+                }
+            }
+
+            /// Where its connections went, to be read also when it is gone.
+            pub fn tally(&self) -> Tally {
+                self.0.source.tally.clone()
+            }
+        }
+    };
+}
+
+counted!(Incoming);
+counted!(IncomingFixed);
+common_methods!([M: Mode] Incoming<M>, 0, IncomingCounters);
+common_methods!([M: Mode] IncomingFixed<M>, 0, IncomingCounters);
+item_methods!([M: Mode] Incoming<M>, OwnedFd);
+item_methods!([M: Mode] IncomingFixed<M>, FixedFd);
+
+/// Where connections land.
+pub(crate) trait Landing: Clone + 'static {
+    type Connection;
+
+    fn entry(listener: &Target) -> squeue::Entry;
+
+    /// Takes the connection that a completion brought.
+    ///
+    /// # Safety
+    ///
+    /// The completion is of an accept with this [`entry`](Self::entry), and is taken only once.
+    unsafe fn take(&self, cqe: Cqe) -> io::Result<Self::Connection>;
+
+    fn belongs_to(&self, ring: RingId) -> bool {
+        let _ = ring;
+        true
+    }
+}
+
+/// In the process's table of descriptors.
+#[derive(Clone, Debug)]
+pub(crate) struct Descriptors;
+
+impl Landing for Descriptors {
+    type Connection = OwnedFd;
+
+    fn entry(listener: &Target) -> squeue::Entry {
+        opcode::AcceptMulti::new(listener.number()).flags(libc::SOCK_CLOEXEC).build()
+    }
+
+    unsafe fn take(&self, cqe: Cqe) -> io::Result<OwnedFd> {
+        // SAFETY: by the caller's promise.
+        unsafe { take_fd(cqe) }
+    }
+}
+
+/// In slots that the kernel chooses.
+#[derive(Clone, Debug)]
+pub(crate) struct Slots {
+    slots: FixedSlot,
+    stream: bool,
+}
+
+impl Landing for Slots {
+    type Connection = FixedFd;
+
+    fn entry(listener: &Target) -> squeue::Entry {
+        opcode::AcceptMulti::new(listener.number()).allocate_file_index(true).build()
+    }
+
+    unsafe fn take(&self, cqe: Cqe) -> io::Result<FixedFd> {
+        let connection = self.slots.installed(cqe.to_result()?)?;
+        connection.set_stream(self.stream);
+        Ok(connection)
+    }
+
+    fn belongs_to(&self, ring: RingId) -> bool {
+        self.slots.belongs_to(ring)
+    }
+}
+
+pub(crate) struct AcceptSource<L> {
+    listener: Target,
+    landing: L,
+    tally: Tally,
+    no_slot: u64,
+}
+
+impl<L: Landing> Source for AcceptSource<L> {
+    type Operation = AcceptMulti<L>;
+    type Item = L::Connection;
     const WHAT: &'static str = "a multishot accept";
 
-    fn operation(&self) -> AcceptMulti {
-        AcceptMulti { listener: self.listener.clone(), tally: self.tally.clone() }
+    fn operation(&self) -> AcceptMulti<L> {
+        AcceptMulti {
+            listener: self.listener.clone(),
+            landing: self.landing.clone(),
+            tally: self.tally.clone(),
+        }
     }
 
     fn ready(&mut self, _ended: Option<EndReason>) -> bool {
@@ -147,32 +256,38 @@ impl Source for AcceptSource {
         None
     }
 
-    fn take(&mut self, cqe: Cqe) -> Option<OwnedFd> {
-        self.tally.take(cqe)
+    fn take(&mut self, cqe: Cqe) -> Option<L::Connection> {
+        self.no_slot += u64::from(cqe.result == -libc::ENFILE);
+        self.tally.take(&self.landing, cqe)
     }
 
     fn discard(&mut self, cqe: Cqe) {
-        self.tally.close(cqe);
+        self.tally.close(&self.landing, cqe);
     }
 }
 
 /// `accept` with `IORING_ACCEPT_MULTISHOT`.
-struct AcceptMulti {
+pub(crate) struct AcceptMulti<L> {
     listener: Target,
+    landing: L,
     tally: Tally,
 }
 
 // SAFETY: the entry points to nothing; the operation owns the descriptor.
-unsafe impl Prepare for AcceptMulti {
+unsafe impl<L: Landing> Prepare for AcceptMulti<L> {
     fn target(&self) -> Option<&Target> {
         Some(&self.listener)
     }
 
     fn entry(&mut self, _ring: RingId) -> squeue::Entry {
-        opcode::AcceptMulti::new(self.listener.number()).flags(libc::SOCK_CLOEXEC).build()
+        L::entry(&self.listener)
+    }
+
+    fn belongs_to(&self, ring: RingId) -> bool {
+        self.landing.belongs_to(ring)
     }
 
     fn discard(&mut self, cqe: Cqe) {
-        self.tally.close(cqe);
+        self.tally.close(&self.landing, cqe);
     }
 }

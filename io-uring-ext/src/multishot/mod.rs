@@ -14,7 +14,7 @@ mod poller;
 mod ticker;
 
 pub(crate) use engine::{Engine, Source, common_methods, item_methods};
-pub use incoming::{Incoming, IncomingCounters, Tally};
+pub use incoming::{Incoming, IncomingCounters, IncomingFixed, Tally};
 pub use poller::{PollEvents, Poller, PollerCounters};
 pub use ticker::{Ticker, TickerCounters};
 

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, OwnedFd};
 
+use io_uring::types::DestinationSlot;
 use io_uring::{opcode, squeue};
 
 use crate::op::sealed::Prepare;
@@ -52,6 +53,25 @@ impl Accept {
         self.poll_first = true;
         self
     }
+
+    /// The entry, with the slot to install into, or for an ordinary descriptor.
+    pub(super) fn build(&mut self, slot: Option<DestinationSlot>) -> squeue::Entry {
+        let (address, len) = (self.peer.address_ptr(), self.peer.len_ptr());
+        let accept = opcode::Accept::new(self.listener.number(), address, len)
+            // A slot is no descriptor, so there is nothing to close on `exec`.
+            .flags(if slot.is_some() { 0 } else { libc::SOCK_CLOEXEC })
+            .file_index(slot)
+            .build();
+        entry::or_ioprio(accept, if self.poll_first { ACCEPT_POLL_FIRST } else { 0 })
+    }
+
+    pub(super) fn listener(&self) -> &Target {
+        &self.listener
+    }
+
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.peer.get()
+    }
 }
 
 /// A connection, and where it comes from.
@@ -72,11 +92,7 @@ unsafe impl Prepare for Accept {
     }
 
     fn entry(&mut self, _ring: RingId) -> squeue::Entry {
-        let (address, len) = (self.peer.address_ptr(), self.peer.len_ptr());
-        let accept = opcode::Accept::new(self.listener.number(), address, len)
-            .flags(libc::SOCK_CLOEXEC)
-            .build();
-        entry::or_ioprio(accept, if self.poll_first { ACCEPT_POLL_FIRST } else { 0 })
+        self.build(None)
     }
 
     fn discard(&mut self, cqe: Cqe) {
@@ -98,9 +114,9 @@ impl Operation for Accept {
 /// Makes a socket, as `socket(2)` (Linux 5.19). The new descriptor is closed on `exec`.
 #[derive(Clone, Copy, Debug)]
 pub struct Socket {
-    domain: i32,
-    kind: i32,
-    protocol: i32,
+    pub(super) domain: i32,
+    pub(super) kind: i32,
+    pub(super) protocol: i32,
 }
 
 impl Socket {

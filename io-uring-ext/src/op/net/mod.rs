@@ -2,6 +2,7 @@
 
 mod accept;
 mod connect;
+mod direct;
 mod flags;
 mod message;
 mod message_buf;
@@ -13,6 +14,7 @@ mod zero_copy;
 pub(crate) use accept::take_fd;
 pub use accept::{Accept, Accepted, Socket};
 pub use connect::{Bind, Connect, Listen, Shutdown};
+pub use direct::{AcceptFixed, AcceptedFixed, SocketFixed};
 pub use flags::{RecvFlags, SendFlags};
 pub(crate) use message::Header;
 pub use message::Message;
