@@ -41,6 +41,18 @@ pub enum Error {
     /// This process is a forked child and the ring belongs to its parent.
     #[error("the ring belongs to the parent process; make a new ring after fork")]
     Forked,
+    /// A chain goes into the submission queue as a whole, so it has at least one member and at most
+    /// as many entries as the queue.
+    #[error(
+        "the chain takes {entries} entries and the submission queue has {capacity}; build the ring \
+         with more entries, or take another number of members"
+    )]
+    ChainLength {
+        /// Entries that it takes: its members and their time limits.
+        entries: usize,
+        /// Entries of the submission queue.
+        capacity: usize,
+    },
     /// A slot of one ring's tables was given to another ring.
     #[error(
         "a registered file or buffer belongs to another ring; use it on the ring that it was registered with"

@@ -61,6 +61,7 @@
 pub mod buf;
 #[expect(unsafe_code, reason = "lends buffers to the kernel and takes them back")]
 pub mod buf_ring;
+pub mod chain;
 pub mod driver;
 mod error;
 pub mod fixed;

@@ -25,7 +25,8 @@ pub(crate) use net::{Header, take_fd};
 pub use pipe::{Pipe, Splice, SpliceFlags, Tee};
 pub use read::{Read, ReadDone};
 pub use target::{DatagramFd, Fd, Target};
-pub use timer::{Nop, Timeout, TimeoutEnd};
+pub(crate) use timer::Limit;
+pub use timer::{Clock, Nop, Timeout, TimeoutEnd, TimeoutRemove, TimeoutUpdate, When};
 pub use wait_id::{ChildEnd, ChildExit, WaitId};
 
 /// Something that a ring can be asked to do. Implemented by the types of this module.
@@ -111,6 +112,10 @@ impl Completions {
     /// The result of an operation that always has a completion.
     fn result(self) -> std::io::Result<usize> {
         self.only()?.to_result()
+    }
+
+    pub(crate) fn first(self) -> Option<Cqe> {
+        self.first
     }
 
     fn notification(self) -> Option<Cqe> {

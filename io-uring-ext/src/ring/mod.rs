@@ -255,4 +255,7 @@ pub struct Counters {
     pub waiting_cancels: u64,
     /// Completions for operations that were no longer there.
     pub stale: u64,
+    /// Chains of which the kernel, out of memory, took only a part; see
+    /// [`Why::Cut`](crate::chain::Why::Cut).
+    pub cut_chains: u64,
 }

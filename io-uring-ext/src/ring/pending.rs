@@ -126,6 +126,14 @@ impl<T: Operation, M: Mode> Pending<T, M> {
         self.inner.with(|state| state.cancel_was_asked(self.key)).unwrap_or(true)
     }
 
+    pub(crate) fn key(&self) -> Key {
+        self.key
+    }
+
+    pub(crate) fn ring(&self) -> &M::Ptr<Inner<M>> {
+        &self.inner
+    }
+
     /// The first completion, while more are to come.
     pub(crate) fn first_result(&self) -> Option<Cqe> {
         self.inner.with(|state| state.first_result(self.key)).ok().flatten()

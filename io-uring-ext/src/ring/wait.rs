@@ -77,8 +77,9 @@ impl<M: Mode> Inner<M> {
                 if left.is_zero() {
                     return Ok(Next::Over);
                 }
+                let left = state.nap(Some(left)).unwrap_or(left);
                 if M::LOCAL {
-                    state.wait(1, deadline.map(|_| left))?;
+                    state.wait(1, Some(left).filter(|left| *left < LONG))?;
                     return Ok(Next::Look);
                 }
                 if state.led {

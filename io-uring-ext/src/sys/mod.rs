@@ -1,6 +1,7 @@
 //! The raw layer: everything here that is `unsafe` says what it relies on, and nothing above this
 //! folder talks to the kernel's memory.
 //!
+//! - [`entries`]: queued submission entries, to be changed before the kernel takes them.
 //! - [`uring`]: submission and completion queue, `enter`, `register`.
 //! - [`entry`]: fields of a submission entry that the `io-uring` crate cannot set.
 //! - [`payload`]: places for operations of any type, at fixed addresses.
@@ -14,6 +15,8 @@
 pub(crate) mod arena;
 #[expect(unsafe_code, reason = "writes memory that the kernel reads, and publishes it")]
 pub(crate) mod buf_ring;
+#[expect(unsafe_code, reason = "changes submission entries in shared memory")]
+pub(crate) mod entries;
 #[expect(unsafe_code, reason = "writes fields of a submission entry by their offset")]
 pub(crate) mod entry;
 #[expect(unsafe_code, reason = "marks a page to be wiped in a forked child")]

@@ -64,6 +64,27 @@ impl Uring {
         pushed
     }
 
+    /// Queues entries next to each other and publishes them at once, so that even a polling kernel
+    /// thread sees all or none. False, with nothing done, when not all fit.
+    ///
+    /// # Safety
+    ///
+    /// As [`push`](Self::push), for each of them.
+    pub(crate) unsafe fn push_all(&mut self, entries: &[squeue::Entry]) -> bool {
+        // One guard for all: it stores the queue's tail when it is dropped.
+        let mut queue = self.ring.submission();
+        // SAFETY: passed on to the caller.
+        let pushed = unsafe { queue.push_multiple(entries) }.is_ok();
+        drop(queue);
+        self.pushed = self.pushed.wrapping_add(if pushed { entries.len() as u32 } else { 0 });
+        pushed
+    }
+
+    /// Entries that the submission queue has room for when it is empty.
+    pub(crate) fn capacity(&self) -> usize {
+        self.ring.params().sq_entries() as usize
+    }
+
     /// Free places in the submission queue.
     pub(crate) fn space(&mut self) -> usize {
         let queue = self.ring.submission();
@@ -80,10 +101,14 @@ impl Uring {
         self.pushed
     }
 
+    /// The position of the next entry that the kernel will consume.
+    pub(crate) fn head(&mut self) -> u32 {
+        self.pushed.wrapping_sub(self.unsubmitted() as u32)
+    }
+
     /// Whether the kernel has consumed the entry at `position`.
     pub(crate) fn consumed(&mut self, position: u32) -> bool {
-        let waiting = self.unsubmitted() as u32;
-        passed(self.pushed.wrapping_sub(waiting), position)
+        passed(self.head(), position)
     }
 
     /// The next completion.

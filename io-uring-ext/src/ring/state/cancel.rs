@@ -15,7 +15,10 @@ impl State {
             flight.cancelling = true;
             #[cfg(feature = "tracing")]
             self.trace_cancel(key);
-            self.cancels.push_back(key);
+            // What waits for another member cannot be found yet; `start_next` asks when it can.
+            if !self.waits(key) {
+                self.cancels.push_back(key);
+            }
             self.wake_driver();
         }
     }

@@ -6,6 +6,7 @@
 
 mod buffers;
 mod cancel;
+pub(crate) mod chain;
 mod outbox;
 mod shutdown;
 mod tables;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use io_uring::{cqueue, squeue};
 
+use self::chain::{Chains, Linked};
 use self::tables::Table;
 use super::key::{self, Key, Kind};
 use super::slab::Slab;
@@ -49,6 +51,10 @@ struct Flight {
     watcher: Option<watch::Watcher>,
     #[cfg(feature = "tracing")]
     span: Option<tracing::Span>,
+    /// Its place in a chain.
+    linked: Option<Linked>,
+    /// The kernel took its chain without it; its entry is a nop now.
+    cut: bool,
 }
 
 impl Flight {
@@ -66,6 +72,8 @@ impl Flight {
             watcher: None,
             #[cfg(feature = "tracing")]
             span: None,
+            linked: None,
+            cut: false,
         }
     }
 }
@@ -101,13 +109,14 @@ pub(crate) struct State {
     /// Operations whose terminal completion has not come.
     in_flight: usize,
     /// Cancels that wait for room in the submission queue. Each operation is in it at most once, so
-    /// the capacity reserved at the start suffices.
+    /// the capacity reserved at the start suffices; only a member of a chain may be there twice.
     cancels: VecDeque<Key>,
     cancel_all: bool,
     /// How often a cancel of everything has been asked for.
     cancels_of_all: u64,
     /// Operations that end inside the submission, by position in the submission queue.
     ending: VecDeque<(u32, Key)>,
+    chains: Chains,
     /// Group identifiers of buffer rings: those given back, and the next new one.
     free_groups: Vec<u16>,
     next_group: u16,
@@ -142,6 +151,7 @@ impl State {
             cancel_all: false,
             cancels_of_all: 0,
             ending: VecDeque::with_capacity(uring.parameters().sq_entries() as usize),
+            chains: Chains::default(),
             free_groups: Vec::new(),
             next_group: 0,
             files: None,
@@ -193,22 +203,15 @@ impl State {
         {
             return Err((operation, Error::ForeignRing.into()));
         }
-        let capacity = self.slab.capacity();
-        let Some((key, flight)) = self.slab.occupy() else {
-            return Err((operation, StartError::TooMany { capacity }));
-        };
-        let operation = flight.payload.store(operation);
-        let entry = operation.entry(self.id).user_data(key::encode(Kind::Operation, key));
-        let entry = match operation.target() {
-            Some(target) => target.mark(entry),
-            None => entry,
+        let (key, entry) = match self.place(operation) {
+            Ok(placed) => placed,
+            Err(operation) => {
+                let capacity = self.slab.capacity();
+                return Err((operation, StartError::TooMany { capacity }));
+            }
         };
         let in_submission = ends == Ends::InSubmission && !self.sqpoll;
         let entry = if in_submission { entry.flags(squeue::Flags::SKIP_SUCCESS) } else { entry };
-        flight.results.clear();
-        (flight.in_flight, flight.abandoned, flight.cancelling) = (true, false, false);
-        flight.began_after = self.cancels_of_all;
-        self.in_flight += 1;
         if in_submission {
             self.ending.push_back((self.uring.position(), key));
         }
@@ -217,6 +220,24 @@ impl State {
         self.push(&entry);
         self.wake_driver();
         Ok(key)
+    }
+
+    /// Stores an operation where it stays, and makes its entry; it is given back when all places are
+    /// taken.
+    fn place<T: Prepare>(&mut self, operation: T) -> Result<(Key, squeue::Entry), T> {
+        let Some((key, flight)) = self.slab.occupy() else { return Err(operation) };
+        let operation = flight.payload.store(operation);
+        let entry = operation.entry(self.id).user_data(key::encode(Kind::Operation, key));
+        let entry = match operation.target() {
+            Some(target) => target.mark(entry),
+            None => entry,
+        };
+        flight.results.clear();
+        (flight.in_flight, flight.abandoned, flight.cancelling) = (true, false, false);
+        (flight.linked, flight.cut) = (None, false);
+        flight.began_after = self.cancels_of_all;
+        self.in_flight += 1;
+        Ok((key, entry))
     }
 
     /// Queues an entry for which there is room.
@@ -233,6 +254,7 @@ impl State {
     /// Makes no system call when there is nothing to do.
     pub(crate) fn submit(&mut self) -> Result<()> {
         self.release_slots();
+        self.repeat_late_cancels();
         loop {
             self.queue_cancels();
             let waiting = self.uring.unsubmitted();
@@ -268,6 +290,8 @@ impl State {
     /// time is over. Returns how many came.
     pub(crate) fn wait(&mut self, want: usize, timeout: Option<Duration>) -> Result<usize> {
         self.release_slots();
+        let timeout = self.nap(timeout);
+        self.repeat_late_cancels();
         self.queue_cancels();
         let before = self.counters.completions;
         if self.uring.completions() < want {
@@ -287,6 +311,7 @@ impl State {
         let entered = self.uring.enter(want, timeout);
         #[cfg(feature = "tracing")]
         self.trace_submitted();
+        self.mend_cut_chain();
         entered.map_err(|error| Error::os("io_uring_enter", error))
     }
 
@@ -306,6 +331,7 @@ impl State {
     fn deliver(&mut self, user_data: u64, cqe: Cqe) {
         let key = match key::decode(user_data) {
             Some((Kind::Operation, key)) => key,
+            Some((Kind::Cancel, key)) => return self.cancel_answered(key, cqe),
             Some((kind, key)) => return self.tag_came(kind, key),
             None => return,
         };
@@ -313,6 +339,7 @@ impl State {
             self.counters.stale += 1;
             return;
         };
+        let cqe = if flight.cut { Cqe { result: -libc::ECANCELED, ..cqe } } else { cqe };
         if flight.abandoned {
             flight.payload.discard(cqe);
         } else {
@@ -355,12 +382,16 @@ impl State {
         let Some(flight) = self.slab.get_mut(key) else { return };
         flight.in_flight = false;
         self.in_flight -= 1;
+        let linked = flight.linked;
         if flight.abandoned {
             let payload = flight.payload.evict();
             self.outbox.push(Deferred::Free(payload));
             self.slab.vacate(key);
         } else {
             self.wake_watcher(key, true);
+        }
+        if let Some(linked) = linked {
+            self.start_next(linked);
         }
     }
 

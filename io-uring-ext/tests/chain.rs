@@ -1,0 +1,523 @@
+//! Operations that the kernel starts one after the other.
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
+
+mod common;
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use common::{SOON, Tracked, count, counter, pipe, until};
+use io_uring_ext::chain::{Broken, Chain, ChainWaitError, Why};
+use io_uring_ext::op::{Nop, Read, ReadDone, Send, SendZc, Timeout};
+use io_uring_ext::{Error, Fd, Ring, SqPoll, StartError};
+use proptest::prelude::*;
+
+const NEVER: Duration = Duration::from_secs(1000);
+const MOMENT: Duration = Duration::from_millis(10);
+
+fn read(fd: &Fd) -> Read<Vec<u8>> {
+    Read::new(fd, Vec::with_capacity(8), 0)
+}
+
+/// A descriptor from which a read gives four bytes, then the end.
+fn short() -> Fd {
+    let path = std::env::temp_dir().join(format!(
+        "io-uring-ext-chain-{}-{:?}",
+        std::process::id(),
+        std::thread::current().id()
+    ));
+    std::fs::write(&path, b"four").unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    Fd::new(file)
+}
+
+/// A descriptor from which no read succeeds.
+fn unreadable() -> Fd {
+    Fd::new(std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap())
+}
+
+fn zeros() -> Fd {
+    Fd::new(std::fs::File::open("/dev/zero").unwrap())
+}
+
+fn errno<T>(result: std::io::Result<T>) -> Option<i32> {
+    result.err().and_then(|error| error.raw_os_error())
+}
+
+#[test]
+fn members_run_one_after_the_other() {
+    let ring = Ring::local().unwrap();
+    let (a, b) = UnixStream::pair().unwrap();
+    let (a, b) = (Fd::new(a), Fd::new(b));
+    // Each read can only succeed after the write before it. The rooms fit what comes: less would break
+    // a soft link.
+    let chain = Chain::new(Send::new(&a, b"one".to_vec()))
+        .then(Read::new(&b, Vec::with_capacity(3), 0))
+        .then(Send::new(&b, b"two".to_vec()))
+        .then(Read::new(&a, Vec::with_capacity(3), 0));
+    let done = ring.push_chain(chain).unwrap().wait(SOON).unwrap();
+    assert!(done.summary.is_whole(), "{:?}", done.summary);
+    done.summary.to_result().unwrap();
+    let (one, at_b, two, at_a) = done.results;
+    assert_eq!((one.result.unwrap(), two.result.unwrap()), (3, 3));
+    assert_eq!((at_b.buf.as_slice(), at_a.buf.as_slice()), (&b"one"[..], &b"two"[..]));
+}
+
+#[test]
+fn a_failed_member_cancels_what_is_behind_soft_links() {
+    let ring = Ring::local().unwrap();
+    let chain =
+        Chain::new(Nop::new()).then(read(&unreadable())).then(read(&zeros())).then(Nop::new());
+    let done = ring.push_chain(chain).unwrap().wait(SOON).unwrap();
+    let broken = Broken { member: 1, why: Why::Failed(libc::EBADF) };
+    assert_eq!(done.summary.broken(), Some(broken));
+    assert_eq!(done.summary.cancelled(), [2, 3]);
+    assert_eq!(done.summary.members(), 4);
+    assert_eq!(errno(done.summary.to_result()), Some(libc::EBADF));
+    let (first, failed, cancelled, last) = done.results;
+    first.unwrap();
+    assert_eq!(errno(failed.result), Some(libc::EBADF));
+    assert_eq!(errno(cancelled.result), Some(libc::ECANCELED));
+    assert_eq!(cancelled.buf.capacity(), 8, "the buffer comes back");
+    assert_eq!(errno(last), Some(libc::ECANCELED));
+}
+
+#[test]
+fn a_hard_link_goes_on_after_a_failure() {
+    let ring = Ring::local().unwrap();
+    let chain = Chain::new(read(&unreadable())).then_always(read(&zeros())).then(Nop::new());
+    let done = ring.push_chain(chain).unwrap().wait(SOON).unwrap();
+    let broken = Broken { member: 0, why: Why::Failed(libc::EBADF) };
+    assert_eq!(done.summary.broken(), Some(broken));
+    assert!(done.summary.cancelled().is_empty());
+    let (_, zeros, nop) = done.results;
+    assert_eq!(zeros.result.unwrap(), 8);
+    nop.unwrap();
+}
+
+#[test]
+fn a_short_read_breaks_a_soft_link_and_not_a_hard_one() {
+    let ring = Ring::local().unwrap();
+    let done = ring.push_chain(Chain::new(read(&short())).then(Nop::new())).unwrap();
+    let done = done.wait(SOON).unwrap();
+    assert_eq!(done.summary.broken(), Some(Broken { member: 0, why: Why::Short }));
+    assert_eq!(done.summary.cancelled(), [1]);
+    assert_eq!(done.summary.to_result().unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+    assert_eq!(done.results.0.result.unwrap(), 4);
+    assert_eq!(done.results.0.buf, b"four");
+
+    let done = ring.push_chain(Chain::new(read(&short())).then_always(Nop::new())).unwrap();
+    let done = done.wait(SOON).unwrap();
+    assert!(done.summary.is_whole());
+    done.results.1.unwrap();
+}
+
+#[test]
+fn a_time_limit_ends_its_member() {
+    let ring = Ring::local().unwrap();
+    let (reader, _writer) = pipe();
+    let reader = Fd::new(reader);
+
+    let chain = Chain::new(Nop::new()).then(read(&reader)).within(MOMENT).then(Nop::new());
+    let done = ring.push_chain(chain).unwrap().wait(SOON).unwrap();
+    assert_eq!(done.summary.broken(), Some(Broken { member: 1, why: Why::TimedOut }));
+    assert_eq!(done.summary.cancelled(), [2]);
+    assert_eq!(done.summary.to_result().unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+    assert_eq!(errno(done.results.1.result), Some(libc::ECANCELED));
+
+    let chain = Chain::new(read(&reader)).within(MOMENT).then_always(Nop::new());
+    let done = ring.push_chain(chain).unwrap().wait(SOON).unwrap();
+    assert_eq!(done.summary.broken(), Some(Broken { member: 0, why: Why::TimedOut }));
+    assert!(done.summary.cancelled().is_empty());
+    done.results.1.unwrap();
+    assert_eq!(ring.in_flight(), 0, "the limits have ended too");
+}
+
+#[test]
+fn a_time_limit_that_is_not_reached_does_nothing() {
+    let ring = Ring::local().unwrap();
+    let (reader, writer) = pipe();
+    let (reader, mut writer) = (Fd::new(reader), std::fs::File::from(writer));
+    let chain = Chain::new(Read::new(&reader, Vec::with_capacity(1), 0))
+        .within(NEVER)
+        .then(Read::new(&reader, Vec::with_capacity(1), 0))
+        .within(NEVER);
+    let pending = ring.push_chain(chain).unwrap();
+    ring.submit().unwrap();
+    writer.write_all(b"ab").unwrap();
+    let done = pending.wait(SOON).unwrap();
+    assert!(done.summary.is_whole());
+    let (a, b) = done.results;
+    assert_eq!((a.buf.as_slice(), b.buf.as_slice()), (&b"a"[..], &b"b"[..]));
+    assert_eq!(ring.in_flight(), 0);
+}
+
+#[test]
+fn an_expired_timeout_breaks_a_soft_link_unless_told_otherwise() {
+    let ring = Ring::local().unwrap();
+    let timeout = Timeout::after(Duration::from_millis(1));
+    let done = ring.push_chain(Chain::new(timeout).then(Nop::new())).unwrap().wait(SOON).unwrap();
+    assert_eq!(done.summary.broken(), Some(Broken { member: 0, why: Why::Failed(libc::ETIME) }));
+    assert_eq!(done.summary.cancelled(), [1]);
+
+    let chain = Chain::new(timeout.expiry_is_success()).then(Nop::new());
+    let done = ring.push_chain(chain).unwrap().wait(SOON).unwrap();
+    done.results.1.unwrap();
+}
+
+#[test]
+fn a_chain_without_room_comes_back_whole() {
+    let freed = counter();
+    let ring = Ring::builder().entries(4).operations(6).build_local().unwrap();
+    let zeros = zeros();
+    let reads = |n| Chain::each((0..n).map(|_| Read::new(&zeros, Tracked::new(8, &freed), 0)));
+
+    // Longer than the queue, with members alone or with their limits.
+    let refused = ring.push_chain(reads(5)).unwrap_err();
+    let length = StartError::Ring(Error::ChainLength { entries: 5, capacity: 4 });
+    assert_eq!(refused.why.to_string(), length.to_string());
+    assert_eq!(refused.operation.into_operations().0.len(), 5);
+    let refused = ring.push_chain(reads(3).within(NEVER)).unwrap_err();
+    assert!(matches!(
+        refused.why,
+        StartError::Ring(Error::ChainLength { entries: 6, capacity: 4 })
+    ));
+    // No members at all.
+    let refused = ring.push_chain(Chain::each(Vec::<Nop>::new())).unwrap_err();
+    assert!(matches!(
+        refused.why,
+        StartError::Ring(Error::ChainLength { entries: 0, capacity: 4 })
+    ));
+    // No places.
+    let taken: Vec<_> = (0..4).map(|_| ring.push(Timeout::after(NEVER)).unwrap()).collect();
+    drop(refused);
+    let freed_before = count(&freed);
+    let refused = ring.push_chain(reads(3)).unwrap_err();
+    assert!(matches!(refused.why, StartError::TooMany { capacity: 6 }), "{:?}", refused.why);
+    assert_eq!(
+        (ring.in_flight(), count(&freed)),
+        (4, freed_before),
+        "nothing began, nothing is lost"
+    );
+    drop(taken);
+    until("the places to become free", || {
+        ring.submit().unwrap();
+        ring.in_flight() == 0
+    });
+    // The same chain, now that there is room; and one that fills the queue.
+    let done = ring.push_chain(refused.operation).unwrap().wait(SOON).unwrap();
+    assert_eq!(done.results.0.len(), 3);
+    assert!(ring.push_chain(reads(4)).unwrap().wait(SOON).unwrap().summary.is_whole());
+}
+
+#[test]
+fn a_queue_with_less_room_than_the_chain_is_submitted_first() {
+    let ring = Ring::builder().entries(4).completions(64).build_local().unwrap();
+    let nops: Vec<_> = (0..3).map(|_| ring.push(Nop::new()).unwrap()).collect();
+    let chain = ring.push_chain(Chain::each((0..3).map(|_| Nop::new()))).unwrap();
+    assert!(nops.iter().all(|nop| nop.is_done()), "they had to make room");
+    assert!(!chain.is_done());
+    assert!(chain.wait(SOON).unwrap().summary.is_whole());
+}
+
+#[test]
+fn many_members_of_one_type_and_one_of_another() {
+    let ring = Ring::local().unwrap();
+    let (a, b) = UnixStream::pair().unwrap();
+    let (a, b) = (Fd::new(a), Fd::new(b));
+    let sends = (0..10_u8).map(|n| Send::new(&a, vec![n; 2]));
+    let chain = Chain::each(sends).then(Read::new(&b, Vec::with_capacity(20), 0));
+    let done = ring.push_chain(chain).unwrap().wait(SOON).unwrap();
+    let (sent, received): (Vec<_>, ReadDone<_>) = done.results;
+    assert_eq!(sent.len(), 10);
+    let expected: Vec<u8> = (0..10).flat_map(|n| [n; 2]).collect();
+    assert_eq!(received.buf, expected, "in order");
+    assert_eq!(done.summary.members(), 11);
+}
+
+#[test]
+fn a_cancelled_chain_ends_hard_links_and_all() {
+    let ring = Ring::local().unwrap();
+    let (reader, _writer) = pipe();
+    let reader = Fd::new(reader);
+    // Nobody writes, so each member would wait for ever.
+    let chain = || {
+        Chain::new(read(&reader))
+            .then_always(read(&reader))
+            .then_always(read(&reader))
+            .within(NEVER)
+    };
+    let pending = ring.push_chain(chain()).unwrap();
+    ring.submit().unwrap();
+    pending.cancel().unwrap();
+    let done = pending.wait(SOON).unwrap();
+    assert_eq!(done.summary.broken(), Some(Broken { member: 0, why: Why::Cancelled }));
+    assert_eq!(done.summary.cancelled(), [0, 1, 2]);
+
+    // The same through everything at once, before and after it was submitted.
+    for submit in [true, false] {
+        let pending = ring.push_chain(chain()).unwrap();
+        if submit {
+            ring.submit().unwrap();
+        }
+        ring.cancel_all().unwrap();
+        let done = pending.wait(SOON).unwrap();
+        assert_eq!(done.summary.cancelled(), [0, 1, 2]);
+    }
+    assert_eq!((ring.in_flight(), ring.counters().stale), (0, 0));
+}
+
+#[test]
+fn a_dropped_chain_is_cancelled_and_freed_once() {
+    for shared in [false, true] {
+        let (reader, _writer) = pipe();
+        let reader = Fd::new(reader);
+        let freed = counter();
+        let track = || Read::new(&reader, Tracked::new(8, &freed), 0);
+        let chain =
+            || Chain::new(track()).within(NEVER).then_always(track()).then(track()).within(NEVER);
+        let (local, threads) = (Ring::local().unwrap(), Ring::shared().unwrap());
+        for round in 1..=100 {
+            let submit = || {
+                if shared { threads.submit().unwrap() } else { local.submit().unwrap() }
+            };
+            if shared {
+                let pending = threads.push_chain(chain()).unwrap();
+                if round % 2 == 0 {
+                    submit();
+                }
+                drop(pending);
+            } else {
+                let pending = local.push_chain(chain()).unwrap();
+                if round % 2 == 0 {
+                    submit();
+                }
+                drop(pending);
+            }
+            until("the chain to be freed", || {
+                submit();
+                count(&freed) == 3 * round
+            });
+        }
+        until("the limits to end", || {
+            local.submit().unwrap();
+            threads.submit().unwrap();
+            local.in_flight() + threads.in_flight() == 0
+        });
+        assert_eq!(local.counters().stale + threads.counters().stale, 0);
+    }
+}
+
+#[test]
+fn memory_of_a_chain_is_freed_when_the_ring_is_dropped() {
+    let (reader, _writer) = pipe();
+    let reader = Fd::new(reader);
+    for forget in [false, true] {
+        let freed = counter();
+        let track = || Read::new(&reader, Tracked::new(8, &freed), 0);
+        let ring = Ring::local().unwrap();
+        let chain = Chain::new(track()).within(NEVER).then_always(track()).then(track());
+        let pending = ring.push_chain(chain).unwrap();
+        ring.submit().unwrap();
+        if forget {
+            std::mem::forget(pending);
+            drop(ring);
+            assert_eq!(count(&freed), 0, "forgetting leaks");
+        } else {
+            drop(ring);
+            assert_eq!(count(&freed), 0, "the results are still to be taken");
+            let done = pending.wait(SOON).unwrap();
+            assert_eq!(done.summary.cancelled(), [0, 1, 2]);
+            drop(done);
+            assert_eq!(count(&freed), 3);
+        }
+    }
+}
+
+#[test]
+fn a_detached_chain_runs_to_its_end() {
+    let ring = Ring::local().unwrap();
+    let (reader, writer) = pipe();
+    let (reader, mut writer) = (Fd::new(reader), std::fs::File::from(writer));
+    let freed = counter();
+    let track = || Read::new(&reader, Tracked::new(1, &freed), 0);
+    ring.push_chain(Chain::new(track()).within(NEVER).then(track())).unwrap().detach();
+    ring.submit().unwrap();
+    assert_eq!((count(&freed), ring.in_flight()), (0, 3));
+    writer.write_all(b"ab").unwrap();
+    until("the chain to end", || {
+        ring.submit().unwrap();
+        ring.in_flight() == 0
+    });
+    assert_eq!((count(&freed), ring.counters().cancels), (2, 0));
+}
+
+#[test]
+fn waiting_for_a_chain_is_limited_in_time() {
+    let ring = Ring::local().unwrap();
+    let (reader, writer) = pipe();
+    let chain = Chain::new(Read::new(&Fd::new(reader), vec![0; 1], 0)).then(Nop::new());
+    let pending = ring.push_chain(chain).unwrap();
+    let pending = match pending.wait(Some(Duration::from_millis(5))).unwrap_err() {
+        ChainWaitError::TimedOut(pending) => pending,
+        other => panic!("{other:?}"),
+    };
+    let pending = pending.try_take().unwrap_err();
+    std::fs::File::from(writer).write_all(b"x").unwrap();
+    assert!(pending.wait(SOON).unwrap().summary.is_whole());
+}
+
+#[test]
+fn a_polling_kernel_thread_sees_a_chain_as_a_whole() {
+    let sqpoll = SqPoll { idle: Some(Duration::from_millis(50)), cpu: None };
+    let ring = Ring::builder().entries(16).sqpoll(sqpoll).build_local().unwrap();
+    let unreadable = unreadable();
+    for _ in 0..300 {
+        // If the thread saw the first entries alone, the last ones would run as a chain of their own.
+        let mut chain = Chain::new(read(&unreadable)).then_each((0..10).map(|_| Nop::new()));
+        let done = loop {
+            match ring.push_chain(chain) {
+                Ok(pending) => break pending.wait(SOON).unwrap(),
+                Err(refused) => {
+                    assert!(matches!(refused.why, StartError::QueueFull));
+                    chain = refused.operation;
+                }
+            }
+        };
+        assert!(done.results.1.into_iter().all(|nop| errno(nop) == Some(libc::ECANCELED)));
+    }
+    assert_eq!(ring.in_flight(), 0);
+}
+
+#[test]
+fn threads_make_chains_on_a_shared_ring() {
+    let ring = Ring::shared().unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4_u8 {
+            let ring = &ring;
+            scope.spawn(move || {
+                let (a, b) = UnixStream::pair().unwrap();
+                let (a, b) = (Fd::new(a), Fd::new(b));
+                for round in 0..100_u8 {
+                    let chain = Chain::new(Send::new(&a, vec![thread, round]))
+                        .then(Read::new(&b, Vec::with_capacity(2), 0))
+                        .within(NEVER);
+                    let done = ring.push_chain(chain).unwrap().wait(SOON).unwrap();
+                    assert!(done.summary.is_whole(), "{:?}", done.summary);
+                    assert_eq!(done.results.1.buf, [thread, round]);
+                }
+            });
+        }
+    });
+    assert_eq!((ring.in_flight(), ring.counters().stale), (0, 0));
+}
+
+#[test]
+fn a_lent_buffer_is_waited_for_but_does_not_hold_the_chain_up() {
+    let ring = Ring::local().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let far = listener.accept().unwrap().0;
+    let (near, far) = (Fd::new(near), Fd::new(far));
+    let chain = Chain::new(SendZc::new(&near, vec![7; 4096])).then(Read::new(
+        &far,
+        Vec::with_capacity(1),
+        0,
+    ));
+    let done = ring.push_chain(chain).unwrap().wait(SOON).unwrap();
+    assert!(done.summary.is_whole(), "{:?}", done.summary);
+    let (sent, received) = done.results;
+    assert_eq!((sent.result.unwrap(), sent.buf.len()), (4096, 4096));
+    assert!(sent.copied.is_some(), "the notification has come");
+    assert_eq!(received.buf, [7]);
+}
+
+#[test]
+fn a_chain_is_a_future() {
+    use std::future::IntoFuture;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    let ring = Ring::local().unwrap();
+    let (reader, writer) = pipe();
+    let chain =
+        Chain::new(Read::new(&Fd::new(reader), vec![0; 1], 0)).within(NEVER).then(Nop::new());
+    let mut future = pin!(ring.push_chain(chain).unwrap().into_future());
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(future.as_mut().poll(&mut context).is_pending());
+    std::fs::File::from(writer).write_all(b"x").unwrap();
+    until("the future to be ready", || {
+        ring.submit().unwrap();
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(done) => {
+                assert!(done.unwrap().summary.is_whole());
+                true
+            }
+            Poll::Pending => false,
+        }
+    });
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Will {
+    Succeed,
+    Fail,
+    FallShort,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Which members run, against what the links promise.
+    #[test]
+    fn links_decide_who_runs(
+        wills in proptest::array::uniform5(prop_oneof![
+            3 => Just(Will::Succeed), 1 => Just(Will::Fail), 1 => Just(Will::FallShort),
+        ]),
+        hard in proptest::array::uniform4(any::<bool>()),
+    ) {
+        let ring = Ring::local().unwrap();
+        let (zeros, short, unreadable) = (zeros(), short(), unreadable());
+        let member = |n: usize| match wills[n] {
+            Will::Succeed => read(&zeros),
+            Will::Fail => read(&unreadable),
+            Will::FallShort => read(&short),
+        };
+        let chain = Chain::new(member(0));
+        let chain = if hard[0] { chain.then_always(member(1)) } else { chain.then(member(1)) };
+        let chain = if hard[1] { chain.then_always(member(2)) } else { chain.then(member(2)) };
+        let chain = if hard[2] { chain.then_always(member(3)) } else { chain.then(member(3)) };
+        let chain = if hard[3] { chain.then_always(member(4)) } else { chain.then(member(4)) };
+        let done = ring.push_chain(chain).unwrap().wait(SOON).unwrap();
+
+        let mut runs = true;
+        let mut broken = None;
+        let mut cancelled = Vec::new();
+        let results = <[ReadDone<_>; 5]>::from(done.results);
+        for (n, result) in results.into_iter().enumerate() {
+            let expected = match wills[n] {
+                _ if !runs => Err(Some(libc::ECANCELED)),
+                Will::Succeed => Ok(8),
+                Will::Fail => Err(Some(libc::EBADF)),
+                Will::FallShort => Ok(4),
+            };
+            let got = result.result.map_err(|error| error.raw_os_error());
+            prop_assert_eq!(got, expected, "member {}", n);
+            let soft = n < 4 && !hard[n];
+            if !runs {
+                cancelled.push(n);
+            } else if wills[n] == Will::Fail {
+                broken.get_or_insert(Broken { member: n, why: Why::Failed(libc::EBADF) });
+            } else if wills[n] == Will::FallShort && soft {
+                broken.get_or_insert(Broken { member: n, why: Why::Short });
+            }
+            // A broken chain stays broken: the kernel fails all that is behind.
+            runs &= !(soft && wills[n] != Will::Succeed);
+        }
+        prop_assert_eq!(done.summary.broken(), broken);
+        prop_assert_eq!(done.summary.cancelled(), cancelled);
+        prop_assert_eq!(ring.in_flight(), 0);
+    }
+}
