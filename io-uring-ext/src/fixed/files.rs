@@ -166,7 +166,7 @@ struct Installed {
 }
 
 impl FixedFd {
-    fn new(slot: Slot) -> Self {
+    pub(crate) fn new(slot: Slot) -> Self {
         Self(Arc::new(Installed { slot, stream: AtomicBool::new(false) }))
     }
 
@@ -200,6 +200,16 @@ impl FixedFd {
 /// the range 6.0). When none is left, the operation answers `ENFILE`.
 #[derive(Clone)]
 pub struct KernelSlots(Arc<SlotTable>);
+
+impl KernelSlots {
+    pub(crate) fn belongs_to(&self, ring: RingId) -> bool {
+        self.0.ring() == ring
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.len() == self.0.own() as usize
+    }
+}
 
 /// Where an operation installs the descriptor that it makes: a [reserved](FileTable::reserve) slot,
 /// or one of the [`KernelSlots`].

@@ -165,6 +165,16 @@ impl<M: Mode> Inner<M> {
     }
 
     pub(crate) fn ring_fd(&self) -> BorrowedFd<'_> {
+    /// The ring's descriptor, for whoever sends messages to it.
+    pub(crate) fn duplicate(&self) -> Result<OwnedFd> {
+        self.ring_fd.try_clone().map_err(|error| Error::os("duplicating the ring", error))
+    }
+
+    pub(crate) fn fork_sentinel(&self) -> Arc<ForkSentinel> {
+        Arc::clone(&self.fork)
+    }
+
+    pub(super) fn ring_fd(&self) -> BorrowedFd<'_> {
         self.ring_fd.as_fd()
     }
 

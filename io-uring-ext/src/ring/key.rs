@@ -9,8 +9,7 @@ pub(crate) struct Key {
 
 /// What a completion is about.
 ///
-/// Later kinds (a message from another ring) get their own number, so that one completion queue
-/// serves them all.
+/// Each kind has its own number, so that one completion queue serves them all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
@@ -26,6 +25,10 @@ pub(crate) enum Kind {
     File = 5,
     /// The kernel is done with memory that was in the slot of this key.
     Buffer = 6,
+    /// A number from another ring; its upper half and the inbox are in the stead of a key.
+    Message = 7,
+    /// A file from another ring; its tag and the inbox are in the stead of a key.
+    FileMessage = 8,
 }
 
 /// Bits of `user_data` for the index.
@@ -52,6 +55,8 @@ pub(crate) fn decode(user_data: u64) -> Option<(Kind, Key)> {
         4 => Kind::Wake,
         5 => Kind::File,
         6 => Kind::Buffer,
+        7 => Kind::Message,
+        8 => Kind::FileMessage,
         _ => return None,
     };
     let index = (user_data & u64::from(MAX_OPERATIONS - 1)) as u32;
@@ -66,7 +71,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn user_data_reads_back(index in 0..MAX_OPERATIONS, generation: u32, kind in 1..7u8) {
+        fn user_data_reads_back(index in 0..MAX_OPERATIONS, generation: u32, kind in 1..9u8) {
             let kind = [
                 Kind::Operation,
                 Kind::Cancel,
@@ -74,6 +79,8 @@ mod tests {
                 Kind::Wake,
                 Kind::File,
                 Kind::Buffer,
+                Kind::Message,
+                Kind::FileMessage,
             ][usize::from(kind) - 1];
             let key = Key { index, generation };
             prop_assert_eq!(decode(encode(kind, key)), Some((kind, key)));

@@ -258,4 +258,6 @@ pub struct Counters {
     /// Chains of which the kernel, out of memory, took only a part; see
     /// [`Why::Cut`](crate::chain::Why::Cut).
     pub cut_chains: u64,
+    /// Messages for an [inbox](crate::message::Inbox) that was dropped before they arrived or were taken.
+    pub stray_messages: u64,
 }

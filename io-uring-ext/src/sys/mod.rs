@@ -6,6 +6,7 @@
 //! - [`entry`]: fields of a submission entry that the `io-uring` crate cannot set.
 //! - [`payload`]: places for operations of any type, at fixed addresses.
 //! - [`buf_ring`]: the shared memory of a provided-buffer ring.
+//! - [`control`]: calls of `io_uring_register` that no crate has.
 //! - [`arena`]: page-aligned memory cut into equal pieces.
 //! - [`fork`]: knowing that one is the child.
 //! - [`register`]: registrations that the `io-uring` crate has no call for.
@@ -15,6 +16,8 @@
 pub(crate) mod arena;
 #[expect(unsafe_code, reason = "writes memory that the kernel reads, and publishes it")]
 pub(crate) mod buf_ring;
+#[expect(unsafe_code, reason = "hands structures to the kernel that no crate has")]
+pub(crate) mod control;
 #[expect(unsafe_code, reason = "changes submission entries in shared memory")]
 pub(crate) mod entries;
 #[expect(unsafe_code, reason = "writes fields of a submission entry by their offset")]

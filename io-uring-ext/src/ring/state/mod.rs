@@ -7,6 +7,7 @@
 mod buffers;
 mod cancel;
 pub(crate) mod chain;
+mod inbox;
 mod outbox;
 mod shutdown;
 mod tables;
@@ -117,6 +118,9 @@ pub(crate) struct State {
     /// Operations that end inside the submission, by position in the submission queue.
     ending: VecDeque<(u32, Key)>,
     chains: Chains,
+    mailbox: Option<inbox::Mailbox>,
+    /// Inboxes that have been opened so far, to tell their mail apart.
+    inboxes: u32,
     /// Group identifiers of buffer rings: those given back, and the next new one.
     free_groups: Vec<u16>,
     next_group: u16,
@@ -152,6 +156,8 @@ impl State {
             cancels_of_all: 0,
             ending: VecDeque::with_capacity(uring.parameters().sq_entries() as usize),
             chains: Chains::default(),
+            mailbox: None,
+            inboxes: 0,
             free_groups: Vec::new(),
             next_group: 0,
             files: None,
@@ -332,6 +338,9 @@ impl State {
         let key = match key::decode(user_data) {
             Some((Kind::Operation, key)) => key,
             Some((Kind::Cancel, key)) => return self.cancel_answered(key, cqe),
+            Some((kind @ (Kind::Message | Kind::FileMessage), key)) => {
+                return self.mail_came(kind, key, cqe);
+            }
             Some((kind, key)) => return self.tag_came(kind, key),
             None => return,
         };

@@ -19,6 +19,7 @@ impl State {
 
         self.closed = true;
         self.wake_driver();
+        self.seal_inbox();
         self.reap();
         let mut ask = Instant::now();
         while self.in_flight > 0 {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Table;
 use crate::error::{Error, Result};
-use crate::fixed::{Slot, SlotTable};
+use crate::fixed::{FixedFd, Slot, SlotTable};
 use crate::probe::Refusal;
 use crate::ring::key::Kind;
 use crate::ring::state::State;
@@ -79,6 +79,11 @@ impl State {
         register::remove_files(self.uring.fd(), slot.index(), 1)
             .map_err(|error| Error::os("closing a slot of the file table", error))?;
         Ok(())
+    }
+
+    /// A slot that the kernel chose for a file from another ring.
+    pub(super) fn hold_file(&mut self, index: u32) -> Option<FixedFd> {
+        self.files.as_ref()?.slots.hold(index).map(FixedFd::new)
     }
 
     /// Slots of the file table that can be taken now.
