@@ -164,7 +164,6 @@ impl<M: Mode> Inner<M> {
         Ok(())
     }
 
-    pub(crate) fn ring_fd(&self) -> BorrowedFd<'_> {
     /// The ring's descriptor, for whoever sends messages to it.
     pub(crate) fn duplicate(&self) -> Result<OwnedFd> {
         self.ring_fd.try_clone().map_err(|error| Error::os("duplicating the ring", error))
@@ -174,7 +173,7 @@ impl<M: Mode> Inner<M> {
         Arc::clone(&self.fork)
     }
 
-    pub(super) fn ring_fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn ring_fd(&self) -> BorrowedFd<'_> {
         self.ring_fd.as_fd()
     }
 

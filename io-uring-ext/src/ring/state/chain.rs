@@ -136,6 +136,8 @@ impl State {
             before.linked = before.linked.map(|linked| Linked { next: Some(key), ..linked });
         }
         self.chains.scratch.push(entry);
+        #[cfg(feature = "tracing")]
+        self.trace_start::<T>(key);
         key
     }
 
