@@ -82,7 +82,7 @@ impl State {
     }
 
     /// A slot that the kernel chose for a file from another ring.
-    pub(super) fn hold_file(&mut self, index: u32) -> Option<FixedFd> {
+    pub(in crate::ring::state) fn hold_file(&mut self, index: u32) -> Option<FixedFd> {
         self.files.as_ref()?.slots.hold(index).map(FixedFd::new)
     }
 
