@@ -9,8 +9,9 @@ use std::task::Waker;
 use bypass_core::testing::allocations::{CountingAllocator, on_this_thread};
 use common::SOON;
 use common::task::{Woken, poll};
-use io_uring_ext::buf::BufPool;
+use io_uring_ext::buf::{BufPool, IoBufMut};
 use io_uring_ext::buf_ring::{BufRing, MessageLayout};
+use io_uring_ext::fixed::{BufferTable, FileTable};
 use io_uring_ext::op::{Message, Nop, Read, Send, SendMsg, SendZc};
 use io_uring_ext::{DatagramFd, Fd, Ring};
 
@@ -91,6 +92,23 @@ fn nothing_is_allocated_per_packet() {
         assert_eq!(done.buf.len(), 2048);
     });
     assert_eq!(read, 0, "read");
+
+    let files = FileTable::new(&ring, 2).unwrap();
+    let zero = files.install(&std::fs::File::open("/dev/zero").unwrap()).unwrap();
+    let table = BufferTable::new(&ring, 1).unwrap();
+    table.register(&pool).unwrap();
+    let fixed = allocations(|| {
+        let part = pool.take().unwrap().slice_mut(..512).unwrap();
+        let done = ring.push(Read::new(&zero, part, 0)).unwrap().wait(SOON).unwrap();
+        assert_eq!(done.buf.len(), 512);
+    });
+    assert_eq!(fixed, 0, "read into a part of a registered buffer, from a fixed file");
+    let another = std::fs::File::open("/dev/zero").unwrap();
+    let replaced = allocations(|| {
+        files.replace(&zero, &another).unwrap();
+        ring.submit().unwrap();
+    });
+    assert_eq!(replaced, 0, "replacing a fixed file");
 
     let (mut awaited, waker) = (Vec::with_capacity(8), Waker::from(Woken::new()));
     let wakes = allocations(|| {

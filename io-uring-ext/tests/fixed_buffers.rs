@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bypass_core::testing::needs::skip_because;
 use common::SOON;
-use io_uring_ext::buf::{BufPool, HugePages, IoBuf, PoolBuf};
+use io_uring_ext::buf::{BufPool, HugePages, IoBuf, IoBufMut, PoolBuf};
 use io_uring_ext::fixed::BufferTable;
 use io_uring_ext::op::{Read, SendZc};
 use io_uring_ext::probe::Refusal;
@@ -140,6 +140,22 @@ fn a_zero_copy_send_uses_the_registration() {
     let mut bytes = [0; 16];
     assert_eq!(receiver.recv(&mut bytes).unwrap(), 6);
     assert_eq!(&bytes[..6], b"pinned");
+}
+
+#[test]
+fn a_part_of_a_registered_buffer_is_registered() {
+    let ring = Ring::local().unwrap();
+    let table = BufferTable::new(&ring, 1).unwrap();
+    let pool = BufPool::local(PAGE, 1).unwrap();
+    table.register(&pool).unwrap();
+    let mut buf = pool.take().unwrap();
+    buf.set_len(PAGE);
+    protect(&buf, libc::PROT_NONE);
+    let part = buf.slice_mut(1000..1003).unwrap();
+    let done = ring.push(Read::new(&file(b"pinned"), part, 0)).unwrap().wait(SOON).unwrap();
+    let (read, buf) = (done.result.unwrap(), done.buf.into_inner());
+    protect(&buf, libc::PROT_READ | libc::PROT_WRITE);
+    assert_eq!((read, &buf[999..1004]), (3, &b"\0pin\0"[..]));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::io::Write;
 use common::{SOON, pipe};
 use io_uring_ext::buf::BufPool;
 use io_uring_ext::buf_ring::BufRing;
+use io_uring_ext::fixed::{BufferTable, FileTable};
 use io_uring_ext::op::{Nop, Read};
 use io_uring_ext::{Error, Fd, Ring, StartError};
 
@@ -21,6 +22,11 @@ fn a_child_leaves_its_parents_ring_alone() {
     let read = ring.push(Read::new(&Fd::new(reader), Vec::with_capacity(8), 0)).unwrap();
     ring.submit().unwrap();
     let queued = ring.push(Nop::new()).unwrap();
+    let files = FileTable::new(&ring, 2).unwrap();
+    let file = files.install(&std::fs::File::open("/dev/zero").unwrap()).unwrap();
+    let table = BufferTable::new(&ring, 2).unwrap();
+    let pool = BufPool::local(4096, 1).unwrap();
+    table.register(&pool).unwrap();
     let disabled = Ring::builder().build_disabled().unwrap();
 
     // SAFETY: the child uses only this crate, which takes no lock that another thread may hold, and
@@ -33,9 +39,13 @@ fn a_child_leaves_its_parents_ring_alone() {
             matches!(ring.push(Nop::new()).unwrap_err().why, StartError::Ring(Error::Forked)),
             matches!(read.cancel(), Err(Error::Forked)),
             matches!(disabled.enable(), Err(Error::Forked)),
+            matches!(files.reserve(), Err(Error::Forked)),
+            matches!(files.clear(&file), Err(Error::Forked)),
+            matches!(table.register(&pool), Err(Error::Forked)),
+            !pool.is_registered(&ring),
         ];
         // All of these would end or change what the parent has in flight.
-        drop((read, queued, buffers, ring));
+        drop((read, queued, buffers, file, files, pool, table, ring));
         // SAFETY: ends the child without running what belongs to the parent.
         unsafe { libc::_exit(if calls.contains(&false) { 1 } else { 0 }) };
     }
@@ -52,4 +62,10 @@ fn a_child_leaves_its_parents_ring_alone() {
     assert_eq!(read.wait(SOON).unwrap().buf, b"alive");
     assert_eq!(buffers.available(), 4);
     disabled.enable().unwrap().submit().unwrap();
+    assert_eq!((files.available(), table.available()), (1, 1));
+    let mut buf = pool.take().unwrap();
+    buf.set_len(4096);
+    buf.fill(1);
+    let read = ring.push(Read::new(&file, buf, 0)).unwrap().wait(SOON).unwrap();
+    assert_eq!(read.buf[..], [0; 4096], "file, slot and memory are as they were");
 }

@@ -23,14 +23,35 @@
 //! ring.push(Read::new(&file, &mut bytes[..], 0))?; // `&mut [u8]` is not an `IoBufMut`
 //! # Ok(()) }
 //! ```
+#![cfg_attr(
+    feature = "bytes",
+    doc = r#"
+`bytes::Bytes` may be shared, so nothing is read into it; `BytesMut` is for that:
+
+```compile_fail,E0277
+use io_uring_ext::{Fd, Ring, op::Read};
+# fn main() -> Result<(), Box<dyn std::error::Error>> {
+let ring = Ring::local()?;
+let file = Fd::new(std::fs::File::open("/dev/zero")?);
+ring.push(Read::new(&file, bytes::Bytes::from(vec![0; 64]), 0))?; // not an `IoBufMut`
+# Ok(()) }
+```
+"#
+)]
 
 mod aligned;
 mod bell;
+#[cfg(feature = "bytes")]
+mod bytes;
 mod pool;
+mod slice;
 
 pub use aligned::AlignedBuf;
 pub use bell::Bell;
 pub use pool::{BufPool, PoolBuf};
+pub use slice::{OutOfRange, Slice};
+
+use std::ops::RangeBounds;
 
 use crate::ring::RingId;
 
@@ -49,8 +70,8 @@ pub enum HugePages {
 
 /// Owned memory that the kernel may read.
 ///
-/// Implemented for `Vec<u8>`, `Box<[u8]>`, `&'static [u8]`, `&'static str`, [`AlignedBuf`] and
-/// [`PoolBuf`].
+/// Implemented for `Vec<u8>`, `Box<[u8]>`, `&'static [u8]`, `&'static str`, [`AlignedBuf`], [`PoolBuf`],
+/// a [`Slice`] of any of them, and with the feature `bytes` for `bytes::Bytes` and `bytes::BytesMut`.
 ///
 /// # Safety
 ///
@@ -78,6 +99,19 @@ pub unsafe trait IoBuf: 'static {
     fn registered(&self, ring: RingId) -> Option<u16> {
         let _ = ring;
         None
+    }
+
+    /// A part of the initialised bytes, as a buffer of its own.
+    ///
+    /// # Errors
+    ///
+    /// Gives the buffer back when it has no such part.
+    fn slice(self, range: impl RangeBounds<usize>) -> Result<Slice<Self>, OutOfRange<Self>>
+    where
+        Self: Sized,
+    {
+        let limit = self.init_len();
+        Slice::new(self, range, limit)
     }
 
     /// The initialised bytes.
@@ -112,6 +146,20 @@ pub unsafe trait IoBufMut: IoBuf {
     ///
     /// The first `len` bytes are initialised, and `len` is at most the capacity.
     unsafe fn set_init(&mut self, len: usize);
+
+    /// A part of the capacity, as a buffer of its own: what is read goes there. It begins among the
+    /// initialised bytes, or right behind them.
+    ///
+    /// # Errors
+    ///
+    /// Gives the buffer back when it has no such part.
+    fn slice_mut(self, range: impl RangeBounds<usize>) -> Result<Slice<Self>, OutOfRange<Self>>
+    where
+        Self: Sized,
+    {
+        let limit = self.capacity();
+        Slice::new(self, range, limit)
+    }
 }
 
 // SAFETY: a vector's heap block does not move with the vector.
