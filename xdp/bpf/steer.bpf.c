@@ -406,3 +406,6 @@ int bypass_hints(struct xdp_md *ctx)
 
 /* The kernel lends the functions that `put_hints` asks to programs under its own licence only. */
 char program_license[] SEC("license") = "Dual MIT/GPL";
+
+/* What this was built from, and by what; `cargo xtask bpf` sets and checks it. */
+char program_stamp[] SEC("stamp") = STAMP;

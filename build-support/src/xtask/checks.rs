@@ -1,4 +1,5 @@
-//! Formatting, lints, documentation, the feature powerset and the override of the backend.
+//! Formatting, lints, documentation, the feature powerset, the override of the backend, and the XDP
+//! program against its source.
 
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -26,6 +27,7 @@ const CHECKS: &[Check] = &[
     Check { name: "doc", commands: doc },
     Check { name: "features", commands: features },
     Check { name: "override", commands: overrides },
+    Check { name: "bpf", commands: bpf },
 ];
 
 /// `cargo xtask ci [STEP...]`
@@ -135,6 +137,13 @@ fn overrides() -> Result<Vec<Command>> {
         command
     };
     Ok(["packet", "io-uring"].map(chosen).into())
+}
+
+/// The XDP program's object against its source; by this tool, called again.
+fn bpf() -> Result<Vec<Command>> {
+    let mut command = Command::new(std::env::current_exe().context("cannot tell what I am")?);
+    command.args(["bpf", "--check"]);
+    Ok(vec![command])
 }
 
 /// Whether the package is for this repository only (`publish = false`).

@@ -11,6 +11,7 @@
 //! | [`skips`] | the tests that found that they cannot run here |
 //! | [`unprivileged`] | runs a built test binary as the user `nobody` |
 //! | [`tally`] | counts, and the closing line |
+//! | [`bpf`] | builds the XDP program, and checks that it is what its source makes |
 //! | [`cargo`] | where the workspace is, and how cargo is called |
 #![allow(
     clippy::print_stdout,
@@ -18,6 +19,7 @@
     reason = "a command-line tool talks to its user"
 )]
 
+mod bpf;
 mod cargo;
 mod checks;
 mod examples;
@@ -45,8 +47,10 @@ usage: cargo xtask <command>
        [--rounds N]      pairs that count
        [--only A,B]      these contestants only
        [--dir DIR]       where files lie, and with them the device that is measured
+  bpf                    build the XDP program; needs clang and llvm
+      [--check]          only check that the object is what its source makes
   ci [STEP...]           the named steps, or all of them: fmt clippy doc features
-                         override test";
+                         override bpf test";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -65,6 +69,7 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
         ["setup"] => setup::run(),
         ["test", rest @ ..] => test::run(rest),
         ["bench", rest @ ..] => cargo::bench(rest),
+        ["bpf", rest @ ..] => bpf::run(rest),
         ["ci", steps @ ..] => checks::run(steps),
         [unprivileged::COMMAND, stage, program, rest @ ..] => {
             unprivileged::exec(stage, program, rest)

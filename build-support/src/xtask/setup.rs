@@ -60,6 +60,18 @@ const PACKAGES: &[Package] = &[
         layer: Layer::Build,
     },
     Package {
+        name: "clang",
+        proof: "clang",
+        used_for: "AF_XDP: building the XDP program anew",
+        layer: Layer::Build,
+    },
+    Package {
+        name: "llvm",
+        proof: "llvm-strip",
+        used_for: "AF_XDP: building the XDP program anew",
+        layer: Layer::Build,
+    },
+    Package {
         name: "iproute2",
         proof: "ip",
         used_for: "namespaces, veth pairs, bridges, neighbour tables",

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use bypass_core::{Error, Result, Unsupported};
 use libbpf_rs::libbpf_sys::{BPF_F_XDP_DEV_BOUND_ONLY, BPF_F_XDP_HAS_FRAGS};
 use libbpf_rs::{
-    ErrorKind, MapHandle, Object, ObjectBuilder, OpenObject, PrintLevel, Program, set_print,
+    ErrorKind, MapHandle, Object, ObjectBuilder, OpenObject, PrintLevel, ProgramMut, set_print,
 };
 
 use super::attach::Target;
@@ -60,8 +60,8 @@ impl Loaded {
         }
     }
 
-    pub(super) fn program(&self) -> Result<Program<'_>> {
-        self.object.progs().find(|program| program.name() == self.name).ok_or_else(broken)
+    pub(super) fn program(&self) -> Result<ProgramMut<'_>> {
+        self.object.progs_mut().find(|program| program.name() == self.name).ok_or_else(broken)
     }
 
     pub(super) fn with_fd<T>(&self, run: impl FnOnce(BorrowedFd<'_>) -> T) -> Result<T> {

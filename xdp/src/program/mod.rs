@@ -27,6 +27,8 @@ mod sockets;
 #[allow(unsafe_code, reason = "what libbpf has and its safe wrapper has not")]
 mod sys;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 pub use attach::Attachment;
 pub use counters::Counters;

@@ -48,7 +48,8 @@ impl Program {
     }
 
     /// Exchanges the filter while packets flow. Each packet is judged by the old filter or by the
-    /// new one, never by parts of both.
+    /// new one, never by parts of both; when this returns, the old one judges none any more. That
+    /// takes milliseconds.
     ///
     /// # Errors
     ///

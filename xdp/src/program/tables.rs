@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use libbpf_rs::{ErrorKind, MapCore as _, MapFlags, MapHandle};
+use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::error::ProgramError;
 use super::filter::{Filter, Rule, Transport};
@@ -155,7 +156,8 @@ impl FilterMaps {
         Self { config, sets, prefixes_v4, prefixes_v6, state: State::default() }
     }
 
-    /// Puts a filter in force. Every packet is judged by the old one or by the new one, never by
+    /// Puts a filter in force, and waits until it is the only one (`membarrier(2)`, which waits for
+    /// a grace period of RCU). Every packet is judged by the old one or by the new one, never by
     /// parts of both; after an error the old one stays.
     pub(super) fn set(&mut self, filter: &Filter) -> Result<(), ProgramError> {
         let tables = Tables::new(filter)?;
@@ -172,6 +174,10 @@ impl FilterMaps {
         self.state.rules = rules_of;
         self.configure(slot, rules_of)?;
         self.state.active = slot;
+        // Until every packet that the old filter is judging is done: its slot is the next to be
+        // cleared. Kernels with `nohz_full` processors have no such wait; there, a packet must be
+        // judged faster than the filter changes twice.
+        let _unsupported = membarrier(MembarrierCommand::Global);
         Ok(())
     }
 
