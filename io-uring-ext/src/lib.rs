@@ -65,6 +65,8 @@ pub mod chain;
 pub mod driver;
 mod error;
 pub mod fixed;
+#[expect(unsafe_code, reason = "passes on what the operation that opens a file promises")]
+pub mod fs;
 #[expect(unsafe_code, reason = "promises that operations own what their entries point to")]
 pub mod message;
 mod mode;

@@ -12,7 +12,9 @@ use common::task::{Woken, poll};
 use io_uring_ext::buf::{BufPool, IoBufMut};
 use io_uring_ext::buf_ring::{BufRing, MessageLayout};
 use io_uring_ext::fixed::{BufferTable, FileTable};
-use io_uring_ext::op::{Message, Nop, Read, Send, SendMsg, SendZc};
+use io_uring_ext::op::{
+    Fsync, Message, Nop, Read, ReadVectored, Send, SendMsg, SendZc, Vectored, Write, WriteVectored,
+};
 use io_uring_ext::{DatagramFd, Fd, Ring};
 
 #[global_allocator]
@@ -109,6 +111,26 @@ fn nothing_is_allocated_per_packet() {
         ring.submit().unwrap();
     });
     assert_eq!(replaced, 0, "replacing a fixed file");
+
+    let null = Fd::new(std::fs::File::create("/dev/null").unwrap());
+    let mut bufs = Some((0..4).map(|_| pool.take().unwrap()).collect::<Vectored<_>>());
+    let vectored = allocations(|| {
+        let read = ReadVectored::new(&zero, bufs.take().unwrap(), 0);
+        let done = ring.push(read).unwrap().wait(SOON).unwrap();
+        assert_eq!(done.result.unwrap(), 4 * 2048);
+        let write = WriteVectored::new(&null, done.buf, 0);
+        let done = ring.push(write).unwrap().wait(SOON).unwrap();
+        assert_eq!(done.result.unwrap(), 4 * 2048);
+        bufs = Some(done.buf);
+    });
+    assert_eq!(vectored, 0, "vectored");
+
+    let write = allocations(|| {
+        let done = ring.push(Write::new(&null, "bytes", 0)).unwrap().wait(SOON).unwrap();
+        assert_eq!(done.result.unwrap(), 5);
+        ring.push(Fsync::data(&zero)).unwrap().wait(SOON).unwrap().unwrap_err();
+    });
+    assert_eq!(write, 0, "write and sync");
 
     let (mut awaited, waker) = (Vec::with_capacity(8), Waker::from(Woken::new()));
     let wakes = allocations(|| {

@@ -415,6 +415,12 @@ fn direct_io_asks_for_alignment() {
     };
     let direct = open(&ring, &path, OpenOptions::read_write().direct()).unwrap();
     let mut buf = AlignedBuf::new(8192).unwrap();
+    found.check(&buf, 0).unwrap();
+    let refused = found.check(&buf, 1).unwrap_err().to_string();
+    assert!(refused.contains("an offset") && refused.contains(&offset.to_string()), "{refused}");
+    buf.truncate(offset as usize + 1);
+    assert!(found.check(&buf, 0).unwrap_err().to_string().contains("a length"));
+    let mut buf = AlignedBuf::new(8192).unwrap();
     assert!(memory.is_power_of_two() && offset.is_power_of_two() && offset <= 4096);
     buf.fill(7);
     buf[..5].copy_from_slice(b"begin");
@@ -435,6 +441,7 @@ fn direct_io_asks_for_alignment() {
         let from = bytes.as_ptr().align_offset(memory as usize) + 1;
         let odd = run(&ring, Read::new(&direct, Part { bytes, from, len: 4096 }, 0));
         assert_eq!(errno(odd.result), libc::EINVAL);
+        assert!(found.check(&odd.buf, 0).unwrap_err().to_string().contains("the address"));
     }
     assert_eq!(fs::read(&path).unwrap().len(), 8192, "nothing else was written");
 }

@@ -4,6 +4,7 @@ use std::io;
 
 use io_uring::{opcode, squeue};
 
+use super::file::{POSITION, RwFlags};
 use super::sealed::Prepare;
 use super::{Completions, Operation, Target};
 use crate::buf::IoBufMut;
@@ -18,12 +19,31 @@ pub struct Read<B: IoBufMut> {
     fd: Target,
     buf: B,
     offset: u64,
+    flags: RwFlags,
 }
 
 impl<B: IoBufMut> Read<B> {
     /// Reads up to the buffer's capacity (at most 4 GiB) from `fd` at `offset`.
     pub fn new(fd: impl Into<Target>, buf: B, offset: u64) -> Self {
-        Self { fd: fd.into(), buf, offset }
+        Self { fd: fd.into(), buf, offset, flags: RwFlags::empty() }
+    }
+
+    /// Reads at the file's own position and moves it, as `read(2)`: offset −1. One at a time: of two in
+    /// flight together both may read the same bytes.
+    pub fn at_position(fd: impl Into<Target>, buf: B) -> Self {
+        Self::new(fd, buf, POSITION)
+    }
+
+    /// Adds what is special about this read.
+    #[must_use]
+    pub fn flags(mut self, flags: RwFlags) -> Self {
+        self.flags |= flags;
+        self
+    }
+
+    /// The buffer, from an operation that was not started.
+    pub fn into_buf(self) -> B {
+        self.buf
     }
 }
 
@@ -45,11 +65,14 @@ unsafe impl<B: IoBufMut> Prepare for Read<B> {
 
     fn entry(&mut self, ring: RingId) -> squeue::Entry {
         let len = u32::try_from(self.buf.capacity()).unwrap_or(u32::MAX);
-        let (fd, offset) = (self.fd.number(), self.offset);
+        let (fd, offset, flags) = (self.fd.number(), self.offset, self.flags.bits());
         let address = self.buf.stable_mut_ptr();
         match self.buf.registered(ring) {
-            Some(index) => opcode::ReadFixed::new(fd, address, len, index).offset(offset).build(),
-            None => opcode::Read::new(fd, address, len).offset(offset).build(),
+            Some(index) => opcode::ReadFixed::new(fd, address, len, index)
+                .offset(offset)
+                .rw_flags(flags)
+                .build(),
+            None => opcode::Read::new(fd, address, len).offset(offset).rw_flags(flags).build(),
         }
     }
 }

@@ -25,6 +25,7 @@ pub use path::PathAt;
 pub use stat::{DirectIo, Metadata, Statx};
 pub use sync::{Fsync, SyncRange, SyncRangeMode};
 pub use vectored::{ReadVectored, Vectored, WriteVectored};
+pub(super) use write::POSITION;
 pub use write::{RwFlags, Write, WriteDone};
 pub use xattr::{GetXattr, SetXattr, XattrMode};
 

@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use io_uring::{opcode, squeue};
 
 use super::PathAt;
+use crate::buf::IoBuf;
+use crate::error::{Error, Result};
 use crate::op::sealed::Prepare;
 use crate::op::{Completions, Fd, Operation, Target};
 use crate::ring::RingId;
@@ -16,13 +18,13 @@ use crate::ring::RingId;
 pub struct Statx {
     path: PathAt,
     flags: i32,
-    answer: Metadata,
+    answer: Box<Metadata>,
 }
 
 impl Statx {
     /// About what `path` leads to.
     pub fn path(path: PathAt) -> Self {
-        Self { path, flags: 0, answer: Metadata(no_answer()) }
+        Self { path, flags: 0, answer: Box::new(Metadata(no_answer())) }
     }
 
     /// About what `path` names, which may be a symbolic link (`AT_SYMLINK_NOFOLLOW`).
@@ -43,8 +45,8 @@ fn no_answer() -> libc::statx {
     unsafe { std::mem::zeroed() }
 }
 
-// SAFETY: the path is a heap block of the operation, the answer is a part of it (as large as the kernel
-// has it, by the assertion above), and the operation does not move after this; it owns the descriptor.
+// SAFETY: path and answer are heap blocks of the operation, the answer as large as the kernel has it, by
+// the assertion above; the operation owns the descriptor.
 unsafe impl Prepare for Statx {
     fn target(&self) -> Option<&Target> {
         None
@@ -63,7 +65,7 @@ impl Operation for Statx {
     type Output = io::Result<Metadata>;
 
     fn complete(self, completions: Completions) -> io::Result<Metadata> {
-        completions.result().map(|_| self.answer)
+        completions.result().map(|_| *self.answer)
     }
 }
 
@@ -85,6 +87,30 @@ pub enum DirectIo {
         /// Offset and length are multiples of this.
         offset: u32,
     },
+}
+
+impl DirectIo {
+    /// Whether this buffer, read into or written at this offset, is aligned as the file asks. The kernel
+    /// itself says no more than `EINVAL`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`], with what is not.
+    pub fn check(self, buf: &impl IoBuf, offset: u64) -> Result<()> {
+        let Self::Aligned { memory, offset: unit } = self else { return Ok(()) };
+        let (address, len) = (buf.stable_ptr().addr() as u64, buf.init_len() as u64);
+        for (what, value, unit) in [
+            ("the address of a buffer for O_DIRECT", address, memory),
+            ("an offset for O_DIRECT", offset, unit),
+            ("a length for O_DIRECT", len, unit),
+        ] {
+            if !value.is_multiple_of(unit.into()) {
+                let value = format!("{value}, which is no multiple of {unit}");
+                return Err(Error::config(what, value, "align it, or open without O_DIRECT"));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Metadata {

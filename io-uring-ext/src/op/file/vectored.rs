@@ -141,6 +141,11 @@ impl<B: IoBufMut> ReadVectored<B> {
         self.flags |= flags;
         self
     }
+
+    /// The buffers, from an operation that was not started.
+    pub fn into_bufs(self) -> Vectored<B> {
+        self.bufs
+    }
 }
 
 // SAFETY: the buffers are stable memory that the operation owns (`IoBufMut`), the pieces are a heap
@@ -209,6 +214,11 @@ impl<B: IoBuf> WriteVectored<B> {
     pub fn flags(mut self, flags: RwFlags) -> Self {
         self.flags |= flags;
         self
+    }
+
+    /// The buffers, from an operation that was not started.
+    pub fn into_bufs(self) -> Vectored<B> {
+        self.bufs
     }
 }
 

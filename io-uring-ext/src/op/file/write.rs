@@ -32,7 +32,7 @@ bitflags! {
 }
 
 /// The offset that means the file's own position (`preadv2(2)`).
-const POSITION: u64 = u64::MAX;
+pub(in crate::op) const POSITION: u64 = u64::MAX;
 
 /// Writes a buffer, as `pwrite(2)` (Linux 5.6).
 ///
@@ -74,6 +74,11 @@ impl<B: IoBuf> Write<B> {
     pub fn flags(mut self, flags: RwFlags) -> Self {
         self.flags |= flags;
         self
+    }
+
+    /// The buffer, from an operation that was not started.
+    pub fn into_buf(self) -> B {
+        self.buf
     }
 }
 
