@@ -90,7 +90,11 @@ const PASSES: &[Pass] = &[
         ],
         kind: Kind::Plain,
     },
-    Pass { name: "models", packages: &["--package=bypass-core", "--lib"], kind: Kind::Models },
+    Pass {
+        name: "models",
+        packages: &["--package=bypass-core", "--package=bypass-xdp", "--lib"],
+        kind: Kind::Models,
+    },
     Pass { name: "nobody", packages: LIBRARY, kind: Kind::Nobody },
 ];
 

@@ -115,8 +115,11 @@ impl<K: Kind> PoolBuf<K> {
         };
         let lent = self.shared.lent(to);
         lent.set(lent.get() + 1);
+        let extent = (self.offset, self.len);
         let (shared, chunk) = self.dissolve();
-        shared.slots[chunk as usize].owner.set(to.owner());
+        let slot = &shared.slots[chunk as usize];
+        slot.extent.set(extent);
+        slot.owner.set(to.owner());
         posted
     }
 

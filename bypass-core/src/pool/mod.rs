@@ -129,7 +129,8 @@ struct Slot<M> {
     owner: Cell<Owner>,
     /// The next chunk of the same buffer, or [`NONE`].
     next: Cell<u32>,
-    /// Where the data of a chunk behind the first lies: offset and length.
+    /// Where the data of a chunk lies that no buffer tells of, one behind the first or one that is
+    /// lent: offset and length.
     extent: Cell<(u32, u32)>,
     meta: Cell<M>,
 }
@@ -272,6 +273,28 @@ impl<K: Kind> Pool<K> {
         let lent = shared.lent(from);
         lent.set(lent.get() - 1);
         Ok(PoolBuf::own(Rc::clone(shared), chunk, offset, len))
+    }
+
+    /// Frees a chunk that the kernel or device has sent, and returns how many bytes of data it was
+    /// lent with: [`reclaim`](Self::reclaim) for those who do not want the buffer.
+    ///
+    /// # Errors
+    ///
+    /// [`StrayChunk`] when no such chunk was being sent. Nothing changes; count it.
+    ///
+    /// # Safety
+    ///
+    /// As for [`reclaim`](Self::reclaim).
+    pub unsafe fn release_sent(&self, chunk: u32) -> Result<u32, StrayChunk> {
+        let shared = &self.shared;
+        let slot = shared.slots.get(chunk as usize).ok_or(StrayChunk { chunk })?;
+        if slot.owner.get() != Owner::Tx {
+            return Err(StrayChunk { chunk });
+        }
+        shared.tx_in_flight.set(shared.tx_in_flight.get() - 1);
+        slot.owner.set(Owner::Application);
+        shared.release(chunk);
+        Ok(slot.extent.get().1)
     }
 
     /// Where each chunk is.

@@ -182,6 +182,24 @@ fn what_the_kernel_never_had_is_not_taken_back() {
 }
 
 #[test]
+fn what_was_sent_is_freed_once_and_tells_its_length() {
+    let pool = pool();
+    let (held, posted) = (filled(&pool, b"held"), pool.alloc_rx().unwrap().post(Lent::Rx));
+    let sent = filled(&pool, b"0123456789").post(Lent::Tx);
+    let before = pool.census();
+    for other in [chunk(&held), posted.chunk, 8, u32::MAX] {
+        // SAFETY: no kernel has seen any address of this pool.
+        let answer = unsafe { pool.release_sent(other) };
+        assert_eq!((answer, pool.census()), (Err(StrayChunk { chunk: other }), before));
+    }
+    // SAFETY: as above.
+    assert_eq!(unsafe { pool.release_sent(sent.chunk) }, Ok(10));
+    assert_eq!((pool.census().free, pool.census().tx_in_flight), (6, 0));
+    // SAFETY: as above.
+    assert!(unsafe { pool.release_sent(sent.chunk) }.is_err(), "it is free");
+}
+
+#[test]
 fn a_lent_chunk_is_told_by_address_and_room() {
     let pool = pool();
     let mut buffer = filled(&pool, b"0123456789");

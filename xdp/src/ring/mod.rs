@@ -1,1 +1,66 @@
-//! The four rings that a socket shares with the kernel.
+//! The rings that a socket shares with the kernel: fill, completion, RX and TX.
+//!
+//! Each has one [`Producer`] and one [`Consumer`], one of which is the kernel. Both are written against
+//! [`Memory`], so that the same code runs over the kernel's mapping ([`Mapped`]), in property tests,
+//! and in a model checker.
+//!
+//! # What the unsafe code here relies on
+//!
+//! Cursors count entries modulo 2³² and never stop; the size is a power of two, so that the place of an
+//! entry is the cursor's low bits. Entries `consumer..producer` belong to the consumer, the others to
+//! the producer. Each side moves only its own cursor, with *release* after it has written or read
+//! entries, and looks at the other's with *acquire* before. The kernel does the same
+//! (`net/xdp/xsk_queue.h`). Cursors that the kernel shows are not trusted beyond that: however wrong,
+//! they lead to entries inside the ring, never outside, and what stands in an entry is checked by who
+//! reads it.
+
+mod consumer;
+mod mapped;
+mod producer;
+
+#[cfg(all(test, loom))]
+mod model;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use consumer::Consumer;
+pub(crate) use mapped::{Layout, Mapped};
+pub(crate) use producer::Producer;
+
+/// The memory of a ring: cursors, flags and entries.
+pub(crate) trait Memory {
+    /// What an entry holds.
+    type Entry: Copy;
+
+    /// Entries in the ring, a power of two.
+    fn size(&self) -> u32;
+
+    /// The producer's cursor, with acquire.
+    fn producer(&self) -> u32;
+
+    /// The consumer's cursor, with acquire.
+    fn consumer(&self) -> u32;
+
+    /// Sets the producer's cursor, with release.
+    fn set_producer(&self, cursor: u32);
+
+    /// Sets the consumer's cursor, with release.
+    fn set_consumer(&self, cursor: u32);
+
+    /// What the kernel says about the ring (`XDP_RING_NEED_WAKEUP`).
+    fn flags(&self) -> u32;
+
+    /// Reads the entry at a cursor.
+    ///
+    /// # Safety
+    ///
+    /// The entry must belong to the caller's side.
+    unsafe fn read(&self, cursor: u32) -> Self::Entry;
+
+    /// Writes the entry at a cursor.
+    ///
+    /// # Safety
+    ///
+    /// The entry must belong to the caller's side.
+    unsafe fn write(&self, cursor: u32, entry: Self::Entry);
+}

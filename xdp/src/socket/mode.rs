@@ -56,3 +56,21 @@ impl fmt::Display for Hook {
         })
     }
 }
+
+/// Whether the kernel copies frames between the device's memory and the umem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CopyMode {
+    /// The device reads and writes the umem itself (`XDP_ZEROCOPY`).
+    ZeroCopy,
+    /// The kernel copies each frame once (`XDP_COPY`): possible with every driver.
+    Copy,
+}
+
+impl fmt::Display for CopyMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ZeroCopy => "zero-copy",
+            Self::Copy => "copy mode",
+        })
+    }
+}

@@ -1,1 +1,300 @@
-//! Packet memory, registered with the kernel.
+//! [`Umem`]: packet memory that the kernel and the device read and write.
+//!
+//! # What the unsafe code here relies on
+//!
+//! The kernel is done with a chunk when it shows its address on the RX ring or the completion ring, and
+//! not before: the contract of AF_XDP. The pool knows of each chunk whether it is lent, and in which
+//! direction; an address that was not lent is refused, whatever the kernel says. A chunk that was lent
+//! to a socket which is closed stays lent: the descriptor may have been duplicated, and a driver may go
+//! on for a while. The kernel holds the pages of registered memory on its own account, so memory that
+//! is unmapped meanwhile is not anybody else's before it is done.
+
+mod addressing;
+mod bind;
+mod options;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::rc::{Rc, Weak};
+
+use bypass_core::pool::{Arena, FrameMeta, Kind, Lent, Pool, PoolBuf, StrayChunk};
+use bypass_core::{Burst, FrameCensus, Result};
+
+use self::addressing::Addressing;
+pub(crate) use self::bind::{Bound, Plan, Refused, bind};
+pub use self::options::UmemOptions;
+use crate::sys::{self, Place, UmemFlags, UmemReg};
+
+/// Marks the pools and frames of this backend.
+#[derive(Clone, Copy, Debug)]
+pub struct Xdp;
+
+impl Kind for Xdp {
+    type Meta = FrameMeta;
+    const BACKEND: &'static str = "xdp";
+}
+
+/// The frame of this backend: bytes in a [`Umem`].
+///
+/// It has one owner, which gives it up by sending it:
+///
+/// ```compile_fail,E0382
+/// # use bypass_core::{Buffer, Burst, PacketIo};
+/// # use bypass_xdp::{XdpFrame, XdpPort};
+/// fn send_and_read(port: &mut XdpPort, frame: XdpFrame) {
+///     let mut burst = Burst::with_capacity(1);
+///     let _ = burst.push(frame);
+///     let _ = port.send(&mut burst);
+///     frame.data(); // error: borrow of moved value
+/// }
+/// ```
+///
+/// There are never two:
+///
+/// ```compile_fail,E0599
+/// # use bypass_xdp::XdpFrame;
+/// fn two_owners(frame: XdpFrame) {
+///     let another = frame.clone(); // error: no method `clone`
+/// }
+/// ```
+///
+/// It stays on its thread, unless it is [detached](PoolBuf::detach):
+///
+/// ```compile_fail,E0277
+/// # use bypass_xdp::XdpFrame;
+/// fn elsewhere(frame: XdpFrame) {
+///     std::thread::spawn(move || drop(frame)); // error: cannot be sent between threads
+/// }
+/// ```
+///
+/// And no other backend's frame is one:
+///
+/// ```compile_fail,E0308
+/// # use bypass_core::backend::packet::PacketFrame;
+/// # use bypass_core::{Burst, PacketIo};
+/// # use bypass_xdp::XdpPort;
+/// fn mix(port: &mut XdpPort, frames: &mut Burst<PacketFrame>) {
+///     let _ = port.send(frames); // error: expected `Burst<PoolBuf<Xdp>>`
+/// }
+/// ```
+///
+/// What types cannot tell, a frame of another umem, is refused by
+/// [`send`](bypass_core::PacketIo::send) and stays in the burst.
+pub type XdpFrame = PoolBuf<Xdp>;
+
+/// Packet memory of a thread, for one queue or for several.
+///
+/// Ports that share one ([`XdpQueue::open_on`](crate::XdpQueue::open_on)) forward frames to each
+/// other, also across devices, without a copy. Clones are the same memory; it is freed with the last
+/// port, frame and clone.
+///
+/// What was lent to a port when it is closed stays lost to the others: the kernel tells nobody when it
+/// is done. [`census`](Self::census) shows it as posted or in flight.
+#[derive(Clone, Debug)]
+pub struct Umem {
+    shared: Rc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    pool: Pool<Xdp>,
+    addressing: Addressing,
+    /// Chunks that each port keeps posted for receiving.
+    reserve: u32,
+    /// Chunks that the ports want to post and have not.
+    owed: Cell<u32>,
+    /// Chunks that all ports together want to keep posted.
+    promised: Cell<u32>,
+    /// The bound sockets that this memory is registered with.
+    sockets: RefCell<Vec<(Weak<OwnedFd>, Place)>>,
+}
+
+impl Umem {
+    /// Maps the memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`](bypass_core::Error::Config) for a layout that AF_XDP does not allow;
+    /// [`Error::Os`](bypass_core::Error::Os) when the memory is not to be had.
+    pub fn new(options: &UmemOptions) -> Result<Self> {
+        options.check()?;
+        let mut layout = options.pool.clone();
+        // What is reserved for receiving is what is posted, and what is owed.
+        let reserve = std::mem::take(&mut layout.rx_reserve);
+        Ok(Self {
+            shared: Rc::new(Shared {
+                pool: Pool::new(&layout)?,
+                addressing: Addressing::new(layout.chunk_size, options.unaligned),
+                reserve,
+                owed: Cell::new(0),
+                promised: Cell::new(0),
+                sockets: RefCell::new(Vec::new()),
+            }),
+        })
+    }
+
+    /// Where each chunk is.
+    #[must_use]
+    pub fn census(&self) -> FrameCensus {
+        self.shared.pool.census()
+    }
+
+    /// The memory itself.
+    #[must_use]
+    pub fn arena(&self) -> &Arena {
+        self.shared.pool.arena()
+    }
+
+    /// Whether `frame` lies in this memory.
+    #[must_use]
+    #[inline]
+    pub fn owns(&self, frame: &XdpFrame) -> bool {
+        self.shared.pool.owns(frame)
+    }
+
+    /// Makes a detached frame an ordinary one again.
+    ///
+    /// # Errors
+    ///
+    /// Gives the frame back when it is of another umem.
+    pub fn attach(
+        &self,
+        frame: bypass_core::pool::Detached<Xdp>,
+    ) -> Result<XdpFrame, bypass_core::pool::Detached<Xdp>> {
+        self.shared.pool.attach(frame)
+    }
+
+    /// Bytes in front of the data of a fresh frame.
+    pub(crate) fn headroom(&self) -> u32 {
+        self.shared.pool.headroom()
+    }
+
+    /// The longest piece of a frame that the kernel puts into one chunk.
+    pub(crate) fn rx_room(&self) -> usize {
+        options::rx_room(self.arena().chunk_size(), self.headroom()) as usize
+    }
+
+    /// Chunks that a port keeps posted for receiving.
+    pub(crate) fn reserve(&self) -> u32 {
+        self.shared.reserve
+    }
+
+    /// Hands out empty frames, leaving what the ports owe to their fill rings.
+    pub(crate) fn alloc(&self, out: &mut Burst<XdpFrame>, n: usize) -> usize {
+        let spare = self.shared.pool.available().saturating_sub(self.shared.owed.get() as usize);
+        self.shared.pool.alloc(out, n.min(spare))
+    }
+
+    /// Whether [`alloc`](Self::alloc) would hand out anything.
+    pub(crate) fn has_spare(&self) -> bool {
+        self.shared.pool.available() > self.shared.owed.get() as usize
+    }
+
+    /// Promises a port `chunks` to keep posted; false when there are not so many.
+    pub(crate) fn promise(&self, chunks: u32) -> bool {
+        let Some(sum) = self.shared.promised.get().checked_add(chunks) else { return false };
+        if sum >= self.arena().chunks() {
+            return false;
+        }
+        self.shared.promised.set(sum);
+        self.shared.owed.set(self.shared.owed.get() + chunks);
+        true
+    }
+
+    /// Takes a promise back, of which `owed` chunks are not posted.
+    pub(crate) fn release(&self, chunks: u32, owed: u32) {
+        self.shared.promised.set(self.shared.promised.get() - chunks);
+        self.shared.owed.set(self.shared.owed.get() - owed);
+    }
+
+    /// Lends a free chunk to be received into, and returns its address.
+    #[inline]
+    pub(crate) fn lend(&self) -> Option<u64> {
+        let posted = self.shared.pool.alloc_rx()?.post(Lent::Rx);
+        self.shared.owed.set(self.shared.owed.get().saturating_sub(1));
+        Some(self.shared.addressing.address(posted.chunk))
+    }
+
+    /// Takes back a chunk that the kernel has received into.
+    ///
+    /// # Errors
+    ///
+    /// [`StrayChunk`] when the kernel did not have it for that, or the data would lie outside.
+    #[inline]
+    pub(crate) fn received(&self, address: u64, len: u32) -> Result<XdpFrame, StrayChunk> {
+        let (chunk, offset) = self.shared.addressing.locate(address);
+        // SAFETY: the address was on the RX ring, so the kernel is done with the chunk (see the
+        // module's head).
+        let frame = unsafe { self.shared.pool.reclaim(chunk, Lent::Rx, offset, len) }?;
+        self.shared.owed.set(self.shared.owed.get() + 1);
+        Ok(frame)
+    }
+
+    /// Takes back the chunks of a fill ring that the kernel never had.
+    ///
+    /// # Safety
+    ///
+    /// The kernel must not have seen the address, and must not see it any more.
+    unsafe fn unlend(&self, address: u64) {
+        let (chunk, offset) = self.shared.addressing.locate(address);
+        // SAFETY: the caller says that the kernel does not have the chunk.
+        if unsafe { self.shared.pool.reclaim(chunk, Lent::Rx, offset, 0) }.is_ok() {
+            self.shared.owed.set(self.shared.owed.get() + 1);
+        }
+    }
+
+    /// Frees a chunk that the kernel has sent, and returns its bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`StrayChunk`] when the kernel did not have it for that.
+    #[inline]
+    pub(crate) fn sent(&self, address: u64) -> Result<(u32, u32), StrayChunk> {
+        let (chunk, _) = self.shared.addressing.locate(address);
+        // SAFETY: the address was on the completion ring, so the kernel is done with the chunk (see the
+        // module's head).
+        let len = unsafe { self.shared.pool.release_sent(chunk) }?;
+        Ok((chunk, len))
+    }
+
+    /// A bound socket that this memory is registered with.
+    pub(crate) fn registered(&self) -> Option<Rc<OwnedFd>> {
+        self.shared.sockets.borrow().iter().find_map(|(socket, _)| socket.upgrade())
+    }
+
+    /// Whether a socket over this memory is bound there.
+    pub(crate) fn serves(&self, place: Place) -> bool {
+        let sockets = self.shared.sockets.borrow();
+        sockets.iter().any(|(socket, at)| socket.strong_count() > 0 && *at == place)
+    }
+
+    /// Registers the memory with a socket (`XDP_UMEM_REG`).
+    pub(crate) fn register(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let arena = self.arena();
+        let mut flags = UmemFlags::empty();
+        flags.set(UmemFlags::XDP_UMEM_UNALIGNED_CHUNK_FLAG, self.shared.addressing.unaligned);
+        sys::register(
+            socket,
+            UmemReg {
+                addr: arena.base().expose_provenance() as u64,
+                len: arena.len() as u64,
+                chunk_size: arena.chunk_size(),
+                headroom: self.headroom(),
+                flags,
+                tx_metadata_len: 0,
+            },
+        )?;
+        Ok(())
+    }
+
+    /// Remembers a bound socket, so that others can share the memory with it.
+    fn joined(&self, socket: &Rc<OwnedFd>, place: Place) {
+        let mut sockets = self.shared.sockets.borrow_mut();
+        sockets.retain(|(socket, _)| socket.strong_count() > 0);
+        sockets.push((Rc::downgrade(socket), place));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,320 @@
+//! [`XdpPort`]: whole frames through one queue of a network device.
+
+mod kernel;
+mod rx;
+mod tx;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bypass_core::{
+    Burst, Caps, DropCause, Endpoint, Error, Interest, PacketIo, Ready, Result, Stats,
+};
+
+use self::kernel::Kernel;
+use self::rx::Rx;
+use self::tx::{Outcome, Tx};
+use crate::program::Program;
+use crate::socket::{CopyMode, Opened, Source};
+use crate::sys::Place;
+use crate::umem::{Umem, Xdp, XdpFrame};
+use bypass_core::pool::Kind as _;
+
+/// How many calls of `recv` that find nothing go by before one asks whether the link is still there.
+const IDLE_CALLS: u32 = 4096;
+
+/// The most segments of a frame in copy mode: a linear part and `MAX_SKB_FRAGS` fragments, less one.
+const MAX_SEGMENTS: usize = 17;
+
+/// An AF_XDP socket on one queue of an interface (Linux 5.9 with the program of this crate, 5.4 with
+/// another).
+///
+/// - Received frames are the umem's chunks themselves: forwarding one with [`send`](PacketIo::send) of
+///   this port, or of another with the same [`Umem`], copies nothing in this process.
+/// - [`send`](PacketIo::send) puts frames into the TX ring, [`flush`](Endpoint::flush) rings the
+///   doorbell. In copy mode the kernel sends during that call, 32 frames at a time unless the
+///   [budget](crate::XdpOptions::tx_budget) is larger.
+/// - A frame that the kernel had no buffer for is in [`DropCause::RxNoFrame`], one that the RX ring had
+///   no room for in [`DropCause::RxQueueFull`], one that was longer than a chunk in
+///   [`DropCause::RxTruncated`]; what the kernel sent into a full or missing link is in
+///   [`DropCause::TxError`]. Addresses that the kernel returned without having them are in
+///   [`DropCause::RxInvalid`], and nobody gets them.
+/// - When the interface goes down, `recv` says so once and then finds nothing; `flush` says so each
+///   time, and so does `send`, taking nothing, once it is known. When it is up again, all go on, with
+///   what was in the TX ring first.
+/// - When the interface is removed, every call answers [`Error::NoSuchInterface`].
+///
+/// ```no_run
+/// use bypass_core::{Burst, Endpoint, Interest, PacketIoExt, Verdict, swap_addresses};
+/// use bypass_xdp::XdpOptions;
+///
+/// let mut port = XdpOptions::new("veth0").open()?;
+/// println!("zero copy: {}; {:?}", port.caps().zero_copy, port.caps().fallbacks);
+/// let mut burst = Burst::with_capacity(64);
+/// loop {
+///     port.wait(Interest::RX, None)?;
+///     port.reflect(&mut burst, |frame| {
+///         swap_addresses(frame);
+///         Verdict::Send
+///     })?;
+/// }
+/// # #[allow(unreachable_code)]
+/// # Ok::<(), bypass_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct XdpPort {
+    rx: Rx,
+    tx: Tx,
+    umem: Umem,
+    socket: Rc<OwnedFd>,
+    place: Place,
+    source: Source,
+    kernel: Kernel,
+    caps: Caps,
+    /// Busy polling: the device is polled by calls.
+    polls: bool,
+    /// Calls of `recv` that found nothing since the kernel was last asked for the state of the link.
+    idle: u32,
+}
+
+impl XdpPort {
+    pub(crate) fn new(opened: Opened) -> Self {
+        let caps = caps(&opened);
+        let Opened { bound, umem, link, source, place, zero_copy, polls, target, .. } = opened;
+        let rings = bound.rings;
+        Self {
+            rx: Rx::new(rings.rx, rings.fill, umem.clone(), target, bound.posted, place.queue),
+            tx: Tx::new(rings.tx, rings.completion, umem.clone(), zero_copy, caps.max_segments),
+            umem,
+            socket: bound.socket,
+            place,
+            source,
+            kernel: Kernel::new(link),
+            caps,
+            polls,
+            idle: 0,
+        }
+    }
+
+    /// Has the frames of the queue come here.
+    pub(crate) fn listen(&self) -> Result<()> {
+        match self.source.map() {
+            Some(map) => map.insert(self.place.queue, self.socket.as_fd()),
+            None => Ok(()),
+        }
+    }
+
+    /// The memory that its frames lie in, to open other ports on.
+    #[must_use]
+    pub fn umem(&self) -> &Umem {
+        &self.umem
+    }
+
+    /// Which queue it is.
+    #[must_use]
+    pub fn queue(&self) -> u32 {
+        self.place.queue
+    }
+
+    /// Whether the kernel copies frames.
+    #[must_use]
+    pub fn copy_mode(&self) -> CopyMode {
+        if self.caps.zero_copy { CopyMode::ZeroCopy } else { CopyMode::Copy }
+    }
+
+    /// The program that redirects frames to the queue, where it is known: its filter can be changed
+    /// while packets flow.
+    #[must_use]
+    pub fn program(&self) -> Option<&Arc<Program>> {
+        match &self.source {
+            Source::Program(program) => Some(program),
+            Source::Map(_) | Source::Nobody => None,
+        }
+    }
+
+    /// Posts chunks for receiving, and wakes a driver that sleeps for want of them.
+    fn refill(&mut self) -> Result<()> {
+        if self.rx.refill() {
+            self.kernel.poll(self.socket.as_fd())?;
+        }
+        Ok(())
+    }
+
+    /// Has the kernel take what is in the TX ring.
+    fn transmit(&mut self) -> Result<()> {
+        let Self { tx, kernel, socket, .. } = self;
+        let outcome = tx.transmit(|| kernel.kick(socket.as_fd()));
+        outcome.map_err(|error| kernel.explain("send", error))
+    }
+
+    /// After a call that found nothing: polls a device that is polled, and looks after the link now and
+    /// then.
+    fn idled(&mut self) -> Result<()> {
+        self.idle += 1;
+        if self.polls || self.idle >= IDLE_CALLS {
+            self.idle = 0;
+            return self.kernel.poll(self.socket.as_fd());
+        }
+        Ok(())
+    }
+}
+
+fn caps(opened: &Opened) -> Caps {
+    let Opened { umem, link, zero_copy, multi_buffer, fallbacks, .. } = opened;
+    let chunk = umem.arena().chunk_size() - umem.headroom();
+    let single = if opened.source.map().is_some() { umem.rx_room() } else { chunk as usize };
+    let max_len = if *multi_buffer { link.max_len() } else { link.max_len().min(single) };
+    let mut caps = Caps::new(Xdp::BACKEND, max_len, umem.headroom() as usize);
+    caps.zero_copy = *zero_copy;
+    let copies = u8::from(!zero_copy);
+    (caps.rx_copies, caps.tx_copies) = (copies, copies);
+    caps.max_segments = if *multi_buffer { MAX_SEGMENTS } else { 1 };
+    caps.fallbacks.clone_from(fallbacks);
+    caps
+}
+
+impl PacketIo for XdpPort {
+    type Frame = XdpFrame;
+
+    fn recv(&mut self, out: &mut Burst<XdpFrame>) -> Result<usize> {
+        self.kernel.still_there()?;
+        self.tx.reclaim();
+        let received = self.rx.take(out);
+        if received > 0 {
+            self.idle = 0;
+            // What goes wrong here is told by the next call that finds nothing.
+            let _told_later = self.refill();
+            return Ok(received);
+        }
+        if !out.is_full() {
+            self.refill()?;
+            if self.tx.is_stalled() {
+                self.transmit()?;
+            }
+            self.idled()?;
+        }
+        Ok(0)
+    }
+
+    fn alloc(&mut self, out: &mut Burst<XdpFrame>, n: usize) -> usize {
+        self.umem.alloc(out, n)
+    }
+
+    fn send(&mut self, frames: &mut Burst<XdpFrame>) -> Result<usize> {
+        self.kernel.still_there()?;
+        if self.kernel.is_down() {
+            self.transmit_or_probe()?;
+        }
+        self.tx.reclaim();
+        let (mut taken, mut outcome) = self.tx.take(frames, self.kernel.link());
+        if matches!(outcome, Outcome::Full) {
+            // Those in the ring go first; whatever happens to them is not about these.
+            let _told_by_flush = self.transmit();
+            let (more, then) = self.tx.take(frames, self.kernel.link());
+            (taken, outcome) = (taken + more, then);
+        }
+        match outcome {
+            Outcome::Unsendable(cause) if taken == 0 => {
+                Err(Error::frame("send a frame", Xdp::BACKEND, cause))
+            }
+            Outcome::Unsendable(_) | Outcome::Full | Outcome::All => Ok(taken),
+        }
+    }
+}
+
+impl XdpPort {
+    /// Finds out whether the link is still down.
+    fn transmit_or_probe(&mut self) -> Result<()> {
+        let kicked = self.kernel.kick(self.socket.as_fd());
+        self.tx.kicked(&kicked);
+        match kicked {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENETDOWN | libc::ENXIO)) => {
+                Err(self.kernel.explain("send", error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Endpoint for XdpPort {
+    fn flush(&mut self) -> Result<()> {
+        self.kernel.still_there()?;
+        self.tx.reclaim();
+        self.transmit()?;
+        self.refill()
+    }
+
+    fn wait(&mut self, interest: Interest, timeout: Option<Duration>) -> Result<Ready> {
+        self.kernel.still_there()?;
+        self.refill()?;
+        self.transmit()?;
+        let mut ready = Ready::empty();
+        ready.set(Ready::RX, interest.contains(Interest::RX) && !self.rx.is_empty());
+        let can_send =
+            interest.contains(Interest::TX) && self.tx.has_room() && self.umem.has_spare();
+        ready.set(Ready::TX, can_send);
+        if !ready.is_empty() {
+            return Ok(ready);
+        }
+        self.kernel.syscalls += 1;
+        let ready = bypass_core::sys::wait(
+            self.socket.as_fd(),
+            interest,
+            timeout,
+            "wait for an AF_XDP socket",
+        )?;
+        if ready.contains(Ready::RX) && self.rx.is_empty() {
+            // It was woken by an error; let `recv` find it.
+            self.idle = IDLE_CALLS;
+        }
+        Ok(ready)
+    }
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+
+    fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        self.rx.count(&mut stats);
+        self.tx.count(&mut stats);
+        let kernel = self.kernel.statistics(self.socket.as_fd());
+        stats.drops[DropCause::RxQueueFull] = kernel.rx_ring_full.unwrap_or(0);
+        // In copy mode the kernel counts a frame without a buffer in both.
+        let no_frame = kernel.rx_fill_ring_empty_descs.unwrap_or(0).min(kernel.rx_dropped);
+        stats.drops[DropCause::RxNoFrame] = no_frame;
+        stats.drops[DropCause::RxTruncated] = kernel.rx_dropped - no_frame;
+        stats.frames = Some(self.umem.census());
+        stats.syscalls = Some(self.kernel.syscalls);
+        stats
+    }
+
+    /// The kernel's own counters (`XDP_STATISTICS`), and:
+    ///
+    /// - `rx_strays`, `tx_strays`: addresses that the kernel returned without having them;
+    /// - `rx_dry`: how often there was no free chunk to post;
+    /// - `rx_posted`: chunks that are posted now.
+    fn visit_counters(&self, visit: &mut dyn FnMut(&str, u64)) {
+        self.rx.visit(visit);
+        self.tx.visit(visit);
+        let kernel = self.kernel.statistics(self.socket.as_fd());
+        for (name, value) in [
+            ("kernel_rx_dropped", Some(kernel.rx_dropped)),
+            ("kernel_rx_invalid_descs", Some(kernel.rx_invalid_descs)),
+            ("kernel_tx_invalid_descs", Some(kernel.tx_invalid_descs)),
+            ("kernel_rx_ring_full", kernel.rx_ring_full),
+            ("kernel_rx_fill_ring_empty_descs", kernel.rx_fill_ring_empty_descs),
+            ("kernel_tx_ring_empty_descs", kernel.tx_ring_empty_descs),
+        ] {
+            if let Some(value) = value {
+                visit(name, value);
+            }
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! [`Tx`]: sending, and taking back what was sent.
+
+use std::io;
+
+use bypass_core::pool::{Kind as _, Lent};
+use bypass_core::{Buffer, Burst, DropCause, FrameError, Stats, Unsupported};
+
+use crate::ring::{Consumer, Mapped, Producer};
+use crate::socket::Link;
+use crate::sys::{Desc, DescOptions};
+use crate::umem::{Umem, Xdp, XdpFrame};
+
+/// A frame has at least a header.
+const MIN_LEN: usize = 14;
+
+/// The sending half of a port.
+#[derive(Debug)]
+pub(super) struct Tx {
+    ring: Producer<Mapped<Desc>>,
+    completion: Consumer<Mapped<u64>>,
+    umem: Umem,
+    zero_copy: bool,
+    max_segments: usize,
+    /// Chunks in flight that are not the last of their frame.
+    parts: Marks,
+    chunks_in_flight: u32,
+    /// Frames taken, and frames that came back.
+    taken: u64,
+    done: u64,
+    bytes_done: u64,
+    /// Frames that came back and were not sent.
+    failed: u64,
+    bytes_failed: u64,
+    strays: u64,
+    /// The kernel did not take everything when it was last called.
+    stalled: bool,
+}
+
+/// How far [`Tx::take`] came.
+pub(super) enum Outcome {
+    All,
+    /// The ring is full.
+    Full,
+    /// The first frame that is left can never be sent.
+    Unsendable(FrameError),
+}
+
+impl Tx {
+    pub(super) fn new(
+        ring: Producer<Mapped<Desc>>,
+        completion: Consumer<Mapped<u64>>,
+        umem: Umem,
+        zero_copy: bool,
+        max_segments: usize,
+    ) -> Self {
+        let parts = Marks::new(umem.arena().chunks());
+        Self {
+            ring,
+            completion,
+            umem,
+            zero_copy,
+            max_segments,
+            parts,
+            chunks_in_flight: 0,
+            taken: 0,
+            done: 0,
+            bytes_done: 0,
+            failed: 0,
+            bytes_failed: 0,
+            strays: 0,
+            stalled: false,
+        }
+    }
+
+    /// Whether the ring has room for a frame.
+    pub(super) fn has_room(&self) -> bool {
+        self.ring.waiting() < self.ring.size()
+    }
+
+    /// Whether the kernel left frames in the ring for want of room elsewhere.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// Puts frames into the ring, from the front, and returns how many.
+    #[inline]
+    pub(super) fn take(&mut self, frames: &mut Burst<XdpFrame>, link: &Link) -> (usize, Outcome) {
+        let mut places = self.ring.reserve(frames.len() as u32);
+        let mut taken = 0;
+        let outcome = loop {
+            let Some(first) = frames.first() else { break Outcome::All };
+            let segments = match check(first, &self.umem, link, self.max_segments) {
+                Ok(segments) => segments,
+                Err(cause) => break Outcome::Unsendable(cause),
+            };
+            if places.left() < segments {
+                break Outcome::Full;
+            }
+            let Some(mut frame) = frames.pop_front() else { break Outcome::All };
+            taken += 1;
+            self.chunks_in_flight += segments;
+            while let Some(rest) = frame.split_next() {
+                let (chunk, desc) = lend(frame, DescOptions::XDP_PKT_CONTD);
+                self.parts.set(chunk);
+                places.push(desc);
+                frame = rest;
+            }
+            places.push(lend(frame, DescOptions::empty()).1);
+        };
+        drop(places);
+        self.taken += taken as u64;
+        (taken, outcome)
+    }
+
+    /// Takes back what was sent.
+    #[inline]
+    pub(super) fn reclaim(&mut self) {
+        if self.chunks_in_flight == 0 {
+            return;
+        }
+        for address in self.completion.entries(1) {
+            match self.umem.sent(address) {
+                Ok((chunk, len)) => {
+                    self.chunks_in_flight = self.chunks_in_flight.saturating_sub(1);
+                    self.bytes_done += u64::from(len);
+                    self.done += u64::from(!self.parts.take(chunk));
+                }
+                Err(_) => self.strays += 1,
+            }
+        }
+    }
+
+    /// Calls the kernel until it has taken everything, or takes no more for now.
+    ///
+    /// # Errors
+    ///
+    /// When the link is down or gone. What is in the ring stays there, and counted.
+    pub(super) fn transmit(&mut self, mut kick: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+        self.stalled = false;
+        while self.ring.waiting() > 0 && self.ring.needs_wakeup() {
+            let before = (self.ring.consumed(), self.done);
+            let outcome = kick();
+            self.kicked_from(&outcome, before.0);
+            match outcome.as_ref().map_err(io::Error::raw_os_error) {
+                // Budget spent, completion ring or send buffer full, driver busy, no memory, or one
+                // frame lost: whether there was progress decides whether to go on.
+                Ok(()) | Err(Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::ENOMEM)) => {}
+                Err(Some(libc::EINTR)) => {}
+                Err(_) => {
+                    self.stalled = true;
+                    return outcome;
+                }
+            }
+            if self.zero_copy {
+                break;
+            }
+            if (self.ring.consumed(), self.done) == before {
+                self.stalled = true;
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what a call of the kernel says of the frames in the ring.
+    pub(super) fn kicked(&mut self, outcome: &io::Result<()>) {
+        let before = self.ring.consumed();
+        self.kicked_from(outcome, before);
+    }
+
+    fn kicked_from(&mut self, outcome: &io::Result<()>, before: u32) {
+        let errno = outcome.as_ref().err().and_then(io::Error::raw_os_error);
+        // In copy mode: the last frame that was taken completes, and was not sent.
+        if errno == Some(libc::EBUSY) && !self.zero_copy {
+            self.failed += 1;
+            self.bytes_failed += self.last_taken(before);
+        }
+        self.reclaim();
+    }
+
+    /// Bytes of the last frame that the kernel has taken since its cursor was at `before`. Kernels
+    /// before 6.17 do not always show how far they are; then nothing is known.
+    fn last_taken(&self, before: u32) -> u64 {
+        let (mut cursor, mut bytes) = (self.ring.consumed(), 0);
+        while cursor != before {
+            let desc = self.ring.written_before(cursor);
+            let is_end = !desc.options.contains(DescOptions::XDP_PKT_CONTD);
+            if bytes > 0 && is_end {
+                break;
+            }
+            bytes += u64::from(desc.len);
+            cursor = cursor.wrapping_sub(1);
+        }
+        bytes
+    }
+
+    pub(super) fn count(&self, stats: &mut Stats) {
+        stats.tx_packets = self.done.saturating_sub(self.failed);
+        stats.tx_bytes = self.bytes_done.saturating_sub(self.bytes_failed);
+        stats.tx_in_flight = self.taken.saturating_sub(self.done);
+        stats.drops[DropCause::TxError] = self.failed;
+    }
+
+    pub(super) fn visit(&self, visit: &mut dyn FnMut(&str, u64)) {
+        visit("tx_strays", self.strays);
+    }
+}
+
+/// Lends a single chunk to the kernel; how the TX ring names it.
+#[inline]
+fn lend(frame: XdpFrame, options: DescOptions) -> (u32, Desc) {
+    let (addr, len) = (frame.arena_offset() as u64, frame.data().len() as u32);
+    (frame.post(Lent::Tx).chunk, Desc { addr, len, options })
+}
+
+/// Why a frame can never be sent, or how many segments it has.
+#[inline]
+fn check(
+    frame: &XdpFrame,
+    umem: &Umem,
+    link: &Link,
+    max_segments: usize,
+) -> Result<u32, FrameError> {
+    if !umem.owns(frame) {
+        return Err(FrameError::ForeignPool);
+    }
+    let data = frame.data();
+    let (len, segments) = match frame.is_chain() {
+        false => (data.len(), 1),
+        // A piece without bytes is none: no descriptor can say so.
+        true if frame.segments().any(<[u8]>::is_empty) => (frame.total_len(), usize::MAX),
+        true => (frame.total_len(), frame.segments().count()),
+    };
+    if len < MIN_LEN {
+        return Err(FrameError::TooShort { len, min: MIN_LEN });
+    }
+    if len > link.max_len() && len > link.max_len_of(data) {
+        return Err(FrameError::TooLong { len, max: link.max_len_of(data) });
+    }
+    if segments > max_segments {
+        return Err(FrameError::Unsupported(Unsupported {
+            what: format!("frames of {} segments", frame.segments().count()).into(),
+            backend: Xdp::BACKEND,
+            why: format!("there may be {max_segments}, none of them empty").into(),
+        }));
+    }
+    Ok(segments as u32)
+}
+
+/// A bit for each chunk.
+#[derive(Debug)]
+struct Marks {
+    words: Box<[u64]>,
+    set: u32,
+}
+
+impl Marks {
+    fn new(chunks: u32) -> Self {
+        Self { words: vec![0; chunks.div_ceil(64) as usize].into(), set: 0 }
+    }
+
+    fn set(&mut self, chunk: u32) {
+        if let Some(word) = self.words.get_mut(chunk as usize / 64) {
+            *word |= 1 << (chunk % 64);
+            self.set += 1;
+        }
+    }
+
+    /// Whether the bit was set; it is not any more.
+    #[inline]
+    fn take(&mut self, chunk: u32) -> bool {
+        if self.set == 0 {
+            return false;
+        }
+        let Some(word) = self.words.get_mut(chunk as usize / 64) else { return false };
+        let bit = 1 << (chunk % 64);
+        let was = *word & bit != 0;
+        *word &= !bit;
+        self.set -= u32::from(was);
+        was
+    }
+}

@@ -1,0 +1,81 @@
+//! [`Consumer`]: the side that reads entries.
+
+use super::Memory;
+
+/// The reading side of a ring: completion and RX in the application.
+#[derive(Debug)]
+pub(crate) struct Consumer<M> {
+    memory: M,
+    /// The next entry to read. The copy in shared memory is written, never read.
+    tail: u32,
+    /// How far the producer was when this was last looked up.
+    head: u32,
+}
+
+impl<M: Memory> Consumer<M> {
+    /// The consumer of a ring in which nothing was ever done, or of one that is taken over.
+    pub(crate) fn new(memory: M) -> Self {
+        let (head, tail) = (memory.producer(), memory.consumer());
+        Self { memory, tail, head }
+    }
+
+    /// All entries that there are, looked up again when fewer than `want` are known of. Those that were
+    /// read go back to the producer when the guard goes.
+    #[inline]
+    pub(crate) fn entries(&mut self, want: u32) -> Entries<'_, M> {
+        if self.known() < want {
+            self.head = self.memory.producer();
+        }
+        let (next, left) = (self.tail, self.known());
+        Entries { ring: self, next, left }
+    }
+
+    /// Whether there is nothing to read.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tail == self.head && self.tail == self.memory.producer()
+    }
+
+    /// Entries to read, as far as is known; no more than the ring holds, whatever the producer claims.
+    #[inline]
+    fn known(&self) -> u32 {
+        self.head.wrapping_sub(self.tail).min(self.memory.size())
+    }
+}
+
+/// Entries of a ring, in order. Those that were taken are given back together when this is dropped,
+/// also by a panic; the others are there the next time.
+#[derive(Debug)]
+pub(crate) struct Entries<'a, M: Memory> {
+    ring: &'a mut Consumer<M>,
+    next: u32,
+    left: u32,
+}
+
+impl<M: Memory> Iterator for Entries<'_, M> {
+    type Item = M::Entry;
+
+    #[inline]
+    fn next(&mut self) -> Option<M::Entry> {
+        self.left = self.left.checked_sub(1)?;
+        // SAFETY: the producer had published `next` when its cursor was looked up, and it gets it back
+        // when this guard goes, not before.
+        let entry = unsafe { self.ring.memory.read(self.next) };
+        self.next = self.next.wrapping_add(1);
+        Some(entry)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left as usize, Some(self.left as usize))
+    }
+}
+
+impl<M: Memory> Drop for Entries<'_, M> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.next != self.ring.tail {
+            self.ring.tail = self.next;
+            self.ring.memory.set_consumer(self.next);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! [`Producer`]: the side that writes entries.
+
+use super::Memory;
+
+/// The kernel sleeps until it is called (`XDP_RING_NEED_WAKEUP`, Linux 5.4).
+const NEED_WAKEUP: u32 = 1 << 0;
+
+/// The writing side of a ring: fill and TX in the application.
+#[derive(Debug)]
+pub(crate) struct Producer<M> {
+    memory: M,
+    /// Where the next entry goes. The copy in shared memory is written, never read.
+    head: u32,
+    /// How far the consumer was when this was last looked up.
+    tail: u32,
+}
+
+impl<M: Memory> Producer<M> {
+    /// The producer of a ring in which nothing was ever done, or of one that is taken over.
+    pub(crate) fn new(memory: M) -> Self {
+        let (head, tail) = (memory.producer(), memory.consumer());
+        Self { memory, head, tail }
+    }
+
+    pub(crate) fn size(&self) -> u32 {
+        self.memory.size()
+    }
+
+    /// All free places, looked up again when fewer than `want` are known of. What is written into them
+    /// reaches the consumer when the guard goes.
+    #[inline]
+    pub(crate) fn reserve(&mut self, want: u32) -> Reserved<'_, M> {
+        if self.known_room() < want {
+            self.tail = self.memory.consumer();
+        }
+        let (next, left) = (self.head, self.known_room());
+        Reserved { ring: self, next, left }
+    }
+
+    /// Entries that the consumer has not taken yet.
+    #[inline]
+    pub(crate) fn waiting(&self) -> u32 {
+        self.head.wrapping_sub(self.memory.consumer()).min(self.size())
+    }
+
+    /// How far the consumer is.
+    pub(crate) fn consumed(&self) -> u32 {
+        self.memory.consumer()
+    }
+
+    /// Whether the consumer has to be called to go on.
+    #[inline]
+    pub(crate) fn needs_wakeup(&self) -> bool {
+        self.memory.flags() & NEED_WAKEUP != 0
+    }
+
+    /// The entry in front of `cursor`, as it was written; the consumer only reads it.
+    pub(crate) fn written_before(&self, cursor: u32) -> M::Entry {
+        // SAFETY: nobody writes to the ring but this side, which is borrowed and not writing.
+        unsafe { self.memory.read(cursor.wrapping_sub(1)) }
+    }
+
+    /// Places that are free, as far as is known; none, should the consumer claim the impossible.
+    #[inline]
+    fn known_room(&self) -> u32 {
+        self.size().saturating_sub(self.head.wrapping_sub(self.tail))
+    }
+}
+
+/// Free places of a ring. Entries are published together when this is dropped, also by a panic; of
+/// those that were reserved and not written nothing is seen.
+#[derive(Debug)]
+pub(crate) struct Reserved<'a, M: Memory> {
+    ring: &'a mut Producer<M>,
+    next: u32,
+    left: u32,
+}
+
+impl<M: Memory> Reserved<'_, M> {
+    /// Places that are left.
+    #[inline]
+    pub(crate) fn left(&self) -> u32 {
+        self.left
+    }
+
+    /// Writes the next entry; false when there is no place.
+    #[inline]
+    pub(crate) fn push(&mut self, entry: M::Entry) -> bool {
+        if self.left == 0 {
+            return false;
+        }
+        // SAFETY: `next` is one of the places that were free when they were reserved, and none of those
+        // was published since.
+        unsafe { self.ring.memory.write(self.next, entry) };
+        self.next = self.next.wrapping_add(1);
+        self.left -= 1;
+        true
+    }
+}
+
+impl<M: Memory> Drop for Reserved<'_, M> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.next != self.ring.head {
+            self.ring.head = self.next;
+            self.ring.memory.set_producer(self.next);
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! What a ring promises, case by case and against a reference.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use memmap2::{MmapOptions, MmapRaw};
+use proptest::prelude::*;
+
+use super::*;
+
+const LAYOUT: Layout = Layout { producer: 0, consumer: 64, flags: 128, entries: 192, size: 8 };
+
+/// A ring both of whose sides are here.
+#[derive(Debug)]
+struct Words {
+    producer: AtomicU32,
+    consumer: AtomicU32,
+    flags: AtomicU32,
+    entries: Vec<AtomicU64>,
+}
+
+impl Words {
+    fn new(size: usize, cursor: u32) -> Rc<Self> {
+        let entries = (0..size).map(|_| AtomicU64::new(u64::MAX)).collect();
+        let (producer, consumer) = (AtomicU32::new(cursor), AtomicU32::new(cursor));
+        Rc::new(Self { producer, consumer, flags: AtomicU32::new(0), entries })
+    }
+
+    fn entry(&self, cursor: u32) -> &AtomicU64 {
+        &self.entries[cursor as usize & (self.entries.len() - 1)]
+    }
+}
+
+impl Memory for Rc<Words> {
+    type Entry = u64;
+
+    fn size(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
+    fn producer(&self) -> u32 {
+        self.producer.load(Ordering::Acquire)
+    }
+
+    fn consumer(&self) -> u32 {
+        self.consumer.load(Ordering::Acquire)
+    }
+
+    fn set_producer(&self, cursor: u32) {
+        self.producer.store(cursor, Ordering::Release);
+    }
+
+    fn set_consumer(&self, cursor: u32) {
+        self.consumer.store(cursor, Ordering::Release);
+    }
+
+    fn flags(&self) -> u32 {
+        self.flags.load(Ordering::Relaxed)
+    }
+
+    unsafe fn read(&self, cursor: u32) -> u64 {
+        self.entry(cursor).load(Ordering::Relaxed)
+    }
+
+    unsafe fn write(&self, cursor: u32, entry: u64) {
+        self.entry(cursor).store(entry, Ordering::Relaxed);
+    }
+}
+
+fn anonymous(len: usize) -> MmapRaw {
+    MmapRaw::from(MmapOptions::new().len(len).map_anon().unwrap())
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Reserve looking for so many, write so many of what was had.
+    Produce { want: u32, write: u32 },
+    /// Look for so many, read so many.
+    Consume { want: u32, read: usize },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        (0..12u32, 0..12u32).prop_map(|(want, write)| Step::Produce { want, write }),
+        (0..12u32, 0..12usize).prop_map(|(want, read)| Step::Consume { want, read }),
+    ];
+    proptest::collection::vec(step, 0..200)
+}
+
+proptest! {
+    /// Whatever is reserved, written and read in whichever portions, from whichever cursor: what comes
+    /// out is what went in, and neither side sees more than there is.
+    #[test]
+    fn a_ring_is_a_queue(size in 0..5u32, start in any::<u32>(), near_the_end in any::<bool>(), steps in steps()) {
+        let size = 1 << size;
+        let start = if near_the_end { u32::MAX - start % 64 } else { start };
+        let words = Words::new(size, start);
+        let (mut producer, mut consumer) =
+            (Producer::new(Rc::clone(&words)), Consumer::new(Rc::clone(&words)));
+        let (mut reference, mut next) = (VecDeque::new(), 0u64);
+        for step in steps {
+            match step {
+                Step::Produce { want, write } => {
+                    let room = (size - reference.len()) as u32;
+                    let mut reserved = producer.reserve(want);
+                    prop_assert!(reserved.left() <= room);
+                    prop_assert!(reserved.left() >= want.min(room));
+                    for _ in 0..write {
+                        if reserved.push(next) {
+                            reference.push_back(next);
+                            next += 1;
+                        }
+                    }
+                    drop(reserved);
+                    prop_assert_eq!(producer.waiting() as usize, reference.len());
+                }
+                Step::Consume { want, read } => {
+                    let mut entries = consumer.entries(want);
+                    prop_assert!(entries.size_hint().0 <= reference.len());
+                    prop_assert!(entries.size_hint().0 >= reference.len().min(want as usize));
+                    for entry in entries.by_ref().take(read) {
+                        prop_assert_eq!(Some(entry), reference.pop_front());
+                    }
+                    drop(entries);
+                    prop_assert_eq!(consumer.is_empty(), reference.is_empty());
+                }
+            }
+            prop_assert_eq!(producer.consumed(), start.wrapping_add((next as u32).wrapping_sub(reference.len() as u32)));
+        }
+    }
+
+    /// However wrong the other side's cursor is, nothing is reached outside of the ring and nobody
+    /// panics.
+    #[test]
+    fn impossible_cursors_lead_nowhere(mine in any::<u32>(), theirs in any::<u32>()) {
+        let words = Words::new(8, mine);
+        let (mut producer, mut consumer) =
+            (Producer::new(Rc::clone(&words)), Consumer::new(Rc::clone(&words)));
+        words.consumer.store(theirs, Ordering::Relaxed);
+        words.producer.store(theirs, Ordering::Relaxed);
+        let mut reserved = producer.reserve(8);
+        prop_assert!(reserved.left() <= 8);
+        while reserved.push(1) {}
+        drop(reserved);
+        prop_assert!(producer.waiting() <= 8);
+        prop_assert!(consumer.entries(8).count() <= 8);
+    }
+}
+
+#[test]
+fn a_guard_publishes_when_it_goes_and_not_before() {
+    let words = Words::new(8, u32::MAX - 2);
+    let (mut producer, mut consumer) =
+        (Producer::new(Rc::clone(&words)), Consumer::new(Rc::clone(&words)));
+    let mut reserved = producer.reserve(8);
+    (0..5).for_each(|n| assert!(reserved.push(n)));
+    assert!(consumer.is_empty());
+    drop(reserved);
+    let mut entries = consumer.entries(5);
+    assert_eq!((entries.next(), entries.next()), (Some(0), Some(1)));
+    assert_eq!(producer.reserve(8).left(), 3, "nothing has come back yet");
+    drop(entries);
+    assert_eq!(producer.reserve(8).left(), 5);
+    assert_eq!(consumer.entries(1).next(), Some(2), "what was not read is still there");
+    assert_eq!(producer.written_before(producer.consumed()), 2);
+}
+
+#[test]
+fn a_panic_publishes_what_was_done_before_it() {
+    let words = Words::new(8, 0);
+    let (mut producer, mut consumer) =
+        (Producer::new(Rc::clone(&words)), Consumer::new(Rc::clone(&words)));
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        let mut reserved = producer.reserve(8);
+        (0..3).for_each(|n| assert!(reserved.push(n)));
+        panic!("in the middle");
+    }));
+    assert!(unwound.is_err());
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        for entry in consumer.entries(8) {
+            assert!(entry < 1, "in the middle");
+        }
+    }));
+    assert!(unwound.is_err());
+    assert_eq!(consumer.entries(8).collect::<Vec<_>>(), [2]);
+    assert_eq!(producer.reserve(8).left(), 8);
+}
+
+#[test]
+fn a_sleeping_kernel_is_seen() {
+    let words = Words::new(8, 0);
+    let producer = Producer::new(Rc::clone(&words));
+    assert!(!producer.needs_wakeup());
+    words.flags.store(1, Ordering::Relaxed);
+    assert!(producer.needs_wakeup());
+}
+
+#[test]
+fn a_layout_outside_of_the_mapping_is_refused() {
+    let len = LAYOUT.len::<u64>();
+    assert_eq!(len, 192 + 8 * 8);
+    assert!(Mapped::<u64>::new(anonymous(len), &LAYOUT).is_ok());
+    let far = u64::MAX - 3;
+    for wrong in [
+        Layout { size: 16, ..LAYOUT },
+        Layout { size: 7, ..LAYOUT },
+        Layout { size: 0, ..LAYOUT },
+        Layout { size: 1 << 31, ..LAYOUT },
+        Layout { entries: 196, ..LAYOUT },
+        Layout { entries: far, ..LAYOUT },
+        Layout { producer: 2, ..LAYOUT },
+        Layout { producer: 256, ..LAYOUT },
+        Layout { consumer: 253, ..LAYOUT },
+        Layout { flags: far, ..LAYOUT },
+    ] {
+        assert!(Mapped::<u64>::new(anonymous(len), &wrong).is_err(), "{wrong:?}");
+    }
+}
+
+/// Both sides of a mapping, on two threads.
+#[test]
+fn a_mapped_ring_carries_entries_between_threads() {
+    use std::os::fd::AsRawFd;
+    let (file, len) =
+        (rustix::fs::memfd_create("ring", rustix::fs::MemfdFlags::CLOEXEC).unwrap(), 256);
+    rustix::fs::ftruncate(&file, len).unwrap();
+    let map = move || {
+        let map = MmapOptions::new().len(len as usize).map_raw(file.as_raw_fd()).unwrap();
+        Mapped::<u64>::new(map, &LAYOUT).unwrap()
+    };
+    let (other, (told, done)) = (map(), mpsc::channel());
+    // The pointers of one mapping stay on one thread.
+    let mut producer = Producer::new(other);
+    let reader = thread::spawn(move || {
+        let mut consumer = Consumer::new(map());
+        let mut next = 0;
+        while next < 10_000 {
+            for entry in consumer.entries(8) {
+                assert_eq!(entry, next);
+                next += 1;
+            }
+            thread::yield_now();
+        }
+        told.send(next).unwrap();
+    });
+    let mut next = 0;
+    while next < 10_000 {
+        let mut reserved = producer.reserve(3);
+        while next < 10_000 && reserved.push(next) {
+            next += 1;
+        }
+        drop(reserved);
+        thread::yield_now();
+    }
+    assert_eq!(done.recv(), Ok(10_000));
+    reader.join().unwrap();
+    assert_eq!(producer.waiting(), 0);
+}

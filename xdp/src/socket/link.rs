@@ -1,0 +1,72 @@
+//! [`Link`]: the interface that sockets are bound to.
+
+use std::borrow::Cow;
+use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::AsFd;
+
+use bypass_core::sys::{VLAN_LEN, interface};
+use bypass_core::{Error, Result};
+
+use crate::sys::ethtool;
+
+/// Bytes of an Ethernet header.
+const ETHERNET_LEN: usize = 14;
+/// Where the EtherType is.
+const ETHER_TYPE: std::ops::Range<usize> = 12..14;
+
+/// An interface.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) name: String,
+    pub(crate) index: u32,
+    pub(crate) mtu: usize,
+    /// How many queues it had.
+    pub(crate) queues: u32,
+}
+
+impl Link {
+    /// The interface of this name, in the calling thread's namespace.
+    pub(crate) fn find(name: &str) -> Result<Self> {
+        let attempt = format!("open AF_XDP sockets on {name}");
+        // AF_XDP sockets have no ioctl of their own.
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+            .map_err(|error| Error::os("open a socket to look up interfaces", error))?;
+        let index = interface::index(socket.as_fd(), name, &attempt)?;
+        let mtu = interface::mtu(socket.as_fd(), name)?;
+        let queues = ethtool::queues(socket.as_fd(), name)
+            .map_err(|error| Error::os(format!("count the queues of {name}"), error))?;
+        Ok(Self { name: name.to_owned(), index, mtu, queues })
+    }
+
+    /// The longest frame without a VLAN tag, in bytes.
+    pub(crate) fn max_len(&self) -> usize {
+        self.mtu + ETHERNET_LEN
+    }
+
+    /// The longest frame like `frame`: a tag is allowed on top.
+    pub(crate) fn max_len_of(&self, frame: &[u8]) -> usize {
+        let tagged = frame.get(ETHER_TYPE) == Some(&[0x81, 0x00]);
+        self.max_len() + if tagged { VLAN_LEN } else { 0 }
+    }
+
+    /// The longest frame that can arrive, in bytes.
+    pub(crate) fn longest(&self) -> usize {
+        self.max_len() + VLAN_LEN
+    }
+
+    /// The error of a call on a bound socket.
+    pub(crate) fn explain(&self, attempt: impl Into<Cow<'static, str>>, error: io::Error) -> Error {
+        match error.raw_os_error() {
+            // The kernel has unbound the socket.
+            Some(libc::ENXIO) => {
+                Error::NoSuchInterface { attempt: attempt.into(), name: self.name.clone() }
+            }
+            Some(libc::ENETDOWN) => Error::os(attempt, error).with_remedy(format!(
+                "ip link set {} up; the port then goes on by itself",
+                self.name
+            )),
+            _ => Error::os(attempt, error),
+        }
+    }
+}

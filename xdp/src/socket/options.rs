@@ -1,0 +1,220 @@
+//! [`XdpOptions`]: how the queues of an interface are opened.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bypass_core::{Error, Result};
+
+use super::{CopyMode, Hook, Want, XdpQueue};
+use crate::port::XdpPort;
+use crate::program::{Filter, Program, XskMap};
+use crate::umem::UmemOptions;
+
+/// How queues of an interface are opened.
+///
+/// ```no_run
+/// use bypass_xdp::program::Filter;
+/// use bypass_xdp::{CopyMode, Receive, Want, XdpOptions};
+///
+/// let mut options = XdpOptions::new("eth1");
+/// options.receive = Receive::Filter(Filter::new().udp([4000]));
+/// options.copy = Want::Require(CopyMode::ZeroCopy);
+/// let port = options.open()?;
+/// # Ok::<(), bypass_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct XdpOptions {
+    /// The interface's name, in the calling thread's network namespace.
+    pub interface: String,
+    /// The queue that [`open`](Self::open) opens.
+    pub queue: u32,
+    /// What is received, and through which program.
+    pub receive: Receive,
+    /// Take all IP packets even of an interface that a default route leads through.
+    pub force: bool,
+    /// Where the program of [`Receive::Filter`] runs.
+    pub hook: Want<Hook>,
+    /// Whether the device reads and writes the umem itself.
+    pub copy: Want<CopyMode>,
+    /// Frames may be longer than a chunk and are chains of segments then (`XDP_USE_SG`, Linux 6.6).
+    pub multi_buffer: bool,
+    /// The packet memory of each queue.
+    pub umem: UmemOptions,
+    /// Entries in the rings.
+    pub rings: RingSizes,
+    /// Poll the device from the application's calls in place of interrupts.
+    pub busy_poll: Option<BusyPoll>,
+    /// Frames that one system call sends in copy mode, from 32 to the size of the TX ring
+    /// (`XDP_MAX_TX_SKB_BUDGET`, Linux 6.17); 32 if it is not set.
+    pub tx_budget: Option<u32>,
+    /// Bytes that may be in flight in copy mode (`SO_SNDBUF`); enough for a full TX ring unless set.
+    pub send_buffer: Option<usize>,
+    /// How long to try again while the queue is still taken: the kernel frees it some time after a
+    /// socket was closed (16 ms on veth, longer on network cards).
+    pub bind_timeout: Duration,
+}
+
+/// What a port receives, and who redirects it to the port.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Receive {
+    /// What the filter names, by the program of this crate, which is attached for as long as a port
+    /// lives.
+    Filter(Filter),
+    /// What a program takes that is attached already.
+    Program(Arc<Program>),
+    /// What another program redirects into its map of sockets.
+    Map(Arc<XskMap>),
+    /// Nothing: the port only sends. No program is attached.
+    Nothing,
+}
+
+/// Entries in the rings of a socket: powers of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingSizes {
+    /// Frames received and not yet taken.
+    pub rx: u32,
+    /// Frames to be sent.
+    pub tx: u32,
+    /// Chunks to receive into, at least `rx_reserve` of the umem.
+    pub fill: u32,
+    /// Chunks that were sent, at least as many as `tx`: or else sending would stop.
+    pub completion: u32,
+}
+
+impl Default for RingSizes {
+    fn default() -> Self {
+        Self { rx: 2048, tx: 2048, fill: 2048, completion: 2048 }
+    }
+}
+
+/// Polling the device from the application's calls (`SO_PREFER_BUSY_POLL`, Linux 5.11).
+///
+/// It needs CAP_NET_ADMIN, a device with NAPI (a veth pair has none to poll, and ignores it), and
+/// `napi_defer_hard_irqs` and `gro_flush_timeout` of the device set, so that its interrupts stay off:
+/// see `Documentation/networking/napi.rst` of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BusyPoll {
+    /// Microseconds that a call may poll (`SO_BUSY_POLL`).
+    pub micros: u32,
+    /// Packets that a poll takes (`SO_BUSY_POLL_BUDGET`).
+    pub budget: u32,
+}
+
+impl Default for BusyPoll {
+    /// 20 µs and 64 packets.
+    fn default() -> Self {
+        Self { micros: 20, budget: 64 }
+    }
+}
+
+/// The least that can be asked for as a [budget](XdpOptions::tx_budget).
+const MIN_TX_BUDGET: u32 = 32;
+
+impl XdpOptions {
+    /// Every frame of queue 0, in native mode and without copies where these are to be had.
+    #[must_use]
+    pub fn new(interface: impl Into<String>) -> Self {
+        Self {
+            interface: interface.into(),
+            queue: 0,
+            receive: Receive::Filter(Filter::everything()),
+            force: false,
+            hook: Want::Prefer(Hook::Native),
+            copy: Want::Prefer(CopyMode::ZeroCopy),
+            multi_buffer: false,
+            umem: UmemOptions::default(),
+            rings: RingSizes::default(),
+            busy_poll: None,
+            tx_budget: None,
+            send_buffer: None,
+            bind_timeout: Duration::from_secs(2),
+        }
+    }
+
+    /// Opens [`queue`](Self::queue) with memory of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`queues`](Self::queues) and [`XdpQueue::open`].
+    pub fn open(&self) -> Result<XdpPort> {
+        self.one()?.open()
+    }
+
+    /// [`queue`](Self::queue), to be opened on another thread or with memory that others use, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`queues`](Self::queues).
+    pub fn one(&self) -> Result<XdpQueue> {
+        let mut queues = XdpQueue::prepare(self, Some(self.queue))?;
+        queues.pop().ok_or_else(|| Error::config("queue", self.queue, "there is no such queue"))
+    }
+
+    /// All queues of the interface, each to be opened on the thread that will drive it. The program is
+    /// attached once, and stays until the last queue and port are gone.
+    ///
+    /// ```no_run
+    /// use bypass_core::{Burst, Endpoint, Interest, PacketIo};
+    /// use bypass_xdp::XdpOptions;
+    ///
+    /// let queues = XdpOptions::new("eth1").queues()?;
+    /// std::thread::scope(|scope| {
+    ///     for queue in queues {
+    ///         scope.spawn(move || -> bypass_core::Result<()> {
+    ///             let mut port = queue.open()?;
+    ///             let mut burst = Burst::with_capacity(64);
+    ///             loop {
+    ///                 port.wait(Interest::RX, None)?;
+    ///                 port.recv(&mut burst)?;
+    ///                 burst.clear();
+    ///             }
+    ///         });
+    ///     }
+    /// });
+    /// # Ok::<(), bypass_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MissingCapability`] without CAP_NET_RAW (sockets) or CAP_BPF and CAP_NET_ADMIN (the
+    /// program), [`Error::NoSuchInterface`], [`Error::Config`] for settings that make no sense;
+    /// [`Error::Backend`] with an [`XdpError`](crate::XdpError) or a
+    /// [`ProgramError`](crate::program::ProgramError).
+    pub fn queues(&self) -> Result<Vec<XdpQueue>> {
+        XdpQueue::prepare(self, None)
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        let RingSizes { rx, tx, fill, completion } = self.rings;
+        for (setting, size) in [
+            ("rings.rx", rx),
+            ("rings.tx", tx),
+            ("rings.fill", fill),
+            ("rings.completion", completion),
+        ] {
+            if !size.is_power_of_two() {
+                let next = size.checked_next_power_of_two().map_or(1 << 31, |next| next.max(1));
+                let why = format!("rings have a power of two of entries; {next} is the next");
+                return Err(Error::config(setting, size, why));
+            }
+        }
+        if completion < tx {
+            let why = format!("with fewer places than `rings.tx` ({tx}) sending would stop");
+            return Err(Error::config("rings.completion", completion, why));
+        }
+        if fill < self.umem.pool.rx_reserve {
+            let why = "as many chunks as `rx_reserve` of the umem are posted there: raise the one or \
+                       lower the other";
+            return Err(Error::config("rings.fill", fill, why));
+        }
+        match self.tx_budget {
+            Some(budget) if !(MIN_TX_BUDGET..=tx).contains(&budget) => {
+                let why = format!("a call sends from 32 frames up to `rings.tx` ({tx})");
+                Err(Error::config("tx_budget", budget, why))
+            }
+            _ => Ok(()),
+        }
+    }
+}

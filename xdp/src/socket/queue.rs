@@ -1,0 +1,338 @@
+//! [`XdpQueue`]: a queue that is ready to be opened, on any thread.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use bypass_core::sys::option;
+use bypass_core::{Error, Result};
+
+use super::{Holder, Link, Receive, XdpOptions};
+use crate::error::XdpError;
+use crate::port::XdpPort;
+use crate::program::{Frags, Program, ProgramOptions, XskMap};
+use crate::socket::Want;
+use crate::sys::{self, Place, Rings, Sizes};
+use crate::umem::{Bound, Plan, Refused, Umem, bind};
+
+/// Bytes that the kernel counts for a frame in flight, beside its data.
+const PER_FRAME: usize = 2048;
+
+/// A queue of an interface, to be opened by the thread that will drive it.
+///
+/// It has its socket already, so what needs a privilege or the interface's network namespace is done:
+/// open it in whichever namespace, with whichever rights the thread has then.
+#[derive(Debug)]
+pub struct XdpQueue {
+    socket: OwnedFd,
+    place: Place,
+    link: Arc<Link>,
+    source: Source,
+    options: XdpOptions,
+}
+
+/// Who redirects frames to the sockets.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    Program(Arc<Program>),
+    Map(Arc<XskMap>),
+    Nobody,
+}
+
+impl Source {
+    fn new(options: &XdpOptions) -> Result<Self> {
+        let filter = match &options.receive {
+            Receive::Filter(filter) => filter.clone(),
+            Receive::Program(program) => return Ok(Self::Program(Arc::clone(program))),
+            Receive::Map(map) => return Ok(Self::Map(Arc::clone(map))),
+            Receive::Nothing => return Ok(Self::Nobody),
+        };
+        let mut program = ProgramOptions::new(&*options.interface);
+        program.filter = filter;
+        program.hook = options.hook;
+        program.force = options.force;
+        if options.multi_buffer {
+            program.frags = Frags::On;
+        }
+        Ok(Self::Program(Arc::new(program.attach()?)))
+    }
+
+    pub(crate) fn map(&self) -> Option<&XskMap> {
+        match self {
+            Self::Program(program) => Some(program.sockets()),
+            Self::Map(map) => Some(map),
+            Self::Nobody => None,
+        }
+    }
+}
+
+/// What a port is made of.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) bound: Bound,
+    pub(crate) umem: Umem,
+    pub(crate) link: Arc<Link>,
+    pub(crate) source: Source,
+    pub(crate) place: Place,
+    pub(crate) zero_copy: bool,
+    pub(crate) multi_buffer: bool,
+    pub(crate) polls: bool,
+    /// Chunks to keep posted.
+    pub(crate) target: u32,
+    pub(crate) fallbacks: Vec<String>,
+}
+
+impl XdpQueue {
+    /// One queue of the interface, or all.
+    pub(super) fn prepare(options: &XdpOptions, only: Option<u32>) -> Result<Vec<Self>> {
+        options.check()?;
+        let link = Arc::new(Link::find(&options.interface)?);
+        let queues = match only {
+            Some(queue) if queue >= link.queues => {
+                let (interface, queues) = (link.name.clone(), link.queues);
+                return Err(XdpError::NoSuchQueue { interface, queue, queues }.into());
+            }
+            Some(queue) => queue..queue + 1,
+            None => 0..link.queues,
+        };
+        // Sockets first: they are the least that is needed, and cost nothing to give up.
+        let sockets = queues
+            .clone()
+            .map(|_| sys::socket().map_err(|error| no_socket(&link, error)))
+            .collect::<Result<Vec<_>>>()?;
+        let source = Source::new(options)?;
+        let ready = queues.zip(sockets).map(|(queue, socket)| Self {
+            socket,
+            place: Place { interface: link.index, queue },
+            link: Arc::clone(&link),
+            source: source.clone(),
+            options: options.clone(),
+        });
+        Ok(ready.collect())
+    }
+
+    /// Which queue it is.
+    #[must_use]
+    pub fn queue(&self) -> u32 {
+        self.place.queue
+    }
+
+    /// The program that redirects frames to the queue, where it is known.
+    #[must_use]
+    pub fn program(&self) -> Option<&Arc<Program>> {
+        match &self.source {
+            Source::Program(program) => Some(program),
+            Source::Map(_) | Source::Nobody => None,
+        }
+    }
+
+    /// Opens the queue for the calling thread, with memory of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_on`](Self::open_on), and [`Umem::new`].
+    pub fn open(self) -> Result<XdpPort> {
+        let umem = Umem::new(&self.options.umem)?;
+        self.open_on(&umem)
+    }
+
+    /// Opens the queue for the calling thread, with memory that it shares with other ports: frames of
+    /// the one can be sent by the other (`XDP_SHARED_UMEM`, Linux 5.10). Whether the device copies, and
+    /// whether frames may have several segments, is what the first port obtained.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Backend`] with an [`XdpError`]: the queue is in use, the driver refuses the mode,
+    /// frames are too long for a chunk, memory cannot be locked, the kernel is too old.
+    pub fn open_on(self, umem: &Umem) -> Result<XdpPort> {
+        let Self { socket, place, link, source, options } = self;
+        let target = umem.reserve().min(options.rings.fill);
+        let promise = Promise::new(umem, target)?;
+        if source.map().is_some() && !options.multi_buffer && link.longest() > umem.rx_room() {
+            let (interface, mtu, frame) = (link.name.clone(), link.mtu, link.longest());
+            let room = umem.rx_room();
+            return Err(XdpError::MtuTooLarge { interface, mtu, frame, room }.into());
+        }
+        if umem.serves(place) {
+            let holder = Holder::of(place);
+            return Err(in_use(&link, place, holder));
+        }
+        let mut fallbacks = Vec::new();
+        if umem.registered().is_none() {
+            umem.register(socket.as_fd()).map_err(|error| not_registered(umem, error))?;
+        }
+        let rings = make_rings(socket.as_fd(), &link, &options)?;
+        tune(socket.as_fd(), &options, &mut fallbacks)?;
+        let plan = Plan {
+            place,
+            copy: options.copy,
+            multi_buffer: options.multi_buffer,
+            post: target,
+            timeout: options.bind_timeout,
+        };
+        let bound = bind(umem, socket, rings, &plan)
+            .map_err(|refused| not_bound(&link, place, &options, refused))?;
+        // From here on the port accounts for what is posted.
+        promise.keep();
+        let fd = bound.socket.as_fd();
+        let zero_copy = sys::is_zero_copy(fd)
+            .map_err(|error| Error::os("ask an AF_XDP socket for its mode", error))?;
+        fallbacks.extend(bound.fallback.as_ref().map(|error| {
+            let (wanted, got) = (options.copy.first(), mode(zero_copy));
+            format!("{wanted} preferred, {got} obtained: {error}")
+        }));
+        if let Source::Program(program) = &source
+            && let Some(refused) = program.attachment().fallback()
+        {
+            let hook = program.attachment().hook();
+            fallbacks.push(format!(
+                "{} mode preferred, {hook} mode obtained: {refused}",
+                options.hook.first()
+            ));
+        }
+        fallbacks.extend(umem.arena().fallback().map(str::to_owned));
+        let port = XdpPort::new(Opened {
+            bound,
+            umem: umem.clone(),
+            link,
+            source,
+            place,
+            zero_copy,
+            multi_buffer: options.multi_buffer,
+            polls: options.busy_poll.is_some(),
+            target,
+            fallbacks,
+        });
+        port.listen()?;
+        Ok(port)
+    }
+}
+
+fn mode(zero_copy: bool) -> super::CopyMode {
+    if zero_copy { super::CopyMode::ZeroCopy } else { super::CopyMode::Copy }
+}
+
+/// Chunks that are promised to a port that may yet fail to open.
+struct Promise<'a> {
+    umem: &'a Umem,
+    chunks: u32,
+}
+
+impl<'a> Promise<'a> {
+    fn new(umem: &'a Umem, chunks: u32) -> Result<Self> {
+        if umem.promise(chunks) {
+            return Ok(Self { umem, chunks });
+        }
+        let why = format!(
+            "every port keeps that many of the {} chunks posted, and one must be left",
+            umem.arena().chunks()
+        );
+        Err(Error::config("rx_reserve", chunks, why))
+    }
+
+    fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Promise<'_> {
+    fn drop(&mut self) {
+        // What was posted meanwhile has come back.
+        self.umem.release(self.chunks, self.chunks);
+    }
+}
+
+fn make_rings(socket: BorrowedFd<'_>, link: &Link, options: &XdpOptions) -> Result<Rings> {
+    let sizes = options.rings;
+    let sizes =
+        Sizes { rx: sizes.rx, tx: sizes.tx, fill: sizes.fill, completion: sizes.completion };
+    Rings::new(socket, sizes).map_err(|error| {
+        if error.kind() == io::ErrorKind::Unsupported {
+            let attempt = format!("map the rings of a socket on {}", link.name);
+            return XdpError::OldKernel { attempt, since: "5.4", source: error }.into();
+        }
+        Error::os(format!("make the rings of an AF_XDP socket on {}", link.name), error)
+            .with_remedy("ask for smaller `rings`")
+    })
+}
+
+/// Sets what the kernel does besides.
+fn tune(socket: BorrowedFd<'_>, options: &XdpOptions, fallbacks: &mut Vec<String>) -> Result<()> {
+    if let Some(budget) = options.tx_budget {
+        sys::set_tx_budget(socket, budget).map_err(|source| match source.raw_os_error() {
+            Some(libc::ENOPROTOOPT) => {
+                let attempt = format!("send {budget} frames with one call");
+                XdpError::OldKernel { attempt, since: "6.17", source }.into()
+            }
+            _ => Error::os(format!("send {budget} frames with one call"), source),
+        })?;
+    }
+    let wanted = options.rings.tx as usize * (options.umem.pool.chunk_size as usize + PER_FRAME);
+    let told =
+        option::set_queue(socket, option::Queue::Send, options.send_buffer.unwrap_or(wanted))?;
+    // What nobody asked for cannot be missed: the kernel then takes fewer frames at a time.
+    fallbacks.extend(told.filter(|_| options.send_buffer.is_some()));
+    let Some(polling) = options.busy_poll else { return Ok(()) };
+    sys::set_busy_poll(socket, polling.micros, polling.budget).map_err(|source| {
+        let attempt = "poll the device from the application's calls";
+        match source.raw_os_error() {
+            Some(libc::ENOPROTOOPT) => {
+                XdpError::OldKernel { attempt: attempt.to_owned(), since: "5.11", source }.into()
+            }
+            _ => Error::privileged(attempt, "CAP_NET_ADMIN", source),
+        }
+    })
+}
+
+fn no_socket(link: &Link, error: io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(libc::EAFNOSUPPORT | libc::ESOCKTNOSUPPORT | libc::EPROTONOSUPPORT) => {
+            XdpError::NoAfXdp.into()
+        }
+        _ => {
+            let attempt = format!("open an AF_XDP socket on {}", link.name);
+            Error::privileged(attempt, "CAP_NET_RAW", error)
+        }
+    }
+}
+
+fn not_registered(umem: &Umem, error: io::Error) -> Error {
+    let bytes = umem.arena().len();
+    match error.raw_os_error() {
+        Some(libc::ENOBUFS | libc::EPERM) => XdpError::LockedMemory { bytes }.into(),
+        _ => Error::os(format!("register {bytes} bytes of packet memory with AF_XDP"), error),
+    }
+}
+
+fn in_use(link: &Link, place: Place, holder: Option<Holder>) -> Error {
+    XdpError::QueueInUse { interface: link.name.clone(), queue: place.queue, holder }.into()
+}
+
+fn not_bound(link: &Link, place: Place, options: &XdpOptions, refused: Refused) -> Error {
+    let Refused { source, mode } = refused;
+    let (interface, queue) = (link.name.clone(), place.queue);
+    let attempt = format!("bind an AF_XDP socket to queue {queue} of {interface}");
+    match (source.raw_os_error(), mode) {
+        (Some(libc::EBUSY), _) => in_use(link, place, Holder::of(place)),
+        (Some(libc::ENODEV), _) => {
+            Error::NoSuchInterface { attempt: attempt.into(), name: interface }
+        }
+        (Some(libc::ENETDOWN), _) => {
+            Error::os(attempt, source).with_remedy(format!("ip link set {interface} up"))
+        }
+        (Some(libc::EINVAL), Some(_)) if options.multi_buffer => {
+            let attempt = format!("{attempt} for frames of several segments");
+            XdpError::OldKernel { attempt, since: "6.6", source }.into()
+        }
+        (Some(libc::EINVAL), None) => XdpError::OldKernel {
+            attempt: format!("{attempt}, sharing memory"),
+            since: "5.10",
+            source,
+        }
+        .into(),
+        (_, Some(mode)) if matches!(options.copy, Want::Require(_)) => {
+            XdpError::ModeRefused { interface, queue, mode, source }.into()
+        }
+        _ => Error::os(attempt, source),
+    }
+}

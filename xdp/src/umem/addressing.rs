@@ -1,0 +1,40 @@
+//! [`Addressing`]: what an address on a ring means.
+
+use rustix::net::xdp::{XSK_UNALIGNED_BUF_ADDR_MASK, XSK_UNALIGNED_BUF_OFFSET_SHIFT};
+
+/// How the kernel names bytes of a umem.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Addressing {
+    /// The chunk size as a power of two.
+    shift: u32,
+    /// An address has the start of the buffer in its low 48 bits and an offset above
+    /// (`XDP_UMEM_UNALIGNED_CHUNK_FLAG`, Linux 5.4).
+    pub(super) unaligned: bool,
+}
+
+impl Addressing {
+    /// For chunks of a power of two.
+    pub(super) fn new(chunk_size: u32, unaligned: bool) -> Self {
+        Self { shift: chunk_size.trailing_zeros(), unaligned }
+    }
+
+    /// The address of a chunk.
+    #[inline]
+    pub(super) fn address(self, chunk: u32) -> u64 {
+        u64::from(chunk) << self.shift
+    }
+
+    /// The chunk in which an address lies, and where in it. An address beyond any umem gives a chunk
+    /// that no pool has.
+    #[inline]
+    pub(super) fn locate(self, address: u64) -> (u32, u32) {
+        let address = if self.unaligned {
+            let base = address & XSK_UNALIGNED_BUF_ADDR_MASK;
+            base + (address >> XSK_UNALIGNED_BUF_OFFSET_SHIFT)
+        } else {
+            address
+        };
+        let chunk = u32::try_from(address >> self.shift).unwrap_or(u32::MAX);
+        (chunk, (address & ((1 << self.shift) - 1)) as u32)
+    }
+}

@@ -1,0 +1,87 @@
+//! The conformance suite over veth pairs, in generic and in native mode.
+
+#![allow(clippy::unwrap_used, reason = "helpers are part of the tests")]
+
+use std::cell::Cell;
+use std::sync::{Mutex, PoisonError};
+
+use bypass_core::testing::conformance;
+use bypass_core::testing::needs::{Need, skip};
+use bypass_core::testing::rig::{Namespace, Veth, VethOptions};
+use bypass_xdp::{BusyPoll, Hook, Want, XdpOptions, XdpPort};
+
+/// One suite at a time: a program that one test starts holds, until it runs, copies of the descriptors
+/// that another test closes.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Runs the suite on one pair, on which ports come and go.
+fn conforms(change: impl Fn(&mut XdpOptions)) {
+    if skip(&[Need::Namespaces, Need::Bpf]) {
+        return;
+    }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let veth = Veth::new(&VethOptions::default()).unwrap();
+    let opened = Cell::new(0);
+    let open = |namespace: &Namespace| {
+        let _inside = namespace.enter()?;
+        let mut options = XdpOptions::new(Veth::NAME);
+        change(&mut options);
+        let port = options.open()?;
+        let hook = port.program().unwrap().attachment().hook();
+        assert_eq!(hook, options.hook.first(), "nothing else was allowed");
+        opened.set(opened.get() + 1);
+        Ok::<XdpPort, bypass_core::Error>(port)
+    };
+    conformance::packets(|| Ok((open(&veth.a)?, open(&veth.b)?))).assert();
+    assert!(opened.get() > 20, "every check opens ports of its own");
+    // Nothing stays behind.
+    for side in [&veth.a, &veth.b] {
+        let shown = side.ip("-d link show veth0").unwrap();
+        assert!(!shown.contains("xdp"), "{shown}");
+    }
+}
+
+#[test]
+fn generic_mode() {
+    conforms(|options| options.hook = Want::Require(Hook::Generic));
+}
+
+#[test]
+fn native_mode() {
+    conforms(|options| options.hook = Want::Require(Hook::Native));
+}
+
+#[test]
+fn native_mode_while_polling_the_device() {
+    conforms(|options| {
+        options.hook = Want::Require(Hook::Native);
+        options.busy_poll = Some(BusyPoll::default());
+    });
+}
+
+#[test]
+fn native_mode_with_unaligned_memory() {
+    conforms(|options| {
+        options.hook = Want::Require(Hook::Native);
+        options.umem.unaligned = true;
+    });
+}
+
+#[test]
+fn native_mode_with_frames_of_several_segments() {
+    conforms(|options| {
+        options.hook = Want::Require(Hook::Native);
+        options.multi_buffer = true;
+    });
+}
+
+#[test]
+fn generic_mode_with_small_rings_and_little_memory() {
+    conforms(|options| {
+        options.hook = Want::Require(Hook::Generic);
+        options.umem.pool.chunks = 256;
+        options.umem.pool.rx_reserve = 64;
+        (options.rings.rx, options.rings.fill) = (64, 64);
+        (options.rings.tx, options.rings.completion) = (32, 32);
+    });
+}
