@@ -54,7 +54,7 @@ impl Drop for Running {
     }
 }
 
-/// Sends lines with socat, one datagram each, and returns what came back.
+/// Sends text with socat, and returns what came back.
 fn socat(address: &str, text: &str) -> String {
     let mut socat = Command::new("socat")
         .args(["-t", "0.7", "-", address])
@@ -117,6 +117,41 @@ fn echo_answers_socat_and_ping_from_user_space() {
     let _inside = veth.b.enter().unwrap();
     assert_eq!(socat("UDP:10.66.0.9:7777", "from the kernel"), "from the kernel");
     echo.finish();
+}
+
+#[cfg(feature = "io-uring")]
+#[test]
+fn echo_tcp_answers_socat_until_it_is_interrupted() {
+    if skip(&[Need::Tool("socat"), Need::Tool("kill"), Need::IoUring]) {
+        return;
+    }
+    for place in ["127.0.0.1:0", "[::1]:0"] {
+        let mut echo = Running::start(example("echo_tcp").arg(place));
+        let greeting = echo.line();
+        let address = greeting.trim().strip_prefix("echo on ").unwrap().to_owned();
+        for text in ["are you there?".to_owned(), "more than one buffer ".repeat(10_000)] {
+            assert!(socat(&format!("TCP:{address}"), &text) == text);
+        }
+        let interrupted =
+            Command::new("kill").args(["-INT", &echo.child.id().to_string()]).status();
+        assert!(interrupted.unwrap().success());
+        echo.finish();
+    }
+}
+
+#[cfg(feature = "io-uring")]
+#[test]
+fn echo_tcp_talks_to_itself_and_explains_what_it_cannot_do() {
+    if skip(&[Need::IoUring]) {
+        return;
+    }
+    let arguments = ["--connections", "30", "--messages", "50"];
+    let output = example("echo_tcp").args(arguments).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.contains("all of them came back"), "{text}");
+    let output = example("echo_tcp").arg("192.0.2.1:1").output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && text.contains("listening for TCP"), "{text}");
 }
 
 #[test]

@@ -72,6 +72,7 @@ pub mod message;
 mod mode;
 #[expect(unsafe_code, reason = "promises that operations own what their entries point to")]
 pub mod multishot;
+pub mod net;
 #[expect(unsafe_code, reason = "promises that operations own what their entries point to")]
 pub mod op;
 #[cfg(feature = "packet")]

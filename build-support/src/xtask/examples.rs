@@ -22,6 +22,12 @@ struct Example {
 const EXAMPLES: &[Example] = &[
     // Ends before the first packet; the tests of the facade talk to it.
     Example { name: "echo", arguments: &["127.0.0.1:0", "--packets", "0"], prints: &["echo on"] },
+    // Talks to itself, and compares what comes back.
+    Example {
+        name: "echo_tcp",
+        arguments: &["--connections", "20", "--messages", "100"],
+        prints: &["20 connections, 100 messages each, all of them came back"],
+    },
     // As the README has it; it fails by itself when messages are missing.
     Example { name: "market_data", arguments: &[], prints: &["socket", "uring"] },
     // In a network of its own, where the exchange verifies every checksum.

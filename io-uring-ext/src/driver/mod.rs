@@ -23,6 +23,9 @@ mod time;
 #[expect(unsafe_code, reason = "registers the ring's descriptor with tokio by its number")]
 mod tokio;
 
+/// Tasks for one thread, which a [`Runner`] runs; async-executor's.
+#[cfg(feature = "executor")]
+pub use async_executor::LocalExecutor;
 pub use runner::Runner;
 pub use time::{Sleep, TimeoutError};
 #[cfg(feature = "tokio")]

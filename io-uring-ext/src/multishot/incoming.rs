@@ -11,7 +11,7 @@ use crate::fixed::{FixedFd, FixedSlot, KernelSlots};
 use crate::mode::{Local, Mode};
 use crate::op::sealed::Prepare;
 use crate::op::{Target, take_fd};
-use crate::ring::{Cqe, Ring, RingId};
+use crate::ring::{Cqe, Inner, Ring, RingId};
 
 /// Takes connections from a listening socket, all with one submission: `accept` multishot (Linux
 /// 5.19; `io_uring_prep_multishot_accept(3)`).
@@ -113,6 +113,10 @@ impl Tally {
 impl<M: Mode> Incoming<M> {
     /// Takes connections from `listener`, beginning with the first call.
     pub fn new(ring: &Ring<M>, listener: impl Into<Target>) -> Self {
+        Self::on(ring.inner.clone(), listener)
+    }
+
+    pub(crate) fn on(ring: M::Ptr<Inner<M>>, listener: impl Into<Target>) -> Self {
         Self(engine(ring, listener.into(), Descriptors))
     }
 }
@@ -123,17 +127,18 @@ impl<M: Mode> IncomingFixed<M> {
     pub fn new(ring: &Ring<M>, listener: impl Into<Target>, slots: KernelSlots) -> Self {
         let listener = listener.into();
         let landing = Slots { stream: listener.is_stream(), slots: FixedSlot::from(&slots) };
-        Self(engine(ring, listener, landing))
+        Self(engine(ring.inner.clone(), listener, landing))
     }
 }
 
 fn engine<L: Landing, M: Mode>(
-    ring: &Ring<M>,
+    ring: M::Ptr<Inner<M>>,
     listener: Target,
     landing: L,
 ) -> Engine<AcceptSource<L>, M> {
     let source = AcceptSource { listener, landing, tally: Tally::default(), no_slot: 0 };
-    Engine::new(ring.inner.clone(), source, ring.setup().completions as usize)
+    let completions = ring.setup().completions as usize;
+    Engine::new(ring, source, completions)
 }
 
 macro_rules! counted {

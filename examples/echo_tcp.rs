@@ -1,0 +1,118 @@
+//! TCP echo on io_uring: one submission accepts all connections, one each receives all that comes, and
+//! that goes back in the buffer in which it came.
+//!
+//! ```text
+//! cargo run --release --example echo_tcp                                     # 127.0.0.1:7777
+//! cargo run --release --example echo_tcp -- --connections 50 --messages 1000 # talks to itself, and ends
+//! ```
+//!
+//! Try it with `socat - TCP:127.0.0.1:7777`. Ctrl-C ends it.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
+
+use std::io::{Read as _, Write as _};
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
+
+use bypass_io::io_uring::buf::BufPool;
+use bypass_io::io_uring::buf_ring::BufRing;
+use bypass_io::io_uring::driver::{LocalExecutor, Runner};
+use bypass_io::io_uring::multishot::Ticker;
+use bypass_io::io_uring::net::{TcpListener, TcpStream};
+use bypass_io::io_uring::{Local, Ring};
+use bypass_io::worker::Stop;
+
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+fn main() -> ExitCode {
+    let Err(error) = run() else { return ExitCode::SUCCESS };
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+fn run() -> Result {
+    let (mut address, mut connections, mut messages) = ("127.0.0.1:7777".to_owned(), 0, 0);
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--connections" => connections = args.next().ok_or("how many?")?.parse()?,
+            "--messages" => messages = args.next().ok_or("how many?")?.parse()?,
+            _ => address = arg,
+        }
+    }
+    let to_itself = connections > 0 && messages > 0;
+    let address: SocketAddr =
+        if to_itself { ([127, 0, 0, 1], 0).into() } else { address.parse()? };
+
+    // Each connection has two operations in flight: one receives, one sends.
+    let ring = Ring::builder().entries(256).completions(16384).operations(16384).build_local()?;
+    let listener = TcpListener::bind(&ring, address)?;
+    let (address, stop) = (listener.local_addr()?, Stop::on_signals()?);
+    println!("echo on {address}");
+    if !to_itself {
+        return serve(&ring, &listener, &stop);
+    }
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let outcome = talk(address, connections, messages);
+            stop.stop();
+            outcome
+        });
+        serve(&ring, &listener, &stop)?;
+        client.join().map_err(|_| "the client panicked")?
+    })?;
+    println!("{connections} connections, {messages} messages each, all of them came back");
+    Ok(())
+}
+
+/// Echoes on every connection until it is told to stop.
+fn serve(ring: &Ring, listener: &TcpListener, stop: &Stop) -> Result {
+    let buffers = BufRing::new(ring, 1024, BufPool::local(4096, 2048)?)?;
+    let executor = LocalExecutor::new();
+    // When it is time to end, everything in flight is cancelled, and no more connections come.
+    let ending = executor.spawn(async {
+        let mut ticker = Ticker::new(ring, Duration::from_millis(50))?;
+        while !stop.stopping() && ticker.next().await?.is_some() {}
+        ring.cancel_all()
+    });
+    let accepting = async {
+        let mut incoming = listener.incoming();
+        while let Some(stream) = incoming.next().await? {
+            let echo = echo(stream, buffers.clone());
+            let echo = async { echo.await.unwrap_or_else(|error| eprintln!("ended: {error}")) };
+            executor.spawn(echo).detach();
+        }
+        Ok(ending.await?)
+    };
+    Runner::new(ring)?.block_on(executor.run(accepting))?
+}
+
+async fn echo(stream: TcpStream, buffers: BufRing<BufPool, Local>) -> Result {
+    stream.set_nodelay(true)?;
+    let mut receiver = stream.receiver(&buffers);
+    while let Some(data) = receiver.recv().await? {
+        // The buffer goes back to the kernel when it has been sent.
+        stream.write(data).map_err(|refused| refused.why)?.await?.result?;
+    }
+    Ok(())
+}
+
+/// The other end: sends on all connections, and checks that the same comes back.
+fn talk(address: SocketAddr, connections: usize, messages: usize) -> Result {
+    let connect = |_| std::net::TcpStream::connect(address);
+    let mut streams = (0..connections).map(connect).collect::<std::io::Result<Vec<_>>>()?;
+    for message in 0..messages {
+        let text = |connection| format!("message {message:>9} on connection {connection:>9}\n");
+        for (connection, stream) in streams.iter_mut().enumerate() {
+            stream.write_all(text(connection).as_bytes())?;
+        }
+        for (connection, stream) in streams.iter_mut().enumerate() {
+            let mut back = vec![0; text(connection).len()];
+            stream.read_exact(&mut back)?;
+            (back == text(connection).as_bytes())
+                .then_some(())
+                .ok_or("something else came back")?;
+        }
+    }
+    Ok(())
+}
