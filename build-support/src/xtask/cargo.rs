@@ -49,6 +49,16 @@ pub(crate) fn metadata() -> Result<Value> {
     serde_json::from_slice(&output.stdout).context("what `cargo metadata` printed is not JSON")
 }
 
+/// The target that the compiler builds for by itself.
+pub(crate) fn host() -> Result<String> {
+    let mut command = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    command.arg("-vV").current_dir(root());
+    let output = command.output().with_context(|| shown(&command))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("`rustc -vV` names no host")
+}
+
 /// Where this tool keeps its logs: inside the target directory.
 pub(crate) fn scratch(metadata: &Value) -> Result<PathBuf> {
     let target = metadata["target_directory"]

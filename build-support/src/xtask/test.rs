@@ -5,6 +5,7 @@
 //! | `all` | every test of the library crates, documentation included, with all features |
 //! | `tools` | the tests of the benchmark runner and of this tool |
 //! | `models` | the wake-up and ring protocols under every interleaving that loom finds |
+//! | `asan` | the crates that lend memory to the kernel, under AddressSanitizer |
 //! | `nobody` | the same binaries once more, without privileges (where this process has some) |
 //! | `examples` | every example, copied into an empty crate, run, and judged by what it prints |
 //!
@@ -19,7 +20,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::cargo::{cargo, metadata, scratch, shown};
+use super::cargo::{cargo, host, metadata, scratch, shown};
 use super::skips::SkipLog;
 use super::tally::Tally;
 use super::unprivileged::Stage;
@@ -95,6 +96,11 @@ const PASSES: &[Pass] = &[
         packages: &["--package=bypass-core", "--package=bypass-xdp", "--lib"],
         kind: Kind::Models,
     },
+    Pass {
+        name: "asan",
+        packages: &["--package=bypass-core", "--package=io-uring-ext", "--all-features"],
+        kind: Kind::Sanitized,
+    },
     Pass { name: "nobody", packages: LIBRARY, kind: Kind::Nobody },
 ];
 
@@ -112,6 +118,9 @@ enum Kind {
     Nobody,
     /// Only the modules named `model`, built with loom in place of the standard atomics.
     Models,
+    /// Built with AddressSanitizer. It sees every access of the tests and the crates, not those of
+    /// the kernel; for those there are the poison tests.
+    Sanitized,
 }
 
 impl Pass {
@@ -119,6 +128,7 @@ impl Pass {
         match self.kind {
             Kind::Plain => true,
             Kind::Nobody => unprivileged::possible(),
+            Kind::Sanitized => filter.is_none(),
             // A second build of everything is worth it for all tests, or for these.
             Kind::Models => filter.is_none_or(|filter| filter.contains(MODELS)),
         }
@@ -147,6 +157,14 @@ impl Pass {
             command.args(["--config", "build.rustflags=['--cfg', 'loom']"]);
             command.arg("--target-dir").arg(scratch.join(MODELS));
         }
+        if self.kind == Kind::Sanitized {
+            command.args(["--lib", "--tests", "--target", &host()?]);
+            command.args(["--config", "build.rustflags=['-Zsanitizer=address']"]);
+            command.arg("--target-dir").arg(scratch.join(self.name));
+            // The flag is not stable, though every toolchain comes with the sanitizer. What the tests
+            // leak, they leak on purpose.
+            command.env("RUSTC_BOOTSTRAP", "1").env("ASAN_OPTIONS", "detect_leaks=0");
+        }
         // The filter goes to the tests: given one itself, cargo would not build the examples that
         // tests call.
         command.arg("--").args(filter.or((self.kind == Kind::Models).then_some(MODELS)));
@@ -162,7 +180,7 @@ impl Pass {
         let profile = scratch.parent().context("the target directory is the root")?.join("debug");
         let stage = match self.kind {
             Kind::Nobody => Some(Stage::create(&profile)?),
-            Kind::Plain | Kind::Models => None,
+            Kind::Plain | Kind::Models | Kind::Sanitized => None,
         };
         let mut command = self.command(filter, scratch, stage.as_ref())?;
         command.env("BYPASS_SKIP_LOG", &skip_log.file).env("CARGO_TERM_COLOR", "never");
