@@ -2,30 +2,37 @@
 //! kernel has written nothing to memory that was released, and read nothing from it.
 //!
 //! Each round has an arena of pieces (see `poison.rs`, which also shows that the bare ring fails):
-//! direct reads, reads and receives from sockets, multishot receives into a buffer ring, plain and
-//! zero-copy sends that find no room. A second thread feeds the receiving ends and empties the sending
+//! direct reads, chains of them with time limits, reads and receives from sockets, multishot receives
+//! into a buffer ring, plain and zero-copy sends that find no room; and direct reads into registered
+//! buffers, which are poisoned as soon as the pool has them back. A second thread feeds the receiving ends and empties the sending
 //! ones while the round is stopped, so that every operation may be at any point of its life.
 //! Alone in its binary: `fork` and other tests' threads do not go together.
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
 #![allow(unsafe_code, reason = "fork")]
+#![allow(clippy::result_large_err, reason = "what is refused comes back whole")]
 
 mod common;
 
 use std::future::Future;
 use std::io::Write as _;
+use std::marker;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::mpsc;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use common::arena::{Arena, POISON, Piece};
 use common::file::direct_file;
+use io_uring_ext::buf::BufPool;
 use io_uring_ext::buf_ring::{BufRing, BufSource, Receiver};
+use io_uring_ext::chain::{Chain, Parts, PendingChain, StartedChain};
+use io_uring_ext::fixed::BufferTable;
 use io_uring_ext::op::{Operation, Read, Recv, Send, SendZc};
 use io_uring_ext::{
-    Fd, Local, Mode, NotStarted, OwnedBy, Pending, Ring, RingBuilder, Shared, SqPoll, StartError,
+    Fd, Local, Mode, NotStarted, Pending, Ring, RingBuilder, Shared, SqPoll, StartError, Started,
 };
 use socket2::SockRef;
 
@@ -33,7 +40,7 @@ const ROUNDS: usize = 1000;
 const PIECE: usize = 64 << 10;
 /// Operations of each kind that own a piece, and pieces of the buffer ring.
 const EACH: usize = 4;
-const PIECES: usize = 6 * EACH;
+const PIECES: usize = 8 * EACH;
 
 /// How a round is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +152,18 @@ impl<T: Operation, M: Mode> InFlight<M> for Pending<T, M> {
     }
 }
 
+impl<P: Parts, M: Mode> InFlight<M> for PendingChain<P, M> {
+    fn cancel(&self) {
+        PendingChain::cancel(self).unwrap();
+    }
+    fn detach(self: Box<Self>) {
+        PendingChain::detach(*self);
+    }
+    fn future(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(async { drop((*self).await) })
+    }
+}
+
 struct Round<M: Mode> {
     operations: Vec<Box<dyn InFlight<M>>>,
     receiver: Receiver<Supply, M>,
@@ -153,12 +172,47 @@ struct Round<M: Mode> {
     ring: Ring<M>,
 }
 
-/// Starts an operation; where a kernel thread takes the entries, it may first have to make room.
-fn push<T: Operation + OwnedBy<M>, M: Mode>(ring: &Ring<M>, operation: T) -> Box<dyn InFlight<M>> {
-    let mut operation = operation;
+/// Either mode, with what is `Send`.
+trait AnyMode: Mode {
+    fn start<T: Operation + marker::Send>(ring: &Ring<Self>, operation: T) -> Started<T, Self>;
+    fn start_chain<P: Parts + marker::Send>(
+        ring: &Ring<Self>,
+        chain: Chain<P>,
+    ) -> StartedChain<P, Self>;
+    fn buffers(ring: &Ring<Self>, supply: Supply) -> BufRing<Supply, Self>;
+    fn receiver(buffers: &BufRing<Supply, Self>, socket: &Fd) -> Receiver<Supply, Self>;
+}
+
+macro_rules! any_mode {
+    ($mode:ty) => {
+        impl AnyMode for $mode {
+            fn start<T: Operation + marker::Send>(ring: &Ring<Self>, it: T) -> Started<T, Self> {
+                ring.push(it)
+            }
+            fn start_chain<P: Parts + marker::Send>(
+                ring: &Ring<Self>,
+                chain: Chain<P>,
+            ) -> StartedChain<P, Self> {
+                ring.push_chain(chain)
+            }
+            fn buffers(ring: &Ring<Self>, supply: Supply) -> BufRing<Supply, Self> {
+                BufRing::new(ring, EACH as u16, supply).unwrap()
+            }
+            fn receiver(buffers: &BufRing<Supply, Self>, socket: &Fd) -> Receiver<Supply, Self> {
+                buffers.receiver(socket)
+            }
+        }
+    };
+}
+
+any_mode!(Local);
+any_mode!(Shared);
+
+/// Starts something; where a kernel thread takes the entries, it may first have to make room.
+fn insist<T, P>(mut operation: T, start: impl Fn(T) -> Result<P, NotStarted<T>>) -> P {
     loop {
-        match ring.push(operation) {
-            Ok(pending) => return Box::new(pending),
+        match start(operation) {
+            Ok(pending) => return pending,
             Err(NotStarted { operation: back, why: StartError::QueueFull }) => operation = back,
             Err(refused) => panic!("{refused}"),
         }
@@ -166,29 +220,37 @@ fn push<T: Operation + OwnedBy<M>, M: Mode>(ring: &Ring<M>, operation: T) -> Box
     }
 }
 
-fn start<M: Mode>(ring: Ring<M>, world: World, arena: &Arena) -> Round<M>
-where
-    Piece: OwnedBy<M>,
-    Supply: OwnedBy<M>,
-    Read<Piece>: OwnedBy<M>,
-    Recv<Piece>: OwnedBy<M>,
-    Send<Piece>: OwnedBy<M>,
-    SendZc<Piece>: OwnedBy<M>,
-{
+fn start<M: AnyMode>(
+    ring: Ring<M>,
+    world: World,
+    arena: &Arena,
+    pool: &BufPool<Shared>,
+) -> Round<M> {
     let mut pieces = (0..PIECES).map(|n| arena.piece(n));
     let mut piece = || pieces.next().unwrap();
-    let supply = Supply((0..EACH).map(|_| piece()).collect());
-    let buffers = BufRing::new(&ring, EACH as u16, supply).unwrap();
-    let mut receiver = buffers.receiver(&world.udp);
+    let buffers = M::buffers(&ring, Supply((0..EACH).map(|_| piece()).collect()));
+    let mut receiver = M::receiver(&buffers, &world.udp);
     // Arms it; nothing has been sent yet.
     assert!(receiver.try_recv().unwrap().is_none());
+    BufferTable::new(&ring, 1).unwrap().register(pool).unwrap();
+    assert!(pool.is_registered(&ring));
     let mut operations: Vec<Box<dyn InFlight<M>>> = Vec::new();
     for n in 0..EACH {
-        operations.push(push(&ring, Read::new(&world.file, piece(), (n * PIECE) as u64)));
-        operations.push(push(&ring, Read::new(&world.stream, piece(), 0)));
-        operations.push(push(&ring, Recv::new(&world.tcp, piece())));
-        operations.push(push(&ring, Send::new(&world.stream, piece())));
-        operations.push(push(&ring, SendZc::new(&world.tcp, piece())));
+        macro_rules! push {
+            ($operation:expr) => {
+                operations.push(Box::new(insist($operation, |it| M::start(&ring, it))))
+            };
+        }
+        push!(Read::new(&world.file, piece(), (n * PIECE) as u64));
+        push!(Read::new(&world.file, pool.take().unwrap(), (n * PIECE) as u64));
+        push!(Read::new(&world.stream, piece(), 0));
+        push!(Recv::new(&world.tcp, piece()));
+        push!(Send::new(&world.stream, piece()));
+        push!(SendZc::new(&world.tcp, piece()));
+        let chain = Chain::new(Read::new(&world.file, piece(), 0))
+            .then(Read::new(&world.stream, piece(), 0))
+            .within(Duration::from_millis(1));
+        operations.push(Box::new(insist(chain, |chain| M::start_chain(&ring, chain))));
     }
     Round { operations, receiver, _buffers: buffers, world, ring }
 }
@@ -270,18 +332,11 @@ fn stop<M: Mode>(round: Round<M>, how: Stop) -> std::thread::JoinHandle<()> {
 
 /// One round; `early` decides whether the other ends act before or while it is stopped, and whether the
 /// kernel has seen the operations at all.
-fn round<M: Mode>(ring: Ring<M>, file: &Fd, arena: &Arena, how: Stop, early: usize)
-where
-    Piece: OwnedBy<M>,
-    Supply: OwnedBy<M>,
-    Read<Piece>: OwnedBy<M>,
-    Recv<Piece>: OwnedBy<M>,
-    Send<Piece>: OwnedBy<M>,
-    SendZc<Piece>: OwnedBy<M>,
-{
+fn round<M: AnyMode>(ring: Ring<M>, file: &Fd, arena: &Arena, how: Stop, early: usize) {
     let before = arena.released();
     let (begin, begun) = mpsc::channel();
-    let round = start(ring, World::new(file, begun), arena);
+    let pool = BufPool::shared(PIECE, EACH).unwrap();
+    let round = start(ring, World::new(file, begun), arena, &pool);
     if early > 0 {
         round.ring.submit().unwrap();
     }
@@ -298,10 +353,17 @@ where
         beginning.join().unwrap();
         far
     });
+    let mut back: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+    back.iter_mut().for_each(|buffer| {
+        buffer.set_len(PIECE);
+        buffer.fill(POISON);
+    });
     far.join().unwrap();
+    assert!(back.iter().all(|buffer| buffer.iter().all(|byte| *byte == POISON)), "{how:?}");
     let released = arena.released() - before;
-    let all = if how == Stop::FuturesForgotten { 0..=PIECES } else { PIECES..=PIECES };
-    assert!(all.contains(&released), "{released} of {PIECES} released after {how:?}");
+    if how != Stop::FuturesForgotten {
+        assert_eq!((released, back.len()), (PIECES, EACH), "all is released after {how:?}");
+    }
 }
 
 #[test]
@@ -316,7 +378,7 @@ fn a_thousand_rounds_touch_no_released_memory() {
             }
             // Also with a queue that is full again and again, so that operations and cancels wait.
             let mut builder = Ring::builder();
-            builder = builder.entries([64, 2][n % 2]).completions(64).operations(64);
+            builder = builder.entries([64, 4][n % 2]).completions(64).operations(64);
             let early = (n / 2 + seed) % 4;
             match n % 5 {
                 0 => round(shared(&builder), &file, &arena, how, early),
