@@ -16,9 +16,10 @@ use std::time::Duration;
 
 use bypass_core::testing::needs::skip_because;
 use common::SOON;
+use io_uring::opcode;
 use io_uring_ext::buf::{BufPool, HugePages, IoBuf, IoBufMut, PoolBuf};
 use io_uring_ext::fixed::BufferTable;
-use io_uring_ext::op::{Read, SendZc};
+use io_uring_ext::op::{Read, ReadVectored, SendZc, Vectored, Write, WriteVectored};
 use io_uring_ext::probe::Refusal;
 use io_uring_ext::{Error, Fd, Mode, OwnedBy, Ring, leaked_operations};
 
@@ -84,21 +85,109 @@ fn reads_into_a_registered_pool_use_the_registration() {
     assert!(is_fixed(&ring, &pool));
 }
 
-#[test]
-fn every_buffer_of_a_pool_reads_its_part_of_a_direct_file() {
-    const BUFFERS: usize = 64;
-    let path = std::env::temp_dir().join(format!("io-uring-ext-fixed-{}", std::process::id()));
-    let mut contents = vec![0; BUFFERS * PAGE];
-    let mut state = 1_u32;
-    contents.fill_with(|| {
+/// A file past the page cache, without a name.
+fn direct_file(contents: &[u8]) -> Fd {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(contents).unwrap();
+    file.as_file().sync_all().unwrap();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(libc::O_DIRECT);
+    Fd::new(options.open(file.path()).unwrap())
+}
+
+/// Whether the kernel has the operation.
+fn knows(code: u8) -> bool {
+    let (ring, mut probe) = (io_uring::IoUring::new(1).unwrap(), io_uring::Probe::new());
+    ring.submitter().register_probe(&mut probe).unwrap();
+    probe.is_supported(code)
+}
+
+/// Bytes that look like no others.
+fn noise(len: usize, mut state: u32) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    bytes.fill_with(|| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 24) as u8
     });
-    std::fs::write(&path, &contents).unwrap();
-    let direct = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&path);
-    std::fs::remove_file(&path).unwrap();
-    let direct = Fd::new(direct.unwrap());
+    bytes
+}
 
+#[test]
+fn vectored_operations_on_parts_of_one_registered_buffer_use_the_registration() {
+    let ring = Ring::local().unwrap();
+    let table = BufferTable::new(&ring, 2).unwrap();
+    let pool = BufPool::local(PAGE, 4).unwrap();
+    let other = BufPool::local(PAGE, 1).unwrap();
+    table.register(&pool).unwrap();
+    table.register(&other).unwrap();
+    let fixed = knows(opcode::ReadvFixed::CODE);
+    let file = direct_file(&[]);
+    let contents = noise(3 * PAGE, 7);
+
+    let protect_all = |bufs: &Vectored<PoolBuf>, protection| {
+        bufs.bufs().iter().for_each(|buf| protect(buf, protection));
+    };
+    let filled = contents.chunks(PAGE).map(|bytes| {
+        let mut buf = pool.take().unwrap();
+        buf.set_len(PAGE);
+        buf.copy_from_slice(bytes);
+        buf
+    });
+    let bufs: Vectored<_> = filled.collect();
+    if fixed {
+        protect_all(&bufs, libc::PROT_NONE);
+    }
+    let done = ring.push(WriteVectored::new(&file, bufs, 0)).unwrap().wait(SOON).unwrap();
+    protect_all(&done.buf, libc::PROT_READ | libc::PROT_WRITE);
+    assert_eq!(done.result.unwrap(), 3 * PAGE);
+    drop(done.buf);
+
+    let bufs: Vectored<_> = (0..3).map(|_| pool.take().unwrap()).collect();
+    bufs.bufs().iter().for_each(|buf| assert!(buf.is_empty()));
+    if fixed {
+        protect_all(&bufs, libc::PROT_NONE);
+    }
+    let done = ring.push(ReadVectored::new(&file, bufs, 0)).unwrap().wait(SOON).unwrap();
+    protect_all(&done.buf, libc::PROT_READ | libc::PROT_WRITE);
+    assert_eq!(done.result.unwrap(), 3 * PAGE);
+    assert!(done.buf.bufs().iter().flat_map(|buf| buf.iter()).eq(&contents));
+    drop(done.buf);
+
+    // Parts of two buffers, or of no bytes: as ordinary memory.
+    let two: Vectored<_> = [pool.take().unwrap(), other.take().unwrap()].into_iter().collect();
+    let done = ring.push(ReadVectored::new(&file, two, 0)).unwrap().wait(SOON).unwrap();
+    assert_eq!(done.result.unwrap(), 2 * PAGE);
+    assert!(done.buf.bufs().iter().flat_map(|buf| buf.iter()).eq(&contents[..2 * PAGE]));
+    let mut bufs = done.buf;
+    bufs.bufs_mut()[0].set_len(0);
+    let done = ring.push(WriteVectored::new(&file, bufs, 0)).unwrap().wait(SOON).unwrap();
+    assert_eq!(done.result.unwrap(), PAGE);
+}
+
+#[test]
+fn writes_from_a_registered_pool_use_the_registration() {
+    let ring = Ring::local().unwrap();
+    let table = BufferTable::new(&ring, 1).unwrap();
+    let pool = BufPool::local(PAGE, 2).unwrap();
+    table.register(&pool).unwrap();
+    let file = direct_file(&[]);
+    let contents = noise(PAGE, 1);
+    let mut buf = pool.take().unwrap();
+    buf.set_len(PAGE);
+    buf.copy_from_slice(&contents);
+    protect(&buf, libc::PROT_NONE);
+    let done = ring.push(Write::new(&file, buf, 0)).unwrap().wait(SOON).unwrap();
+    protect(&done.buf, libc::PROT_READ | libc::PROT_WRITE);
+    assert_eq!(done.result.unwrap(), PAGE);
+    let read = ring.push(Read::new(&file, pool.take().unwrap(), 0)).unwrap().wait(SOON).unwrap();
+    assert!(read.buf[..] == contents);
+}
+
+#[test]
+fn every_buffer_of_a_pool_reads_its_part_of_a_direct_file() {
+    const BUFFERS: usize = 64;
+    let contents = noise(BUFFERS * PAGE, 3);
+    let direct = direct_file(&contents);
     let ring = Ring::local().unwrap();
     let table = BufferTable::new(&ring, 1).unwrap();
     let pool = BufPool::local(PAGE, BUFFERS).unwrap();
@@ -382,12 +471,7 @@ fn memory_is_unmapped_when_the_kernel_is_done_and_leaked_when_it_is_not() {
     assert!(mapping(address).is_none());
 
     // What does not end in time is leaked, with the memory of its table.
-    let large = vec![7; 64 * PAGE];
-    let path = std::env::temp_dir().join(format!("io-uring-ext-leak-{}", std::process::id()));
-    std::fs::write(&path, &large).unwrap();
-    let direct = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&path);
-    std::fs::remove_file(&path).unwrap();
-    let direct = Fd::new(direct.unwrap());
+    let direct = direct_file(&noise(64 * PAGE, 9));
     for _ in 0..50 {
         let ring = Ring::builder().shutdown_deadline(Duration::ZERO).build_local().unwrap();
         let table = BufferTable::new(&ring, 2).unwrap();

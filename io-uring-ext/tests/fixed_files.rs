@@ -140,6 +140,18 @@ fn the_kernel_chooses_slots_in_its_range() {
 }
 
 #[test]
+fn without_slots_of_its_own_the_kernel_takes_none_of_the_others() {
+    let ring = Ring::local().unwrap();
+    let table = FileTable::new(&ring, 2).unwrap();
+    let reserved = table.reserve().unwrap();
+    let update = FilesUpdate::new(&Fd::new(file(b"x")), &table.kernel_slots());
+    let refused = ring.push(update).unwrap().wait(SOON).unwrap().unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::EINVAL));
+    assert_eq!(read(&ring, &reserved).unwrap_err().raw_os_error(), Some(libc::EBADF));
+    assert_eq!(table.available(), 1);
+}
+
+#[test]
 fn what_a_discarded_completion_installed_is_closed() {
     let ring = Ring::local().unwrap();
     let table = FileTable::with_kernel_slots(&ring, 1, 1).unwrap();

@@ -1,7 +1,9 @@
 //! [`BufferTable`]: memory that the kernel knows beforehand.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use io_uring::opcode;
 
 use super::SlotTable;
 use crate::buf::BufPool;
@@ -15,6 +17,14 @@ const MAX_SLOTS: u32 = 1 << 14;
 const MAX_BYTES: usize = 1 << 30;
 /// How often a clone is tried again when the table changes meanwhile.
 const TRIES: usize = 16;
+
+/// Whether this kernel takes several parts of a registered buffer in one operation (Linux 6.15,
+/// `IORING_OP_READV_FIXED`). Looked up with the first table; without a table nobody asks.
+static VECTORED: OnceLock<bool> = OnceLock::new();
+
+pub(crate) fn vectored_is_supported() -> bool {
+    VECTORED.get().is_some_and(|supported| *supported)
+}
 
 /// A ring's table of registered buffers (Linux 5.19, `IORING_REGISTER_BUFFERS2` with
 /// `IORING_RSRC_REGISTER_SPARSE` in `io_uring_register(2)`).
@@ -75,7 +85,10 @@ impl<M: Mode> BufferTable<M> {
         if !(1..=MAX_SLOTS).contains(&slots) {
             return Err(Error::config("slots of a buffer table", slots, "take 1 to 16384"));
         }
-        let slots = ring.inner.with(|state| state.open_buffer_table(slots))??;
+        let slots = ring.inner.with(|state| {
+            VECTORED.get_or_init(|| state.has_opcode(opcode::ReadvFixed::CODE));
+            state.open_buffer_table(slots)
+        })??;
         Ok(Self { ring: ring.inner.clone(), slots })
     }
 

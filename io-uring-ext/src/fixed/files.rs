@@ -16,6 +16,8 @@ use crate::ring::{Inner, Ring, RingId};
 
 /// Slots in a file table, at most (`IORING_MAX_FIXED_FILES` in `io_uring/rsrc.c`).
 const MAX_SLOTS: u32 = 1 << 20;
+/// A slot that no table has, so that the kernel refuses it (`EINVAL`).
+const NOWHERE: u32 = 1 << 30;
 
 /// A ring's table of fixed files (Linux 5.19, `IORING_REGISTER_FILES2` with
 /// `IORING_RSRC_REGISTER_SPARSE` in `io_uring_register(2)`).
@@ -197,7 +199,8 @@ impl FixedFd {
 }
 
 /// The slots of a [`FileTable`] among which the kernel chooses (`IORING_FILE_INDEX_ALLOC`, Linux 5.19;
-/// the range 6.0). When none is left, the operation answers `ENFILE`.
+/// the range 6.0). When none is left, the operation answers `ENFILE`; in a table made without such slots,
+/// `EINVAL`.
 #[derive(Clone)]
 pub struct KernelSlots(Arc<SlotTable>);
 
@@ -223,17 +226,19 @@ enum Place {
 }
 
 impl FixedSlot {
-    /// The number of a reserved slot.
-    pub(crate) fn reserved(&self) -> Option<u32> {
+    /// The number of the slot; `None` for one that the kernel chooses.
+    pub(crate) fn number(&self) -> Option<u32> {
         match &self.0 {
             Place::Reserved(slot) => Some(slot.slot()),
+            // Before Linux 6.0 it would choose among the others.
+            Place::Kernel(slots) if slots.is_empty() => Some(NOWHERE),
             Place::Kernel(_) => None,
         }
     }
 
     /// The slot as entries of operations that make descriptors name it.
     pub(crate) fn destination(&self) -> DestinationSlot {
-        self.reserved()
+        self.number()
             .and_then(|slot| DestinationSlot::try_from_slot_target(slot).ok())
             .unwrap_or(DestinationSlot::auto_target())
     }

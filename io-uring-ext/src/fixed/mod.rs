@@ -12,6 +12,7 @@ mod registrations;
 mod slots;
 
 pub use buffers::BufferTable;
+pub(crate) use buffers::vectored_is_supported;
 pub use files::{FileTable, FixedFd, FixedSlot, KernelSlots};
 pub(crate) use registrations::Registrations;
 pub(crate) use slots::{Slot, SlotTable};

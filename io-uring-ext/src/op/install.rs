@@ -46,8 +46,8 @@ unsafe impl Prepare for FilesUpdate {
     fn entry(&mut self, _ring: RingId) -> squeue::Entry {
         self.number = self.fd.as_fd().as_raw_fd();
         // A table has at most 2^20 slots; -1 is `IORING_FILE_INDEX_ALLOC`.
-        let offset = self.slot.reserved().map_or(-1, |slot| slot as i32);
-        opcode::FilesUpdate::new(&raw const self.number, 1).offset(offset).build()
+        let offset = self.slot.number().map_or(-1, |slot| slot as i32);
+        opcode::FilesUpdate::new((&raw mut self.number).cast_const(), 1).offset(offset).build()
     }
 
     fn belongs_to(&self, ring: RingId) -> bool {

@@ -6,11 +6,15 @@ use io_uring::{opcode, squeue};
 
 use super::write::{RwFlags, WriteDone};
 use crate::buf::{IoBuf, IoBufMut};
+use crate::fixed::vectored_is_supported;
 use crate::op::sealed::Prepare;
 use crate::op::{Completions, Operation, ReadDone, Target};
 use crate::ring::RingId;
 
 /// Several buffers that are read or written as if they were one.
+///
+/// When all are parts of one registered buffer (see [`BufferTable`](crate::fixed::BufferTable)), the
+/// operation uses the registration (Linux 6.15).
 ///
 /// It is made once, travels into the operation and comes back with the result, so that a vectored
 /// operation allocates nothing.
@@ -74,6 +78,17 @@ impl<B> Vectored<B> {
 }
 
 impl<B: IoBuf> Vectored<B> {
+    /// The registered buffer that all of them are part of. Pieces of no bytes are no parts of one to
+    /// the kernel (`io_vec_fill_bvec` in `io_uring/rsrc.c`).
+    fn registered(&self, ring: RingId) -> Option<u16> {
+        if !vectored_is_supported() || self.pieces.iter().any(|piece| piece.iov_len == 0) {
+            return None;
+        }
+        let mut indices = self.bufs.iter().map(|buf| buf.registered(ring));
+        let first = indices.next()??;
+        indices.all(|index| index == Some(first)).then_some(first)
+    }
+
     /// Bytes in all buffers together.
     pub fn total_len(&self) -> usize {
         self.bufs.iter().map(IoBuf::init_len).sum()
@@ -155,15 +170,19 @@ unsafe impl<B: IoBufMut> Prepare for ReadVectored<B> {
         Some(&self.fd)
     }
 
-    fn entry(&mut self, _ring: RingId) -> squeue::Entry {
+    fn entry(&mut self, ring: RingId) -> squeue::Entry {
         let (pieces, count) = self.bufs.point(|buf| libc::iovec {
             iov_base: buf.stable_mut_ptr().cast(),
             iov_len: buf.capacity(),
         });
-        opcode::Readv::new(self.fd.number(), pieces, count)
-            .offset(self.offset)
-            .rw_flags(self.flags.bits())
-            .build()
+        let (fd, offset, flags) = (self.fd.number(), self.offset, self.flags.bits());
+        match self.bufs.registered(ring) {
+            Some(index) => opcode::ReadvFixed::new(fd, pieces, count, index)
+                .offset(offset)
+                .rw_flags(flags)
+                .build(),
+            None => opcode::Readv::new(fd, pieces, count).offset(offset).rw_flags(flags).build(),
+        }
     }
 }
 
@@ -229,15 +248,19 @@ unsafe impl<B: IoBuf> Prepare for WriteVectored<B> {
         Some(&self.fd)
     }
 
-    fn entry(&mut self, _ring: RingId) -> squeue::Entry {
+    fn entry(&mut self, ring: RingId) -> squeue::Entry {
         let (pieces, count) = self.bufs.point(|buf| libc::iovec {
             iov_base: buf.stable_ptr().cast_mut().cast(),
             iov_len: buf.init_len(),
         });
-        opcode::Writev::new(self.fd.number(), pieces, count)
-            .offset(self.offset)
-            .rw_flags(self.flags.bits())
-            .build()
+        let (fd, offset, flags) = (self.fd.number(), self.offset, self.flags.bits());
+        match self.bufs.registered(ring) {
+            Some(index) => opcode::WritevFixed::new(fd, pieces, count, index)
+                .offset(offset)
+                .rw_flags(flags)
+                .build(),
+            None => opcode::Writev::new(fd, pieces, count).offset(offset).rw_flags(flags).build(),
+        }
     }
 }
 

@@ -25,6 +25,13 @@ impl State {
         self.id
     }
 
+    /// Whether the kernel knows an operation; not when it does not say.
+    pub(crate) fn has_opcode(&self, code: u8) -> bool {
+        let mut probe = io_uring::Probe::new();
+        let asked = self.uring.submitter().register_probe(&mut probe);
+        asked.is_ok() && probe.is_supported(code)
+    }
+
     /// Registers an empty buffer table.
     pub(crate) fn open_buffer_table(&mut self, slots: u32) -> Result<Arc<SlotTable>> {
         self.needs_no_buffer_table(slots)?;

@@ -33,8 +33,9 @@ impl State {
         submitter
             .register_files_sparse(own + kernel)
             .map_err(refused("a fixed file table", (5, 19)))?;
-        if kernel > 0
-            && let Err(error) = register::file_alloc_range(self.uring.fd(), own, kernel)
+        // Without a range, an empty one too, the kernel would choose among all slots.
+        if let Err(error) = register::file_alloc_range(self.uring.fd(), own, kernel)
+            && kernel > 0
         {
             // The table has just been made and is empty.
             let _ = submitter.unregister_files();
@@ -109,6 +110,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+    use std::os::fd::AsRawFd as _;
     use std::time::Duration;
 
     use io_uring::{opcode, squeue, types};
@@ -166,6 +168,36 @@ mod tests {
         writer.write_all(b"x").unwrap();
         assert_eq!(reading.wait(Some(Duration::from_secs(10))).unwrap(), b'x');
         table.reserve().unwrap();
+    }
+
+    /// Asks for a slot of the kernel's in a table that has none, which `KernelSlots` prevents.
+    struct Intruder(std::fs::File, i32);
+
+    // SAFETY: the number is part of the operation, which owns the descriptor.
+    unsafe impl Prepare for Intruder {
+        fn target(&self) -> Option<&Target> {
+            None
+        }
+        fn entry(&mut self, _ring: RingId) -> squeue::Entry {
+            self.1 = self.0.as_raw_fd();
+            opcode::FilesUpdate::new((&raw mut self.1).cast_const(), 1).offset(-1).build()
+        }
+    }
+
+    impl Operation for Intruder {
+        type Output = Option<i32>;
+        fn complete(self, completions: Completions) -> Option<i32> {
+            completions.result_or(0).err()?.raw_os_error()
+        }
+    }
+
+    #[test]
+    fn a_table_without_kernel_slots_has_an_empty_range() {
+        let ring = Ring::local().unwrap();
+        let _table = FileTable::new(&ring, 2).unwrap();
+        let file = std::fs::File::open("/dev/zero").unwrap();
+        let refused = ring.push(Intruder(file, -1)).unwrap().wait(None).unwrap();
+        assert_eq!(refused, Some(libc::ENFILE));
     }
 
     #[test]
