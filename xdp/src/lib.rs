@@ -13,6 +13,6 @@ mod umem;
 pub use error::XdpError;
 pub use port::XdpPort;
 pub use socket::{
-    BusyPoll, CopyMode, Holder, Hook, Receive, RingSizes, Want, XdpOptions, XdpQueue,
+    BusyPoll, CopyMode, Holder, Hook, Interface, Receive, RingSizes, Want, XdpOptions, XdpQueue,
 };
 pub use umem::{Umem, UmemOptions, Xdp, XdpFrame};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bypass_core::{Error, Result};
 
-use crate::socket::Link;
+use crate::socket::Interface;
 use crate::sys::{self, Statistics};
 
 /// What became of the interface.
@@ -22,17 +22,17 @@ enum State {
 /// The kernel, as the port sees it.
 #[derive(Debug)]
 pub(super) struct Kernel {
-    link: Arc<Link>,
+    link: Arc<Interface>,
     state: State,
     pub(super) syscalls: u64,
 }
 
 impl Kernel {
-    pub(super) fn new(link: Arc<Link>) -> Self {
+    pub(super) fn new(link: Arc<Interface>) -> Self {
         Self { link, state: State::Up, syscalls: 0 }
     }
 
-    pub(super) fn link(&self) -> &Link {
+    pub(super) fn link(&self) -> &Interface {
         &self.link
     }
 

@@ -6,7 +6,7 @@ use bypass_core::pool::{Kind as _, Lent};
 use bypass_core::{Buffer, Burst, DropCause, FrameError, Stats, Unsupported};
 
 use crate::ring::{Consumer, Mapped, Producer};
-use crate::socket::Link;
+use crate::socket::Interface;
 use crate::sys::{Desc, DescOptions};
 use crate::umem::{Umem, Xdp, XdpFrame};
 
@@ -84,7 +84,11 @@ impl Tx {
 
     /// Puts frames into the ring, from the front, and returns how many.
     #[inline]
-    pub(super) fn take(&mut self, frames: &mut Burst<XdpFrame>, link: &Link) -> (usize, Outcome) {
+    pub(super) fn take(
+        &mut self,
+        frames: &mut Burst<XdpFrame>,
+        link: &Interface,
+    ) -> (usize, Outcome) {
         let mut places = self.ring.reserve(frames.len() as u32);
         let mut taken = 0;
         let outcome = loop {
@@ -218,7 +222,7 @@ fn lend(frame: XdpFrame, options: DescOptions) -> (u32, Desc) {
 fn check(
     frame: &XdpFrame,
     umem: &Umem,
-    link: &Link,
+    link: &Interface,
     max_segments: usize,
 ) -> Result<u32, FrameError> {
     if !umem.owns(frame) {

@@ -1,11 +1,12 @@
 //! [`XdpOptions`]: how the queues of an interface are opened.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bypass_core::{Error, Result};
 
-use super::{CopyMode, Hook, Want, XdpQueue};
+use super::{CopyMode, Hook, Interface, Want, XdpQueue};
 use crate::port::XdpPort;
 use crate::program::{Filter, Program, XskMap};
 use crate::umem::UmemOptions;
@@ -184,6 +185,34 @@ impl XdpOptions {
     /// [`ProgramError`](crate::program::ProgramError).
     pub fn queues(&self) -> Result<Vec<XdpQueue>> {
         XdpQueue::prepare(self, None)
+    }
+
+    /// [`queue`](Self::queue) over a socket that a privileged process has made and passed on
+    /// (`SCM_RIGHTS`, inheritance). The socket must be fresh; it may be of another network namespace,
+    /// which is then the `interface`'s.
+    ///
+    /// Together with [`Receive::Map`] or [`Receive::Nothing`] this needs no capability (Linux 5.19, or
+    /// `kernel.unprivileged_bpf_disabled` = 0) beyond a limit of locked memory that the umem fits in.
+    ///
+    /// ```no_run
+    /// use std::os::fd::OwnedFd;
+    /// use std::sync::Arc;
+    ///
+    /// use bypass_xdp::program::XskMap;
+    /// use bypass_xdp::{Interface, Receive, XdpOptions, XdpPort};
+    ///
+    /// fn open(socket: OwnedFd, map: OwnedFd) -> bypass_core::Result<XdpPort> {
+    ///     let mut options = XdpOptions::new("eth1");
+    ///     options.receive = Receive::Map(Arc::new(XskMap::from_fd(map)?));
+    ///     options.adopt(socket, Interface::find("eth1")?)?.open()
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`queues`](Self::queues); [`Error::Config`] when the descriptor is no AF_XDP socket's.
+    pub fn adopt(&self, socket: OwnedFd, interface: Interface) -> Result<XdpQueue> {
+        XdpQueue::adopt(self, socket, interface)
     }
 
     pub(super) fn check(&self) -> Result<()> {

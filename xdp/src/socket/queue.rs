@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bypass_core::sys::option;
 use bypass_core::{Error, Result};
 
-use super::{Holder, Link, Receive, XdpOptions};
+use super::{Holder, Interface, Receive, XdpOptions};
 use crate::error::XdpError;
 use crate::port::XdpPort;
 use crate::program::{Frags, Program, ProgramOptions, XskMap};
@@ -26,7 +26,7 @@ const PER_FRAME: usize = 2048;
 pub struct XdpQueue {
     socket: OwnedFd,
     place: Place,
-    link: Arc<Link>,
+    link: Arc<Interface>,
     source: Source,
     options: XdpOptions,
 }
@@ -71,7 +71,7 @@ impl Source {
 pub(crate) struct Opened {
     pub(crate) bound: Bound,
     pub(crate) umem: Umem,
-    pub(crate) link: Arc<Link>,
+    pub(crate) link: Arc<Interface>,
     pub(crate) source: Source,
     pub(crate) place: Place,
     pub(crate) zero_copy: bool,
@@ -86,13 +86,12 @@ impl XdpQueue {
     /// One queue of the interface, or all.
     pub(super) fn prepare(options: &XdpOptions, only: Option<u32>) -> Result<Vec<Self>> {
         options.check()?;
-        let link = Arc::new(Link::find(&options.interface)?);
+        let link = Arc::new(Interface::find(&options.interface)?);
         let queues = match only {
-            Some(queue) if queue >= link.queues => {
-                let (interface, queues) = (link.name.clone(), link.queues);
-                return Err(XdpError::NoSuchQueue { interface, queue, queues }.into());
+            Some(queue) => {
+                has_queue(&link, queue)?;
+                queue..queue + 1
             }
-            Some(queue) => queue..queue + 1,
             None => 0..link.queues,
         };
         // Sockets first: they are the least that is needed, and cost nothing to give up.
@@ -109,6 +108,24 @@ impl XdpQueue {
             options: options.clone(),
         });
         Ok(ready.collect())
+    }
+
+    /// The queue that the options name, over a socket that was made elsewhere.
+    pub(super) fn adopt(options: &XdpOptions, socket: OwnedFd, link: Interface) -> Result<Self> {
+        options.check()?;
+        has_queue(&link, options.queue)?;
+        let domain = option::get_int(socket.as_fd(), libc::SOL_SOCKET, libc::SO_DOMAIN);
+        if domain.ok() != Some(libc::AF_XDP) {
+            let why = "the descriptor must be that of an AF_XDP socket";
+            return Err(Error::config("socket", format!("{socket:?}"), why));
+        }
+        Ok(Self {
+            socket,
+            place: Place { interface: link.index, queue: options.queue },
+            link: Arc::new(link),
+            source: Source::new(options)?,
+            options: options.clone(),
+        })
     }
 
     /// Which queue it is.
@@ -242,7 +259,7 @@ impl Drop for Promise<'_> {
     }
 }
 
-fn make_rings(socket: BorrowedFd<'_>, link: &Link, options: &XdpOptions) -> Result<Rings> {
+fn make_rings(socket: BorrowedFd<'_>, link: &Interface, options: &XdpOptions) -> Result<Rings> {
     let sizes = options.rings;
     let sizes =
         Sizes { rx: sizes.rx, tx: sizes.tx, fill: sizes.fill, completion: sizes.completion };
@@ -284,7 +301,15 @@ fn tune(socket: BorrowedFd<'_>, options: &XdpOptions, fallbacks: &mut Vec<String
     })
 }
 
-fn no_socket(link: &Link, error: io::Error) -> Error {
+fn has_queue(link: &Interface, queue: u32) -> Result<()> {
+    if queue < link.queues {
+        return Ok(());
+    }
+    let (interface, queues) = (link.name.clone(), link.queues);
+    Err(XdpError::NoSuchQueue { interface, queue, queues }.into())
+}
+
+fn no_socket(link: &Interface, error: io::Error) -> Error {
     match error.raw_os_error() {
         Some(libc::EAFNOSUPPORT | libc::ESOCKTNOSUPPORT | libc::EPROTONOSUPPORT) => {
             XdpError::NoAfXdp.into()
@@ -304,11 +329,11 @@ fn not_registered(umem: &Umem, error: io::Error) -> Error {
     }
 }
 
-fn in_use(link: &Link, place: Place, holder: Option<Holder>) -> Error {
+fn in_use(link: &Interface, place: Place, holder: Option<Holder>) -> Error {
     XdpError::QueueInUse { interface: link.name.clone(), queue: place.queue, holder }.into()
 }
 
-fn not_bound(link: &Link, place: Place, options: &XdpOptions, refused: Refused) -> Error {
+fn not_bound(link: &Interface, place: Place, options: &XdpOptions, refused: Refused) -> Error {
     let Refused { source, mode } = refused;
     let (interface, queue) = (link.name.clone(), place.queue);
     let attempt = format!("bind an AF_XDP socket to queue {queue} of {interface}");

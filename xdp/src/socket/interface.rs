@@ -1,4 +1,4 @@
-//! [`Link`]: the interface that sockets are bound to.
+//! [`Interface`]: what sockets are bound to.
 
 use std::borrow::Cow;
 use std::io;
@@ -15,19 +15,30 @@ const ETHERNET_LEN: usize = 14;
 /// Where the EtherType is.
 const ETHER_TYPE: std::ops::Range<usize> = 12..14;
 
-/// An interface.
-#[derive(Debug)]
-pub(crate) struct Link {
-    pub(crate) name: String,
-    pub(crate) index: u32,
-    pub(crate) mtu: usize,
-    /// How many queues it had.
-    pub(crate) queues: u32,
+/// An Ethernet interface, as it was when it was looked up.
+///
+/// It is only needed to open sockets that come from elsewhere ([`XdpOptions::adopt`]).
+///
+/// [`XdpOptions::adopt`]: crate::XdpOptions::adopt
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name, for messages.
+    pub name: String,
+    /// Its index in its network namespace.
+    pub index: u32,
+    /// Bytes in its largest packet, without the Ethernet header.
+    pub mtu: usize,
+    /// How many queues can have a socket.
+    pub queues: u32,
 }
 
-impl Link {
+impl Interface {
     /// The interface of this name, in the calling thread's namespace.
-    pub(crate) fn find(name: &str) -> Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchInterface`], else [`Error::Os`].
+    pub fn find(name: &str) -> Result<Self> {
         let attempt = format!("open AF_XDP sockets on {name}");
         // AF_XDP sockets have no ioctl of their own.
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
