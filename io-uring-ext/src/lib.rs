@@ -57,6 +57,8 @@
 //! `packet`, which is on by default, `packet` has the backends of the bypass-io family; without it the
 //! crate is the ring alone and depends on nothing of the family.
 
+#[cfg(any(feature = "tokio", feature = "futures-io"))]
+pub mod adapter;
 #[expect(unsafe_code, reason = "promises that memory is stable and owned")]
 pub mod buf;
 #[expect(unsafe_code, reason = "lends buffers to the kernel and takes them back")]

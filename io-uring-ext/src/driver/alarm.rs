@@ -30,7 +30,7 @@ pub(super) struct Alarm {
 impl Alarm {
     /// The alarm, and the descriptor from which eight bytes can be read when it has gone off.
     pub(super) fn new() -> Result<(Arc<Self>, OwnedFd)> {
-        // It blocks: io_uring answers a read from an empty non-blocking one with `EAGAIN`.
+        // Only the ring reads from it, which waits without blocking anybody.
         let event_fd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)
             .map_err(|error| Error::os("eventfd", error.into()))?;
         let readable =
