@@ -39,7 +39,9 @@ impl Attachment {
         };
         let second = hook.first().other();
         let link = target.attach(program, second)?;
-        Ok(Self { fallback: Some(first), ..Self::of(link, &target, second) })
+        let mut attachment = Self::of(link, &target, second);
+        attachment.fallback = Some(first);
+        Ok(attachment)
     }
 
     pub(super) fn of(link: OwnedFd, target: &Target, hook: Hook) -> Self {
@@ -62,6 +64,14 @@ impl Attachment {
     #[must_use]
     pub fn fallback(&self) -> Option<&ProgramError> {
         self.fallback.as_ref()
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        // A process that is being started has a duplicate of the descriptor for a moment. Where this
+        // fails, the interface is gone already.
+        let _gone = sys::link_detach(self.link.as_fd());
     }
 }
 

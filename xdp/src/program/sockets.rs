@@ -1,6 +1,5 @@
 //! [`XskMap`]: which socket takes the redirected frames of a queue.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -56,15 +55,14 @@ impl XskMap {
     /// # Errors
     ///
     /// [`Error::Config`] for a queue that the map has no room for; [`Error::Os`] with `EEXIST` when
-    /// another socket serves the queue, `EOPNOTSUPP` when this one has no rings yet, `EINVAL` when it
+    /// another socket serves the queue, `EOPNOTSUPP` when this one has no RX ring yet or
     /// is no AF_XDP socket.
     pub fn insert(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<()> {
         self.check(queue)?;
         self.0.insert(queue, socket).map_err(|error| {
             let remedy = match error.raw_os_error() {
                 Some(libc::EEXIST) => "another socket serves this queue: close it first",
-                Some(libc::EOPNOTSUPP) => "bind the socket first",
-                Some(libc::EINVAL) => "the descriptor must be an AF_XDP socket's",
+                Some(libc::EOPNOTSUPP) => "it must be an AF_XDP socket that has an RX ring",
                 Some(libc::EPERM) => "it takes CAP_BPF before Linux 5.19",
                 _ => "",
             };
@@ -73,19 +71,15 @@ impl XskMap {
         })
     }
 
-    /// Takes a queue's frames from its socket; they go to the kernel from now on. Whether there was
-    /// one.
+    /// Takes a queue's frames from its socket, if it has one; they go to the kernel from now on.
     ///
     /// # Errors
     ///
     /// [`Error::Config`] for a queue that the map has no room for; the kernel's.
-    pub fn remove(&self, queue: u32) -> Result<bool> {
+    pub fn remove(&self, queue: u32) -> Result<()> {
         self.check(queue)?;
-        match self.0.remove(queue) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(Error::os(format!("take queue {queue} from its socket"), error)),
-        }
+        let refused = |error| Error::os(format!("take queue {queue} from its socket"), error);
+        self.0.remove(queue).map_err(refused)
     }
 
     fn check(&self, queue: u32) -> Result<()> {

@@ -36,6 +36,12 @@ pub(super) fn link_create(
     owned(answer)
 }
 
+/// Takes a link's program off its interface, even where the descriptor has duplicates.
+pub(super) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: it takes no pointer.
+    check(unsafe { libbpf_sys::bpf_link_detach(link.as_raw_fd()) })
+}
+
 /// The identity of the programs on an interface of the calling thread's namespace: native, generic.
 pub(super) fn attached(ifindex: u32) -> io::Result<(u32, u32)> {
     let mut options = bpf_xdp_query_opts {
