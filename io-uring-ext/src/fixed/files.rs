@@ -43,6 +43,15 @@ const NOWHERE: u32 = 1 << 30;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
+/// A table stays on its ring's thread, the fixed files do not:
+///
+/// ```compile_fail,E0277
+/// let ring = io_uring_ext::Ring::local()?;
+/// let table = io_uring_ext::fixed::FileTable::new(&ring, 16)?;
+/// std::thread::spawn(move || table.reserve());
+/// # Ok::<(), io_uring_ext::Error>(())
+/// ```
+///
 /// Clones are handles to the same table. A ring has one table at a time; it is unregistered when the
 /// last handle, the last [`FixedFd`] and the last operation that uses either are gone, or when the
 /// ring is closed.

@@ -1,12 +1,12 @@
 //! [`FilesUpdate`] and [`FixedFdInstall`]: from a descriptor to a fixed file, and back.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use io_uring::{opcode, squeue, types};
 
 use super::sealed::Prepare;
-use super::{Completions, Fd, Operation, Target};
+use super::{Completions, Fd, Operation, Target, take_fd};
 use crate::fixed::{FixedFd, FixedSlot};
 use crate::ring::{Cqe, RingId};
 
@@ -96,7 +96,8 @@ unsafe impl Prepare for FixedFdInstall {
     }
 
     fn discard(&mut self, cqe: Cqe) {
-        drop(descriptor(cqe.to_result()));
+        // SAFETY: the completion of an install, which nobody else will take.
+        drop(unsafe { take_fd(cqe) });
     }
 }
 
@@ -104,14 +105,7 @@ impl Operation for FixedFdInstall {
     type Output = io::Result<OwnedFd>;
 
     fn complete(self, completions: Completions) -> io::Result<OwnedFd> {
-        descriptor(completions.result_or(0))
+        // SAFETY: the completion of an install, which is taken with the operation.
+        completions.only().and_then(|cqe| unsafe { take_fd(cqe) })
     }
-}
-
-/// The descriptor that a completion has brought.
-fn descriptor(result: io::Result<usize>) -> io::Result<OwnedFd> {
-    let number = result? as RawFd;
-    // SAFETY: the kernel has just made this descriptor for the operation, and each completion comes
-    // here once, so nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }

@@ -4,6 +4,7 @@
 
 pub mod arena;
 pub mod file;
+pub mod fixed;
 pub mod task;
 
 use std::os::fd::OwnedFd;
