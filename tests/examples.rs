@@ -224,6 +224,42 @@ fn orders_are_acknowledged_in_a_network_of_their_own() {
     assert!(text.contains("received 500 with good checksums, 0 out of order"), "{text}");
 }
 
+#[cfg(feature = "io-uring")]
+#[test]
+fn a_file_is_read_whole_and_in_order() {
+    if skip(&[Need::IoUring]) {
+        return;
+    }
+    // A part of the last read, one whole read, none.
+    for (name, len) in [("part", 1_000_003), ("whole", 128 << 10), ("empty", 0_usize)] {
+        let bytes: Vec<u8> = (0..len).map(|n| (n ^ (n >> 8) ^ (n >> 16)) as u8).collect();
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("file_read-{name}-{}", std::process::id()));
+        let path = if std::fs::write(&path, &bytes).is_ok() {
+            path
+        } else {
+            let elsewhere = std::env::temp_dir().join(path.file_name().unwrap());
+            std::fs::write(&elsewhere, &bytes).unwrap();
+            elsewhere
+        };
+        let (mut a, mut b) = (1_u32, 0_u32);
+        for byte in &bytes {
+            a = (a + u32::from(*byte)) % 65_521;
+            b = (b + a) % 65_521;
+        }
+        for depth in ["1", "3", "64"] {
+            let output = example("file_read").arg(&path).arg(depth).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout);
+            let expected = format!("{len} bytes, Adler-32 {:08x}", b << 16 | a);
+            assert!(text.contains(&expected), "{expected}: {output:?}");
+        }
+        std::fs::remove_file(path).unwrap();
+    }
+    let output = example("file_read").arg("/there/is/none").output().unwrap();
+    let why = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && why.contains("/there/is/none: No such file"), "{why}");
+}
+
 #[test]
 fn what_cannot_be_opened_is_explained() {
     for (place, words) in [

@@ -117,10 +117,12 @@ fn nothing_is_allocated_per_packet() {
     let vectored = allocations(|| {
         let read = ReadVectored::new(&zero, bufs.take().unwrap(), 0);
         let done = ring.push(read).unwrap().wait(SOON).unwrap();
-        assert_eq!(done.result.unwrap(), 4 * 2048);
+        // Of a busy processor /dev/zero gives a page.
+        let read = done.result.unwrap();
+        assert!(read >= 4096);
         let write = WriteVectored::new(&null, done.buf, 0);
         let done = ring.push(write).unwrap().wait(SOON).unwrap();
-        assert_eq!(done.result.unwrap(), 4 * 2048);
+        assert_eq!(done.result.unwrap(), read);
         bufs = Some(done.buf);
     });
     assert_eq!(vectored, 0, "vectored");

@@ -28,6 +28,8 @@ const EXAMPLES: &[Example] = &[
         arguments: &["--connections", "20", "--messages", "100"],
         prints: &["20 connections, 100 messages each, all of them came back"],
     },
+    // Reads itself.
+    Example { name: "file_read", arguments: &[], prints: &["bytes, Adler-32", "MB/s"] },
     // As the README has it; it fails by itself when messages are missing.
     Example { name: "market_data", arguments: &[], prints: &["socket", "uring"] },
     // In a network of its own, where the exchange verifies every checksum.
