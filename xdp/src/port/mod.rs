@@ -7,7 +7,7 @@ mod tx;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bypass_core::{
     Burst, Caps, DropCause, Endpoint, Error, Interest, PacketIo, Ready, Result, Stats,
@@ -25,6 +25,10 @@ use bypass_core::pool::Kind as _;
 /// How many calls of `recv` that find nothing go by before one asks whether the link is still there.
 const IDLE_CALLS: u32 = 4096;
 
+/// How long to sleep before one asks whether the link is still there: the kernel wakes nobody when it
+/// has gone.
+const LINK_CHECK: Duration = Duration::from_millis(100);
+
 /// The most segments of a frame in copy mode: a linear part and `MAX_SKB_FRAGS` fragments, less one.
 const MAX_SEGMENTS: usize = 17;
 
@@ -41,7 +45,7 @@ const MAX_SEGMENTS: usize = 17;
 ///   [`DropCause::RxTruncated`]; what the kernel sent into a full or missing link is in
 ///   [`DropCause::TxError`]. Addresses that the kernel returned without having them are in
 ///   [`DropCause::RxInvalid`], and nobody gets them.
-/// - When the interface goes down, `recv` says so once and then finds nothing; `flush` says so each
+/// - When the interface goes down, `recv` or `wait` says so once and then finds nothing; `flush` says so each
 ///   time, and so does `send`, taking nothing, once it is known. When it is up again, all go on, with
 ///   what was in the TX ring first.
 /// - When the interface is removed, every call answers [`Error::NoSuchInterface`].
@@ -161,6 +165,28 @@ impl XdpPort {
     }
 }
 
+impl XdpPort {
+    /// Sleeps until there is something to do, looking after the link now and then.
+    fn sleep(&mut self, interest: Interest, timeout: Option<Duration>) -> Result<Ready> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            let begin = Instant::now();
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(begin));
+            let slice = left.map_or(LINK_CHECK, |left| left.min(LINK_CHECK));
+            self.kernel.syscalls += 1;
+            let attempt = "wait for an AF_XDP socket";
+            let ready =
+                bypass_core::sys::wait(self.socket.as_fd(), interest, Some(slice), attempt)?;
+            let is_over = left.is_some_and(|left| left <= LINK_CHECK);
+            // An answer before its time is a signal's.
+            if !ready.is_empty() || is_over || begin.elapsed() < slice {
+                return Ok(ready);
+            }
+            self.kernel.poll(self.socket.as_fd())?;
+        }
+    }
+}
+
 fn caps(opened: &Opened) -> Caps {
     let Opened { umem, link, zero_copy, multi_buffer, fallbacks, .. } = opened;
     let chunk = umem.arena().chunk_size() - umem.headroom();
@@ -258,20 +284,11 @@ impl Endpoint for XdpPort {
         if !ready.is_empty() {
             return Ok(ready);
         }
-        self.kernel.syscalls += 1;
-        let ready = bypass_core::sys::wait(
-            self.socket.as_fd(),
-            interest,
-            timeout,
-            "wait for an AF_XDP socket",
-        )?;
-        if ready.contains(Ready::RX) && self.rx.is_empty() {
-            // It was woken by an error; let `recv` find it.
-            self.idle = IDLE_CALLS;
-        }
-        Ok(ready)
+        self.sleep(interest, timeout)
     }
 
+    /// Of use as long as the interface is there: when it is removed, the kernel wakes nobody (`xsk_poll`
+    /// tells no error). [`wait`](Self::wait) and [`recv`](PacketIo::recv) find out.
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.socket.as_fd())
     }

@@ -163,16 +163,15 @@ impl XdpQueue {
     /// frames are too long for a chunk, memory cannot be locked, the kernel is too old.
     pub fn open_on(self, umem: &Umem) -> Result<XdpPort> {
         let Self { socket, place, link, source, options } = self;
+        if umem.serves(place) {
+            return Err(in_use(&link, place, Holder::of(place)));
+        }
         let target = umem.reserve().min(options.rings.fill);
         let promise = Promise::new(umem, target)?;
         if source.map().is_some() && !options.multi_buffer && link.longest() > umem.rx_room() {
             let (interface, mtu, frame) = (link.name.clone(), link.mtu, link.longest());
             let room = umem.rx_room();
             return Err(XdpError::MtuTooLarge { interface, mtu, frame, room }.into());
-        }
-        if umem.serves(place) {
-            let holder = Holder::of(place);
-            return Err(in_use(&link, place, holder));
         }
         let mut fallbacks = Vec::new();
         if umem.registered().is_none() {

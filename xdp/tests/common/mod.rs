@@ -1,31 +1,31 @@
 //! Ports on veth pairs, and frames to send.
 
-#![allow(dead_code, reason = "not every test uses everything")]
+#![allow(dead_code, unused_imports, reason = "not every test uses everything")]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bypass_core::testing::needs::{Need, skip};
 use bypass_core::testing::rig::{Namespace, Veth, VethOptions};
-pub use bypass_core::testing::veth::tools::{PATIENCE, compose, is_ours, numbered, receive};
+pub(crate) use bypass_core::testing::veth::tools::{PATIENCE, compose, is_ours, numbered, receive};
 use bypass_core::{Buffer, Burst, Endpoint, Error, PacketIo};
 use bypass_xdp::{Hook, Want, XdpError, XdpFrame, XdpOptions, XdpPort};
 
-pub const HOOKS: [Hook; 2] = [Hook::Generic, Hook::Native];
+pub(crate) const HOOKS: [Hook; 2] = [Hook::Generic, Hook::Native];
 
 /// One pair at a time: a program that one test starts holds, until it runs, copies of the descriptors
 /// that another test closes.
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// A veth pair of a test's own.
-pub struct Rig {
-    pub veth: Veth,
+pub(crate) struct Rig {
+    pub(crate) veth: Veth,
     _alone: MutexGuard<'static, ()>,
 }
 
 impl Rig {
     /// Nothing, where the test must be skipped.
-    pub fn new(options: &VethOptions) -> Option<Self> {
+    pub(crate) fn new(options: &VethOptions) -> Option<Self> {
         if skip(&[Need::Namespaces, Need::Bpf]) {
             return None;
         }
@@ -33,12 +33,12 @@ impl Rig {
         Some(Self { veth: Veth::new(options).unwrap(), _alone: alone })
     }
 
-    pub fn pair(&self, hook: Hook, change: impl Fn(&mut XdpOptions)) -> (XdpPort, XdpPort) {
+    pub(crate) fn pair(&self, hook: Hook, change: impl Fn(&mut XdpOptions)) -> (XdpPort, XdpPort) {
         (open(&self.veth.a, hook, &change), open(&self.veth.b, hook, &change))
     }
 
     /// Checks that no program is on either side, nor any socket.
-    pub fn assert_clean(&self) {
+    pub(crate) fn assert_clean(&self) {
         for side in [&self.veth.a, &self.veth.b] {
             let shown = side.ip("-d link show veth0").unwrap();
             assert!(!shown.contains("xdp"), "{shown}");
@@ -46,13 +46,13 @@ impl Rig {
     }
 }
 
-pub fn options(hook: Hook) -> XdpOptions {
+pub(crate) fn options(hook: Hook) -> XdpOptions {
     let mut options = XdpOptions::new(Veth::NAME);
     options.hook = Want::Require(hook);
     options
 }
 
-pub fn try_open(
+pub(crate) fn try_open(
     namespace: &Namespace,
     hook: Hook,
     change: impl FnOnce(&mut XdpOptions),
@@ -63,17 +63,21 @@ pub fn try_open(
     options.open()
 }
 
-pub fn open(namespace: &Namespace, hook: Hook, change: impl FnOnce(&mut XdpOptions)) -> XdpPort {
+pub(crate) fn open(
+    namespace: &Namespace,
+    hook: Hook,
+    change: impl FnOnce(&mut XdpOptions),
+) -> XdpPort {
     try_open(namespace, hook, change).unwrap()
 }
 
 /// Sends these frames.
-pub fn send(port: &mut XdpPort, frames: &[Vec<u8>]) {
+pub(crate) fn send(port: &mut XdpPort, frames: &[Vec<u8>]) {
     let mut burst = compose(port, frames);
     send_burst(port, &mut burst);
 }
 
-pub fn send_burst(port: &mut XdpPort, burst: &mut Burst<XdpFrame>) {
+pub(crate) fn send_burst(port: &mut XdpPort, burst: &mut Burst<XdpFrame>) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while !burst.is_empty() {
         port.send(burst).unwrap();
@@ -84,7 +88,7 @@ pub fn send_burst(port: &mut XdpPort, burst: &mut Burst<XdpFrame>) {
 }
 
 /// Waits until nothing is in flight.
-pub fn settle(port: &mut XdpPort) {
+pub(crate) fn settle(port: &mut XdpPort) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while port.stats().tx_in_flight > 0 {
         port.flush().unwrap();
@@ -93,7 +97,7 @@ pub fn settle(port: &mut XdpPort) {
 }
 
 /// Receives what is there already.
-pub fn drain(port: &mut XdpPort) -> Vec<XdpFrame> {
+pub(crate) fn drain(port: &mut XdpPort) -> Vec<XdpFrame> {
     let (mut burst, mut all) = (Burst::with_capacity(64), Vec::new());
     while port.recv(&mut burst).unwrap() > 0 {
         all.extend(std::iter::from_fn(|| burst.pop_front()));
@@ -103,19 +107,19 @@ pub fn drain(port: &mut XdpPort) -> Vec<XdpFrame> {
 }
 
 /// All bytes of a frame.
-pub fn bytes(frame: &XdpFrame) -> Vec<u8> {
+pub(crate) fn bytes(frame: &XdpFrame) -> Vec<u8> {
     frame.segments().flatten().copied().collect()
 }
 
 /// The error of AF_XDP inside.
-pub fn xdp_error(error: &Error) -> &XdpError {
+pub(crate) fn xdp_error(error: &Error) -> &XdpError {
     match error {
         Error::Backend { source, .. } => source.downcast_ref().expect("an error of AF_XDP"),
         other => panic!("{other:?}"),
     }
 }
 
-pub fn counter(port: &XdpPort, wanted: &str) -> u64 {
+pub(crate) fn counter(port: &XdpPort, wanted: &str) -> u64 {
     let mut found = None;
     port.visit_counters(&mut |name, value| {
         if name == wanted {

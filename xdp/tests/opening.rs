@@ -1,0 +1,262 @@
+//! Opening: what is refused, with which words, and what was obtained.
+
+#![allow(clippy::unwrap_used, reason = "helpers are part of the tests")]
+
+mod common;
+
+use std::os::fd::AsFd;
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use bypass_core::testing::rig::{Namespace, Veth, VethOptions};
+use bypass_core::{Buffer, Burst, Endpoint, Error, Frame, PacketIo};
+use bypass_xdp::program::{Filter, ProgramOptions, XskMap};
+use bypass_xdp::{CopyMode, Hook, Interface, Receive, Want, XdpError, XdpOptions, XdpQueue};
+use common::*;
+
+#[test]
+fn settings_that_make_no_sense_are_named() {
+    type Change = fn(&mut XdpOptions);
+    let cases: [(&str, Change); 9] = [
+        ("rings.rx", |options| options.rings.rx = 0),
+        ("rings.tx", |options| options.rings.tx = 511),
+        ("rings.fill", |options| options.rings.fill = 3000),
+        ("rings.completion", |options| options.rings.completion = u32::MAX),
+        ("rings.completion", |options| options.rings.completion = 1024),
+        ("rings.fill", |options| options.rings.fill = 1024),
+        ("tx_budget", |options| options.tx_budget = Some(31)),
+        ("tx_budget", |options| options.tx_budget = Some(2049)),
+        ("tx_budget", |options| options.tx_budget = Some(u32::MAX)),
+    ];
+    for (setting, change) in cases {
+        let mut options = XdpOptions::new("lo");
+        change(&mut options);
+        let error = options.queues().expect_err(setting);
+        assert!(matches!(&error, Error::Config { setting: s, .. } if s == setting), "{error}");
+    }
+    let mut options = XdpOptions::new("lo");
+    options.rings.tx = 511;
+    let error = options.open().unwrap_err().to_string();
+    assert_eq!(error, "rings.tx = 511: rings have a power of two of entries; 512 is the next");
+}
+
+#[test]
+fn an_interface_or_queue_that_does_not_exist_is_named() {
+    let error = XdpOptions::new("nosuch0").open().unwrap_err();
+    assert!(matches!(&error, Error::NoSuchInterface { name, .. } if name == "nosuch0"), "{error}");
+    let mut options = XdpOptions::new("lo");
+    options.queue = 1;
+    let error = options.open().unwrap_err();
+    let XdpError::NoSuchQueue { queue: 1, queues: 1, .. } = xdp_error(&error) else { panic!() };
+    assert!(error.to_string().contains("lo has no queue 1: it has 1"), "{error}");
+}
+
+#[test]
+fn without_the_capability_it_is_named() {
+    use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+    let outcome = thread::spawn(|| {
+        let CapabilitySets { mut effective, permitted, inheritable } = capabilities(None).unwrap();
+        effective.remove(CapabilitySet::NET_RAW);
+        set_capabilities(None, CapabilitySets { effective, permitted, inheritable }).unwrap();
+        XdpOptions::new("lo").open().map(|_| ())
+    });
+    let error = outcome.join().unwrap().unwrap_err();
+    let Error::MissingCapability { capability, .. } = error else { panic!("{error}") };
+    assert_eq!(capability, "CAP_NET_RAW");
+}
+
+#[test]
+fn a_mode_that_is_required_is_had_or_refused_and_never_changed() {
+    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
+    for hook in HOOKS {
+        let error = try_open(&rig.veth.a, hook, |options| {
+            options.copy = Want::Require(CopyMode::ZeroCopy);
+        })
+        .unwrap_err();
+        let XdpError::ModeRefused { mode: CopyMode::ZeroCopy, .. } = xdp_error(&error) else {
+            panic!("{error}");
+        };
+        assert!(error.to_string().contains("veth0 cannot do zero-copy on queue 0"), "{error}");
+        rig.assert_clean();
+
+        let port = open(&rig.veth.a, hook, |_| {});
+        assert_eq!(port.copy_mode(), CopyMode::Copy);
+        let caps = port.caps();
+        assert_eq!((caps.zero_copy, caps.rx_copies, caps.tx_copies), (false, 1, 1));
+        let [told] = &caps.fallbacks[..] else { panic!("{:?}", caps.fallbacks) };
+        assert!(told.starts_with("zero-copy preferred, copy mode obtained"), "{told}");
+        drop(port);
+
+        let port = open(&rig.veth.a, hook, |options| options.copy = Want::Require(CopyMode::Copy));
+        assert!(port.caps().fallbacks.is_empty());
+    }
+}
+
+#[test]
+fn an_mtu_beyond_a_chunk_is_refused_unless_frames_may_have_segments() {
+    let Some(rig) = Rig::new(&VethOptions { mtu: 1700, ..VethOptions::default() }) else { return };
+    let error = try_open(&rig.veth.a, Hook::Generic, |_| {}).unwrap_err();
+    let XdpError::MtuTooLarge { mtu: 1700, frame: 1718, room: 1664, .. } = xdp_error(&error) else {
+        panic!("{error}");
+    };
+    assert!(error.to_string().contains("multi_buffer"), "{error}");
+    open(&rig.veth.a, Hook::Generic, |options| options.multi_buffer = true);
+    let port = open(&rig.veth.a, Hook::Generic, |options| options.receive = Receive::Nothing);
+    assert_eq!(port.caps().max_len, 1714, "what is sent has the whole chunk");
+}
+
+#[test]
+fn the_smallest_rings_work_and_the_largest() {
+    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
+    for (hook, size) in HOOKS.into_iter().flat_map(|hook| [(hook, 1), (hook, 1 << 16)]) {
+        let (mut a, mut b) = rig.pair(hook, |options| {
+            let rings = &mut options.rings;
+            (rings.rx, rings.tx, rings.fill, rings.completion) = (size, size, size, size);
+            options.umem.pool.rx_reserve = options.umem.pool.rx_reserve.min(size);
+        });
+        for n in 0..100 {
+            send(&mut a, &[numbered(n, 60)]);
+            assert_eq!(receive(&mut b, 1, is_ours)[0].data(), numbered(n, 60));
+        }
+        assert_eq!((a.stats().tx_packets, b.stats().drops.total()), (100, 0));
+    }
+}
+
+#[test]
+fn a_budget_saves_calls() {
+    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
+    let calls = |budget| {
+        let change = |options: &mut XdpOptions| options.tx_budget = budget;
+        let mut a = match try_open(&rig.veth.a, Hook::Native, change) {
+            Ok(port) => port,
+            Err(error) => {
+                let XdpError::OldKernel { since, .. } = xdp_error(&error) else {
+                    panic!("{error}")
+                };
+                assert_eq!((*since, budget), ("6.17", Some(256)));
+                return None;
+            }
+        };
+        let frames: Vec<_> = (0..256).map(|n| numbered(n, 60)).collect();
+        let before = a.stats().syscalls.unwrap();
+        send(&mut a, &frames);
+        Some(a.stats().syscalls.unwrap() - before)
+    };
+    let usual = calls(None).unwrap();
+    assert!(usual >= 8, "32 frames per call: {usual}");
+    if let Some(fewer) = calls(Some(256)) {
+        assert!(fewer <= 2, "{fewer} calls");
+    }
+}
+
+#[test]
+fn a_port_that_only_sends_attaches_nothing() {
+    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
+    let mut a = open(&rig.veth.a, Hook::Native, |options| options.receive = Receive::Nothing);
+    rig.assert_clean();
+    let mut b = open(&rig.veth.b, Hook::Generic, |_| {});
+    send(&mut a, &[numbered(1, 60)]);
+    receive(&mut b, 1, is_ours);
+    send(&mut b, &[numbered(2, 60)]);
+    assert_eq!(a.recv(&mut Burst::with_capacity(8)).unwrap(), 0);
+    assert!(a.program().is_none());
+}
+
+#[test]
+fn a_filter_leaves_the_rest_to_the_kernel_and_can_be_changed() {
+    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
+    for hook in HOOKS {
+        let mut a = open(&rig.veth.a, hook, |options| options.receive = Receive::Nothing);
+        let mut b = open(&rig.veth.b, hook, |options| {
+            options.receive = Receive::Filter(Filter::new().ether_type(0x88b5));
+        });
+        let halves: Vec<_> = (0..20)
+            .map(|n| {
+                let mut frame = numbered(n, 60);
+                frame[13] = if n % 2 == 0 { 0xb5 } else { 0xb6 };
+                frame
+            })
+            .collect();
+        send(&mut a, &halves);
+        let seen = receive(&mut b, 10, |_| true);
+        assert!(seen.iter().zip(0..).all(|(frame, i)| frame.data() == halves[2 * i]));
+        assert_eq!(b.recv(&mut Burst::with_capacity(8)).unwrap(), 0);
+        b.program().unwrap().set_filter(&Filter::new().ether_type(0x88b6)).unwrap();
+        send(&mut a, &halves);
+        let seen = receive(&mut b, 10, |_| true);
+        assert!(seen.iter().zip(0..).all(|(frame, i)| frame.data() == halves[2 * i + 1]));
+    }
+    rig.assert_clean();
+}
+
+/// Each queue on a thread of its own, over one program. (In generic mode a veth pair delivers the
+/// frames of a queue to the one before it.)
+#[test]
+fn all_queues_of_an_interface_open_with_one_call() {
+    let Some(rig) = Rig::new(&VethOptions { queues: 4, ..VethOptions::default() }) else { return };
+    let all = |namespace: &Namespace| -> Vec<XdpQueue> {
+        let _inside = namespace.enter().unwrap();
+        options(Hook::Native).queues().unwrap()
+    };
+    let (a, b) = (all(&rig.veth.a), all(&rig.veth.b));
+    assert_eq!(b.iter().map(XdpQueue::queue).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    let programs: Vec<_> = b.iter().map(|queue| queue.program().unwrap()).collect();
+    assert!(programs.iter().all(|program| Arc::ptr_eq(program, programs[0])));
+    let heard = Barrier::new(8);
+    thread::scope(|scope| {
+        for queue in b {
+            // A queue opens on whichever thread, in whichever namespace.
+            let heard = &heard;
+            scope.spawn(move || {
+                let mut port = queue.open().unwrap();
+                heard.wait();
+                let number = port.queue() as u16;
+                for frame in receive(&mut port, 10, is_ours) {
+                    assert_eq!(frame.rx_meta().queue, number);
+                    assert_eq!(frame.data(), numbered(number, 60), "veth keeps the queue");
+                }
+                heard.wait();
+            });
+        }
+        for queue in a {
+            let heard = &heard;
+            scope.spawn(move || {
+                let mut port = queue.open().unwrap();
+                // Nothing is sent before everybody listens, and nobody goes before all was heard.
+                heard.wait();
+                let frame = numbered(port.queue() as u16, 60);
+                send(&mut port, &vec![frame; 10]);
+                heard.wait();
+            });
+        }
+    });
+    rig.assert_clean();
+}
+
+/// What a privileged parent hands over: a socket and a map.
+#[test]
+fn a_socket_and_a_map_from_elsewhere_will_do() {
+    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
+    let (socket, interface, program) = {
+        let _inside = rig.veth.b.enter().unwrap();
+        use rustix::net::{AddressFamily, SocketType, socket};
+        let mut program = ProgramOptions::new(Veth::NAME);
+        program.filter = Filter::everything();
+        let socket = socket(AddressFamily::XDP, SocketType::RAW, None).unwrap();
+        (socket, Interface::find(Veth::NAME).unwrap(), program.attach().unwrap())
+    };
+    assert_eq!((interface.mtu, interface.queues), (1500, 1));
+    let map = program.sockets().as_fd().try_clone_to_owned().unwrap();
+    let mut options = XdpOptions::new(Veth::NAME);
+    options.receive = Receive::Map(Arc::new(XskMap::from_fd(map).unwrap()));
+    let wrong = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let error = options.adopt(wrong.into(), interface.clone()).unwrap_err();
+    assert!(matches!(error, Error::Config { .. }), "{error}");
+    // Here there is no such interface.
+    let mut b = options.adopt(socket, interface).unwrap().open().unwrap();
+    let mut a = open(&rig.veth.a, Hook::Native, |_| {});
+    send(&mut a, &[numbered(1, 60)]);
+    receive(&mut b, 1, is_ours);
+    send(&mut b, &[numbered(2, 60)]);
+    receive(&mut a, 1, is_ours);
+}
