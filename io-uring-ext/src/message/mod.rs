@@ -12,7 +12,8 @@
 //!
 //! let worker = std::thread::spawn(move || -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 //!     let ring = Ring::local()?;
-//!     ring.push(messenger.post(42)?)?.wait(None)?.result?;
+//!     let posted = ring.push(messenger.post(42)?)?.wait(None);
+//!     posted.map_err(|error| error.to_string())?.result?;
 //!     Ok(())
 //! });
 //! let mail = inbox.wait(Some(Duration::from_secs(5)))?;

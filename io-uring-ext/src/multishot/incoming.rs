@@ -29,7 +29,8 @@ use crate::ring::{Cqe, Inner, Ring, RingId};
 /// use io_uring_ext::multishot::Incoming;
 /// use io_uring_ext::{Fd, Ring};
 /// use std::net::{TcpListener, TcpStream};
-/// ///
+/// use std::time::Duration;
+///
 /// let ring = Ring::local()?;
 /// let listener = TcpListener::bind("127.0.0.1:0")?;
 /// let address = listener.local_addr()?;
