@@ -6,7 +6,8 @@
 //! | [`paired`] | the method: interleaved rounds, paired ratios, null runs |
 //! | [`report`] | tables and JSON |
 //! | [`child`] | a contestant in a process of its own that measures itself |
-//! | [`echo`] | UDP echo: servers in processes of their own, one traffic generator |
+//! | [`echo`] | UDP and TCP echo: servers in processes of their own, one traffic generator |
+//! | [`log`] | a log with group commit |
 //! | [`storage`] | random reads past the page cache |
 //! | [`micro`] | cases that run in memory: nanoseconds and instructions per packet |
 //! | [`abstraction`] | what the seam costs |
@@ -24,6 +25,7 @@ mod abstraction;
 mod allocations;
 mod child;
 mod echo;
+mod log;
 mod micro;
 #[expect(unsafe_code, reason = "the kernel is given pointers by hand")]
 mod mmsg;
@@ -54,7 +56,7 @@ fn run(arguments: &[String]) -> Result<()> {
     // The commands that this program calls itself with.
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        [echo::COMMAND, server] => return echo::serve(server),
+        [echo::COMMAND, scenario, server] => return echo::serve(scenario, server),
         [micro::COMMAND, scenario, case, repeats] => {
             return micro::repeat(scenario::find(scenario)?.cases, case, repeats.parse()?);
         }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::micro::Case;
 use crate::report::{Environment, Report};
-use crate::{abstraction, echo, storage, udp_stack};
+use crate::{abstraction, echo, log, storage, udp_stack};
 
 /// A benchmark that can be run by name.
 pub(crate) struct Scenario {
@@ -23,7 +23,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "echo",
         about: "UDP echo over loopback: round trips per CPU second, latency at a common rate",
-        run: echo::run,
+        run: echo::run_udp,
+        cases: &[],
+        measure: None,
+    },
+    Scenario {
+        name: "echo_tcp",
+        about: "TCP echo over loopback, 64 connections: the same beside the runtimes",
+        run: echo::run_tcp,
         cases: &[],
         measure: None,
     },
@@ -47,6 +54,13 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: storage::run,
         cases: &[],
         measure: Some(storage::measure),
+    },
+    Scenario {
+        name: "log",
+        about: "a log with group commit: records per second and time to commit, beside tokio and a thread",
+        run: log::run,
+        cases: &[],
+        measure: Some(log::measure),
     },
 ];
 

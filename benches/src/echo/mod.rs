@@ -1,8 +1,11 @@
-//! UDP echo over loopback: what a server costs per round trip, and how long an answer takes.
+//! Echo over loopback, UDP and TCP: what a server costs per round trip, and how long an answer takes.
 
-mod client;
+mod calls;
+mod contestant;
+mod generator;
 mod process;
-mod servers;
+mod tcp;
+mod udp;
 
 use std::time::Duration;
 
@@ -12,11 +15,20 @@ use bypass_core::worker::pin_to;
 use crate::paired::{self, Plan, Sample};
 use crate::report::{Fact, Report};
 use crate::scenario::Options;
-use client::Client;
+use contestant::Contestant;
+use generator::Generator;
 use process::{CLIENT_CORE, Own, Server, Usage};
-use servers::SERVERS;
 
-pub(crate) use process::{COMMAND, serve};
+pub(crate) use process::COMMAND;
+
+/// Servers of one kind, and what makes traffic for them.
+struct Scenario {
+    name: &'static str,
+    servers: &'static [Contestant],
+    connect: fn(u16) -> Result<Box<dyn Generator>>,
+    /// What the closed loop does, for the reader.
+    traffic: &'static str,
+}
 
 /// Round trips per second of CPU time that the server's process took; higher is better.
 const PER_CPU_SECOND: &str = "round trips per CPU second";
@@ -53,53 +65,64 @@ const SHOWN: [&str; 10] = [
     SYSTEM_CALLS,
 ];
 
-pub(crate) fn run(options: &Options) -> Result<Report> {
+pub(crate) fn run_udp(options: &Options) -> Result<Report> {
+    run(&udp::SCENARIO, options)
+}
+
+pub(crate) fn run_tcp(options: &Options) -> Result<Report> {
+    run(&tcp::SCENARIO, options)
+}
+
+/// Becomes the server `name` of a scenario.
+pub(crate) fn serve(scenario: &str, name: &str) -> Result<()> {
+    let scenario = [udp::SCENARIO, tcp::SCENARIO].into_iter().find(|known| known.name == scenario);
+    process::serve(scenario.context("that scenario has no servers")?.servers, name)
+}
+
+fn run(scenario: &Scenario, options: &Options) -> Result<Report> {
     let mut report = Report::new(options.environment());
     let duration = if options.quick { Duration::from_millis(100) } else { Duration::from_secs(1) };
     pin_to(CLIENT_CORE)?;
     for spins in [false, true] {
         let wanted = |ours| {
-            let servers = SERVERS.iter().filter(move |server| {
+            let servers = scenario.servers.iter().filter(move |server| {
                 server.spins == spins && server.ours == ours && options.wants(server.name)
             });
             servers.map(|server| server.name).collect()
         };
         let plan = Plan {
-            scenario: "echo",
+            scenario: scenario.name,
             subjects: wanted(true),
             peers: wanted(false),
             rounds: options.rounds,
         };
-        let runs = paired::run(&plan, |name| measure(name, duration))?;
+        if plan.subjects.is_empty() && plan.peers.is_empty() {
+            continue;
+        }
+        let runs = paired::run(&plan, |name| measure(scenario, name, duration))?;
         // What spins costs all of its core at any rate.
         let compared = COMPARED.iter().filter(|metric| !(spins && **metric == CPU_AT_RATE));
         report.rows.extend(compared.flat_map(|metric| runs.rows(&plan, metric)));
         for &contestant in plan.subjects.iter().chain(&plan.peers) {
             report.facts.extend(SHOWN.iter().filter_map(|metric| {
-                runs.median(contestant, metric).map(|value| Fact {
-                    scenario: plan.scenario,
-                    contestant,
-                    metric,
-                    value,
-                })
+                let value = runs.median(contestant, metric)?;
+                Some(Fact { scenario: plan.scenario, contestant, metric, value })
             }));
         }
     }
     report.notes.push(format!(
-        "{} B of payload, closed loop with {} under way (rates, switches, allocations, system \
-         calls) and open loop at {RATE}/s (p50, p99, lost), {duration:?} each. Server on core 0, \
-         client on core 1. Loopback delivers within the send, so the server pays for the client's \
-         receive path and the client for the server's.",
-        client::PAYLOAD,
-        client::WINDOW,
+        "Server on core 0, client on core 1, {duration:?} each of a closed loop (rates, switches, \
+         allocations, system calls) and an open loop at {RATE}/s (p50, p99, lost). Closed loop: {}",
+        scenario.traffic,
     ));
     Ok(report)
 }
 
 /// One run of one server in a fresh process.
-fn measure(name: &str, duration: Duration) -> Result<Sample> {
-    let mut server = Server::start(name)?;
-    let mut client = Client::connect(server.port)?;
+fn measure(scenario: &Scenario, name: &str, duration: Duration) -> Result<Sample> {
+    let contestant = Contestant::find(scenario.servers, name)?;
+    let mut server = Server::start(scenario.name, contestant)?;
+    let mut client = (scenario.connect)(server.port)?;
     client.verify().with_context(|| format!("server {name} is no echo"))?;
     client.closed_loop(duration / 5)?;
 

@@ -3,19 +3,22 @@
 //! A server of this program prints its port, answers each line with the counters that only it can
 //! know, and ends when its input does, so it never outlives the benchmark.
 
+use std::convert::Infallible;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use bypass_core::worker::pin_to;
 use serde::{Deserialize, Serialize};
+use socket2::SockRef;
 
-use super::servers::{self, Program};
+use super::calls;
+use super::contestant::{Contestant, Program};
 use crate::allocations;
 
-/// The hidden command of this program that becomes a server.
+/// The hidden command of this program that becomes a server: scenario, name.
 pub(crate) const COMMAND: &str = "serve-echo";
 
 const SERVER_CORE: usize = 0;
@@ -48,20 +51,18 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start(name: &str) -> Result<Self> {
-        let program =
-            servers::find(name).with_context(|| format!("there is no server `{name}`"))?;
-        match program {
-            Program::Here(_) => Self::start_own(name),
+    pub(crate) fn start(scenario: &str, contestant: &Contestant) -> Result<Self> {
+        match contestant.program {
+            Program::Udp(_) | Program::Tcp(_) => Self::start_own(scenario, contestant.name),
             Program::Sockperf(options) => Self::start_sockperf(options),
         }
-        .with_context(|| format!("cannot start server {name}"))
+        .with_context(|| format!("cannot start server {}", contestant.name))
     }
 
-    fn start_own(name: &str) -> Result<Self> {
+    fn start_own(scenario: &str, name: &str) -> Result<Self> {
         let program = std::env::current_exe().context("cannot tell where this program lies")?;
         let mut process = Command::new(program)
-            .args([COMMAND, name])
+            .args([COMMAND, scenario, name])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -128,16 +129,36 @@ impl Drop for Server {
     }
 }
 
-/// Becomes the server `name`.
-pub(crate) fn serve(name: &str) -> Result<()> {
-    let Some(Program::Here(serve)) = servers::find(name) else {
-        anyhow::bail!("there is no server `{name}` in this program");
-    };
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot bind a socket")?;
-    println!("{}", socket.local_addr()?.port());
+/// Becomes the server `name` of `contestants`.
+pub(crate) fn serve(contestants: &[Contestant], name: &str) -> Result<()> {
+    let contestant = Contestant::find(contestants, name)?;
+    match contestant.program {
+        Program::Udp(serve) => {
+            let socket = UdpSocket::bind(ANY_PORT).context("cannot bind a socket")?;
+            run(contestant, socket.local_addr()?.port(), move || serve(socket))
+        }
+        Program::Tcp(serve) => {
+            let listener = TcpListener::bind(ANY_PORT).context("cannot bind a socket")?;
+            // The connections inherit it: an answer never waits for an acknowledgement.
+            SockRef::from(&listener).set_tcp_nodelay(true)?;
+            run(contestant, listener.local_addr()?.port(), move || serve(listener))
+        }
+        Program::Sockperf(_) => bail!("server {name} is another program"),
+    }
+}
+
+const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+
+/// Serves on a thread of its own, and answers for the process on this one.
+fn run(
+    contestant: &Contestant,
+    port: u16,
+    serve: impl FnOnce() -> Result<Infallible> + Send + 'static,
+) -> Result<()> {
+    println!("{port}");
     std::thread::spawn(move || {
         // Only the thread that serves has the core, so one that spins keeps no answer from below.
-        let Err(error) = pin_to(SERVER_CORE).map_err(Into::into).and_then(|()| serve(socket));
+        let Err(error) = pin_to(SERVER_CORE).map_err(Into::into).and_then(|()| serve());
         eprintln!("the server failed: {error:#}");
         std::process::exit(1);
     });
@@ -146,7 +167,7 @@ pub(crate) fn serve(name: &str) -> Result<()> {
         line?;
         let own = Own {
             allocations: Some(allocations::so_far()),
-            system_calls: servers::system_calls(name),
+            system_calls: calls::so_far(contestant.ours),
         };
         println!("{}", serde_json::to_string(&own)?);
     }

@@ -28,11 +28,11 @@ pub(crate) fn folder(chosen: Option<&Path>) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// A file of that many blocks in `folder`; one that is there already is taken as it is.
-pub(crate) fn prepare(folder: &Path, blocks: u64) -> Result<PathBuf> {
-    let path = folder.join(format!("random-reads-{blocks}.dat"));
+/// A file `name` of that many blocks in `folder`; one that is there already is taken as it is.
+pub(crate) fn prepare(folder: &Path, name: &str, blocks: u64) -> Result<PathBuf> {
+    let path = folder.join(format!("{name}-{blocks}.dat"));
     if !is_prepared(&path, blocks) {
-        eprintln!("storage: writing {} MiB to {}", (blocks * BLOCK as u64) >> 20, path.display());
+        eprintln!("writing {} MiB to {}", (blocks * BLOCK as u64) >> 20, path.display());
         write(&path, blocks).with_context(|| format!("cannot write {}", path.display()))?;
     }
     // Tells early, and with the path, that this file system has no direct I/O.

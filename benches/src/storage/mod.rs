@@ -64,7 +64,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     } else {
         (1 << 20, Duration::from_secs(2))
     };
-    let file = file::prepare(&file::folder(options.dir.as_deref())?, blocks)?;
+    let file = file::prepare(&file::folder(options.dir.as_deref())?, "random-reads", blocks)?;
     let wanted = |ours| {
         let readers = READERS.iter().filter(move |reader| reader.ours == ours);
         readers.map(|reader| reader.name).filter(|name| options.wants(name)).collect()

@@ -32,7 +32,8 @@ macro_rules! here {
 }
 
 pub(crate) const READERS: &[Reader] = &[
-    Reader { name: "io_uring", ours: true, measure: here!(ours::plain) },
+    Reader { name: "io_uring", ours: true, measure: here!(ours::registered) },
+    Reader { name: "io_uring, nothing registered", ours: false, measure: here!(ours::plain) },
     Reader { name: "io_uring, SQPOLL", ours: false, measure: here!(ours::polled) },
     Reader { name: "fio", ours: false, measure: fio::one_by_one },
     Reader { name: "fio, batches", ours: false, measure: fio::in_batches },

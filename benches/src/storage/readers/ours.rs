@@ -1,13 +1,14 @@
 //! Ours: one ring of this thread.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use io_uring_ext::buf::AlignedBuf;
+use io_uring_ext::buf::{BufPool, PoolBuf};
+use io_uring_ext::fixed::{BufferTable, FileTable};
 use io_uring_ext::op::Read;
-use io_uring_ext::{Fd, Local, Pending, Ring, SqPoll};
+use io_uring_ext::{Fd, Local, Pending, Ring, SqPoll, Target};
 
 use super::super::Job;
 use super::super::file::{BLOCK, verify};
@@ -17,28 +18,47 @@ use crate::child::{Clock, Recorder, Tally};
 /// many share one system call; with all of a large turn at once it would idle meanwhile.
 const BATCH: u64 = 8;
 
-/// With a kernel thread that takes the submissions.
+/// Registered buffers and a fixed file.
+pub(super) fn registered(job: &Job, clock: Clock) -> Result<Tally> {
+    let ring = Ring::builder().entries(job.depth as u32).build_local()?;
+    read_registered(&ring, job, clock)
+}
+
+/// The same with a kernel thread that takes the submissions.
 pub(super) fn polled(job: &Job, clock: Clock) -> Result<Tally> {
     let ring = Ring::builder().entries(job.depth as u32).sqpoll(SqPoll::default());
-    read(&ring.build_local()?, job, clock)
+    read_registered(&ring.build_local()?, job, clock)
+}
+
+fn read_registered(ring: &Ring, job: &Job, clock: Clock) -> Result<Tally> {
+    let pool = BufPool::local(BLOCK, job.depth)?;
+    BufferTable::new(ring, 1)?.register(&pool)?;
+    let file = FileTable::new(ring, 1)?.install(&open(job)?)?;
+    read(ring, (&file).into(), &pool, job, clock)
 }
 
 /// Any buffer, any descriptor.
 pub(super) fn plain(job: &Job, clock: Clock) -> Result<Tally> {
-    read(&Ring::builder().entries(job.depth as u32).build_local()?, job, clock)
+    let ring = Ring::builder().entries(job.depth as u32).build_local()?;
+    let pool = BufPool::local(BLOCK, job.depth)?;
+    read(&ring, (&Fd::new(open(job)?)).into(), &pool, job, clock)
+}
+
+fn open(job: &Job) -> std::io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&job.file)
 }
 
 /// A read under way.
 struct Slot<'r> {
     ring: &'r Ring,
-    file: &'r Fd,
-    read: Option<Pending<Read<AlignedBuf>, Local>>,
+    file: &'r Target,
+    read: Option<Pending<Read<PoolBuf>, Local>>,
     block: u64,
     begun: Instant,
 }
 
 impl Slot<'_> {
-    fn start(&mut self, buffer: AlignedBuf, block: u64, begun: Instant) -> Result<()> {
+    fn start(&mut self, buffer: PoolBuf, block: u64, begun: Instant) -> Result<()> {
         let read = Read::new(self.file, buffer, block * BLOCK as u64);
         self.read = Some(self.ring.push(read).map_err(|refused| refused.why)?);
         (self.block, self.begun) = (block, begun);
@@ -46,22 +66,23 @@ impl Slot<'_> {
     }
 }
 
-fn read(ring: &Ring, job: &Job, clock: Clock) -> Result<Tally> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&job.file)?;
-    let file = &Fd::new(file);
+fn read(ring: &Ring, file: Target, pool: &BufPool, job: &Job, clock: Clock) -> Result<Tally> {
     let (mut recorder, mut choice) = (Recorder::new(clock)?, job.choice(0));
     let begun = Instant::now();
     let mut slots = Vec::new();
-    for _ in 0..job.depth {
-        let mut slot = Slot { ring, file, read: None, block: 0, begun };
-        slot.start(AlignedBuf::new(BLOCK)?, choice(), begun)?;
+    while let Some(buffer) = pool.take() {
+        let mut slot = Slot { ring, file: &file, read: None, block: 0, begun };
+        slot.start(buffer, choice(), begun)?;
         slots.push(slot);
     }
-    let (mut total, mut goes_on) = (0, true);
+    let (mut total, mut seen, mut goes_on) = (0, 0, true);
     while goes_on {
-        // Submits what was started in the last turn, too.
-        ring.wait(1, None)?;
-        let ended = Instant::now();
+        // What a submission in the last turn has brought is there already, and not waited for.
+        if ring.counters().completions == seen {
+            ring.wait(1, None)?;
+        }
+        seen = ring.counters().completions;
+        let (ended, mut started) = (Instant::now(), 0);
         for slot in &mut slots {
             let Some(read) = slot.read.take_if(|read| read.is_done()) else { continue };
             let read = read.try_take().ok().context("it was done")?;
@@ -70,7 +91,8 @@ fn read(ring: &Ring, job: &Job, clock: Clock) -> Result<Tally> {
             total += 1;
             goes_on &= recorder.record(slot.begun, ended);
             slot.start(read.buf, choice(), ended)?;
-            if total % BATCH == 0 {
+            started += 1;
+            if started % BATCH == 0 {
                 ring.submit()?;
             }
         }

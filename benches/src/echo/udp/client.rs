@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use hdrhistogram::Histogram;
 
+use crate::echo::generator::{Generator, OpenLoop};
 use crate::mmsg::{Batch, Wait};
 
 /// Bytes of UDP payload.
@@ -30,52 +30,15 @@ fn mark(answer: &[u8]) -> Result<u64> {
     answer.first_chunk().map(|mark| u64::from_le_bytes(*mark)).context("an answer is cut short")
 }
 
-/// What an open loop saw.
-pub(crate) struct OpenLoop {
-    /// From the intended time of sending to the answer, in nanoseconds.
-    pub(crate) latency: Histogram<u64>,
-    pub(crate) sent: u64,
-    pub(crate) received: u64,
-}
-
 impl Client {
-    pub(crate) fn connect(port: u16) -> Result<Self> {
+    pub(crate) fn connect(port: u16) -> Result<Box<dyn Generator>> {
         let socket =
             UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot bind the client's socket")?;
         socket
             .connect(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
             .context("cannot connect to the server")?;
         socket.set_read_timeout(Some(LOST_AFTER))?;
-        Ok(Self { socket, batch: Batch::connected(WINDOW) })
-    }
-
-    /// Waits until the server answers, then proves that it sends back what it got: a full window
-    /// of datagrams of several sizes.
-    pub(crate) fn verify(&mut self) -> Result<()> {
-        self.await_first_answer()?;
-        let size = |index| if index < WINDOW / 2 { PAYLOAD } else { HEADER + index };
-        for index in 0..WINDOW {
-            self.message(index, size(index), index as u64);
-        }
-        self.batch.send(&self.socket, WINDOW)?;
-        let mut missing: Vec<usize> = (0..WINDOW).collect();
-        while !missing.is_empty() {
-            let count = self.receive(Wait::ForOne)?;
-            ensure!(count > 0, "it left {} of {WINDOW} datagrams unanswered", missing.len());
-            for index in 0..count {
-                let answer = self.batch.payload(index);
-                let number = mark(answer)? as usize;
-                let place = missing.iter().position(|&missing| missing == number);
-                let place = place.with_context(|| format!("it answered {number} twice"))?;
-                missing.swap_remove(place);
-                let body = answer.get(HEADER..).unwrap_or_default();
-                ensure!(
-                    answer.len() == size(number) && body.iter().all(|&byte| byte == number as u8),
-                    "it answered with what it was not sent: {answer:?}"
-                );
-            }
-        }
-        Ok(())
+        Ok(Box::new(Self { socket, batch: Batch::connected(WINDOW) }))
     }
 
     fn await_first_answer(&mut self) -> Result<()> {
@@ -103,9 +66,58 @@ impl Client {
         message[HEADER..].fill(mark as u8);
     }
 
+    /// Sends so many messages and returns the number.
+    fn send(&mut self, count: usize) -> Result<usize> {
+        for index in 0..count {
+            self.message(index, PAYLOAD, 0);
+        }
+        self.batch.send(&self.socket, count).context("cannot send")?;
+        Ok(count)
+    }
+
+    /// How many datagrams came; 0 when none did within the timeout.
+    fn receive(&mut self, wait: Wait) -> Result<usize> {
+        match self.batch.receive(&self.socket, WINDOW, wait) {
+            Ok(count) => Ok(count),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(0),
+            Err(error) => Err(error).context("cannot receive"),
+        }
+    }
+}
+
+impl Generator for Client {
+    /// Waits until the server answers, then proves that it sends back what it got: a full window
+    /// of datagrams of several sizes.
+    fn verify(&mut self) -> Result<()> {
+        self.await_first_answer()?;
+        let size = |index| if index < WINDOW / 2 { PAYLOAD } else { HEADER + index };
+        for index in 0..WINDOW {
+            self.message(index, size(index), index as u64);
+        }
+        self.batch.send(&self.socket, WINDOW)?;
+        let mut missing: Vec<usize> = (0..WINDOW).collect();
+        while !missing.is_empty() {
+            let count = self.receive(Wait::ForOne)?;
+            ensure!(count > 0, "it left {} of {WINDOW} datagrams unanswered", missing.len());
+            for index in 0..count {
+                let answer = self.batch.payload(index);
+                let number = mark(answer)? as usize;
+                let place = missing.iter().position(|&missing| missing == number);
+                let place = place.with_context(|| format!("it answered {number} twice"))?;
+                missing.swap_remove(place);
+                let body = answer.get(HEADER..).unwrap_or_default();
+                ensure!(
+                    answer.len() == size(number) && body.iter().all(|&byte| byte == number as u8),
+                    "it answered with what it was not sent: {answer:?}"
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps a window of datagrams under way for `duration`, then lets the window run empty;
     /// returns the round trips.
-    pub(crate) fn closed_loop(&mut self, duration: Duration) -> Result<u64> {
+    fn closed_loop(&mut self, duration: Duration) -> Result<u64> {
         let end = Instant::now() + duration;
         let mut round_trips = 0;
         let mut outstanding = self.send(WINDOW)?;
@@ -126,26 +138,12 @@ impl Client {
         Ok(round_trips)
     }
 
-    /// Sends so many messages and returns the number.
-    fn send(&mut self, count: usize) -> Result<usize> {
-        for index in 0..count {
-            self.message(index, PAYLOAD, 0);
-        }
-        self.batch.send(&self.socket, count).context("cannot send")?;
-        Ok(count)
-    }
-
     /// Sends `rate` datagrams per second on a fixed schedule, however the server fares. Each
     /// carries the time at which it was due, so that a stall counts for all that it delayed.
-    pub(crate) fn open_loop(&mut self, rate: u32, duration: Duration) -> Result<OpenLoop> {
+    fn open_loop(&mut self, rate: u32, duration: Duration) -> Result<OpenLoop> {
         let total = u64::from(rate) * duration.as_millis() as u64 / 1000;
         let due = |number: u64| number * 1_000_000_000 / u64::from(rate);
-        // 100 ns to 10 s with three digits.
-        let mut result = OpenLoop {
-            latency: Histogram::new_with_bounds(100, 10_000_000_000, 3)?,
-            sent: 0,
-            received: 0,
-        };
+        let mut result = OpenLoop::new()?;
         let start = Instant::now();
         let mut last_progress = start;
         while result.received < total {
@@ -174,19 +172,9 @@ impl Client {
             let now = start.elapsed().as_nanos() as u64;
             for index in 0..count {
                 let due = mark(self.batch.payload(index))?;
-                result.latency.record(now.saturating_sub(due).max(100))?;
+                result.record(now.saturating_sub(due));
             }
-            result.received += count as u64;
         }
         Ok(result)
-    }
-
-    /// How many datagrams came; 0 when none did within the timeout.
-    fn receive(&mut self, wait: Wait) -> Result<usize> {
-        match self.batch.receive(&self.socket, WINDOW, wait) {
-            Ok(count) => Ok(count),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(0),
-            Err(error) => Err(error).context("cannot receive"),
-        }
     }
 }

@@ -18,7 +18,7 @@ use io_uring::types::{BufRingEntry, Fixed, RecvMsgOut};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use memmap2::MmapMut;
 
-use super::count_system_calls;
+use crate::echo::calls;
 
 const BUFFERS: u16 = 256;
 const BUFFER: usize = 2048;
@@ -65,7 +65,7 @@ pub(crate) fn serve(socket: UdpSocket) -> Result<Infallible> {
             armed = true;
         }
         ring.submit_and_wait(1)?;
-        count_system_calls(1);
+        calls::count(1);
         buffers.give_back(under_way.drain(..));
         loop {
             let Some(completion) = ring.completion().next() else { break };

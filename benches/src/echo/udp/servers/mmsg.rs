@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 
 use anyhow::Result;
 
-use super::count_system_calls;
+use crate::echo::calls;
 use crate::mmsg::{Batch, Wait};
 
 /// Sleeps while there is nothing to do.
@@ -15,7 +15,7 @@ pub(crate) fn serve(socket: UdpSocket) -> Result<Infallible> {
     loop {
         let count = batch.receive(&socket, 64, Wait::ForOne)?;
         let calls = batch.send(&socket, count)?;
-        count_system_calls(1 + calls);
+        calls::count(1 + calls);
     }
 }
 
@@ -23,9 +23,9 @@ pub(crate) fn serve(socket: UdpSocket) -> Result<Infallible> {
 pub(crate) fn spin(socket: UdpSocket) -> Result<Infallible> {
     let mut batch = Batch::with_addresses(64);
     loop {
-        count_system_calls(1);
+        calls::count(1);
         match batch.receive(&socket, 64, Wait::No) {
-            Ok(count) => count_system_calls(batch.send(&socket, count)?),
+            Ok(count) => calls::count(batch.send(&socket, count)?),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.into()),
         }

@@ -8,7 +8,7 @@ use bypass_core::backend::socket::UdpOptions;
 use bypass_core::{Block, Burst, BusyPoll, Datagram as _, DatagramIo, Interest, WaitStrategy};
 use io_uring_ext::packet::{UringOptions, UringSocket};
 
-use super::answer_system_calls;
+use crate::echo::calls;
 
 pub(crate) fn socket(socket: UdpSocket) -> Result<Infallible> {
     echo(open_socket(socket)?, Block::default())
@@ -46,6 +46,6 @@ fn echo<D: DatagramIo>(mut port: D, mut wait: impl WaitStrategy) -> Result<Infal
         port.flush()?;
         let interest = if burst.is_empty() { Interest::RX } else { Interest::all() };
         wait.after(received + sent, &mut port, interest)?;
-        answer_system_calls(|| port.stats().syscalls);
+        calls::answer(|| port.stats().syscalls);
     }
 }

@@ -1,0 +1,15 @@
+//! TCP: 64 connections of one client, each with a message under way.
+
+mod client;
+mod servers;
+
+use super::Scenario;
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "echo_tcp",
+    servers: servers::SERVERS,
+    connect: client::Client::connect,
+    traffic: "64 connections with a message of 64 B under way on each.",
+};
+
+const _: () = assert!(client::MESSAGE == 64 && client::CONNECTIONS == 64);
