@@ -290,3 +290,34 @@ fn market_data_accounts_for_every_message() {
         assert_eq!(row["adds_up"], true, "{row}");
     }
 }
+
+/// The table of the storage example: one row for each time that its writer was killed.
+#[cfg(feature = "io-uring")]
+#[test]
+fn the_log_survives_twenty_kills() {
+    const KILLS: usize = 20;
+    if skip(&[Need::IoUring]) {
+        return;
+    }
+    let output = example("storage").args(["--rounds", &KILLS.to_string()]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let why = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{text}{why}");
+    let rows = text.lines().filter_map(|line| {
+        let cells = line.split('|').map(|cell| cell.trim().parse().ok());
+        let numbers: Option<Vec<u64>> = cells.skip(1).take(6).collect();
+        numbers
+    });
+    let rows: Vec<Vec<u64>> = rows.filter(|numbers| numbers.len() == 6).collect();
+    assert_eq!(rows.len(), KILLS, "{text}");
+    let mut before = 0;
+    for row in &rows {
+        let &[_, commits, acknowledged, recovered, lost, torn] = &row[..] else {
+            panic!("{row:?}");
+        };
+        assert!(commits > 0 && acknowledged > before, "nothing was written: {row:?}");
+        assert!(recovered >= acknowledged && lost == 0 && torn == 0, "{row:?}");
+        before = acknowledged;
+    }
+    assert!(text.contains("random reads") && text.contains("all verified"), "{text}");
+}

@@ -34,6 +34,8 @@ const EXAMPLES: &[Example] = &[
     Example { name: "market_data", arguments: &[], prints: &["socket", "uring"] },
     // In a network of its own, where the exchange verifies every checksum.
     Example { name: "order_sender", arguments: &[], prints: &["acknowledged", "good checksums"] },
+    // It fails by itself when an acknowledged record is lost, or a torn one accepted.
+    Example { name: "storage", arguments: &[], prints: &["random reads", "all verified"] },
 ];
 
 /// Every file in `examples/` whose name holds `filter`; one that has no entry in the table fails,
@@ -102,7 +104,8 @@ impl EmptyCrate {
         }
         let manifest = format!(
             "[package]\nname = \"examples-alone\"\nedition = \"2024\"\n\n\
-             [dependencies]\nbypass-io = {{ path = {:?} }}\n\n\
+             [dependencies]\nbypass-io = {{ path = {:?} }}\n\
+             # What examples use beside it.\ncrc32fast = \"1.5\"\n\n\
              # Part of no workspace.\n[workspace]\n\n[profile.dev]\nopt-level = 1\n",
             root()
         );
