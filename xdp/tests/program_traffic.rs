@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use bypass_core::testing::needs::{Need, skip};
 use bypass_core::testing::rig::{Namespace, Veth, VethOptions};
-use bypass_core::{Buffer as _, Burst, Endpoint as _, Interest, PacketIo as _};
-use bypass_xdp::program::{Filter, ProgramOptions};
-use bypass_xdp::{Receive, Want, XdpOptions, XdpPort};
+use bypass_core::{Buffer as _, Burst, Endpoint as _, Frame as _, Interest, PacketIo as _};
+use bypass_xdp::program::{Filter, Hints, ProgramOptions};
+use bypass_xdp::{Hook, Receive, Want, XdpOptions, XdpPort};
 use common::{HOOKS, Rig, open};
 
 const TAKEN: u16 = 4000;
@@ -195,6 +195,50 @@ fn every_queue_has_its_socket_and_the_kernel_those_that_have_none() {
         let lost = program.queue_counters(1).unwrap();
         assert_eq!((lost.redirected, lost.no_socket), (first[1], first[1]));
     }
+}
+
+#[test]
+fn what_the_device_knows_of_a_frame_comes_with_it() {
+    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
+    let hints = |options: &mut XdpOptions| {
+        options.receive = Receive::Filter(filter());
+        options.hints = Hints::Require;
+    };
+    let mut port = open(&rig.veth.b, Hook::Native, hints);
+    assert!(port.program().unwrap().has_hints());
+    let senders = [udp(&rig.veth.a, "10.66.0.1:5000"), udp(&rig.veth.a, "10.66.0.1:5001")];
+    for sender in senders.iter().cycle().take(8) {
+        sender.send_to(b"flow", ("10.66.0.2", TAKEN)).unwrap();
+    }
+    let (mut seen, mut burst) = (Vec::new(), Burst::with_capacity(8));
+    while seen.len() < 8 {
+        assert!(!port.wait(Interest::RX, Some(Duration::from_secs(5))).unwrap().is_empty());
+        port.recv(&mut burst).unwrap();
+        while let Some(frame) = burst.pop_front() {
+            assert_eq!(&frame.data()[42..46], b"flow", "the frame itself is whole");
+            let meta = frame.rx_meta();
+            // A veth has no clock, and nobody has taken a tag out.
+            assert_eq!((meta.timestamp, meta.vlan), (None, None));
+            seen.push((frame.data()[35], meta.hash.unwrap()));
+        }
+    }
+    let flows: HashSet<_> = seen.iter().collect();
+    assert_eq!(flows.len(), 2, "one hash for each flow: {seen:?}");
+    assert_eq!(flows.iter().map(|(_, hash)| hash).collect::<HashSet<_>>().len(), 2, "{seen:?}");
+    let counters = port.program().unwrap().counters().unwrap();
+    assert_eq!((counters.redirected, counters.no_hints), (8, 0));
+    drop((port, burst));
+
+    let error = common::try_open(&rig.veth.b, Hook::Generic, hints).unwrap_err();
+    assert!(error.to_string().contains("runs in native mode only"), "{error}");
+    let port = open(&rig.veth.b, Hook::Generic, |options| {
+        hints(options);
+        options.hints = Hints::Prefer;
+    });
+    assert!(!port.program().unwrap().has_hints());
+    let fallbacks = port.caps().fallbacks.join("\n");
+    assert!(fallbacks.contains("hints preferred, none obtained: "), "{fallbacks}");
+    assert!(!fallbacks.contains("mode preferred, generic"), "{fallbacks}");
 }
 
 #[test]

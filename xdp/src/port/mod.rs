@@ -88,8 +88,17 @@ impl XdpPort {
         let caps = caps(&opened);
         let Opened { bound, umem, link, source, place, zero_copy, polls, target, .. } = opened;
         let rings = bound.rings;
+        let hints = matches!(&source, Source::Program(program) if program.has_hints());
         Self {
-            rx: Rx::new(rings.rx, rings.fill, umem.clone(), target, bound.posted, place.queue),
+            rx: Rx::new(
+                rings.rx,
+                rings.fill,
+                umem.clone(),
+                target,
+                bound.posted,
+                place.queue,
+                hints,
+            ),
             tx: Tx::new(rings.tx, rings.completion, umem.clone(), zero_copy, caps.max_segments),
             umem,
             socket: bound.socket,

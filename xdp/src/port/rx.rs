@@ -3,6 +3,7 @@
 use bypass_core::pool::FrameMeta;
 use bypass_core::{Buffer, Burst, DropCause, RxMeta, Stats, TxMeta};
 
+use crate::program::{HINTS_LEN, take_hints};
 use crate::ring::{Consumer, Mapped, Producer};
 use crate::sys::{Desc, DescOptions};
 use crate::umem::{Umem, XdpFrame};
@@ -18,6 +19,8 @@ pub(super) struct Rx {
     /// Chunks that are posted, and those that never came back.
     posted: u32,
     queue: u16,
+    /// The program puts hints in front of frames.
+    hints: bool,
     /// What has come of a frame whose end has not.
     chain: Chain,
     packets: u64,
@@ -45,6 +48,7 @@ impl Rx {
         target: u32,
         posted: u32,
         queue: u32,
+        hints: bool,
     ) -> Self {
         Self {
             ring,
@@ -53,6 +57,7 @@ impl Rx {
             target,
             posted,
             queue: queue as u16,
+            hints,
             chain: Chain::None,
             packets: 0,
             bytes: 0,
@@ -92,7 +97,7 @@ impl Rx {
                 (Ok(mut frame), false) => {
                     self.packets += 1;
                     self.bytes += frame.total_len() as u64;
-                    describe(&mut frame, self.queue);
+                    describe(&mut frame, self.queue, self.hints);
                     let _room_was_checked = out.push(frame);
                 }
                 (Err(()), true) => self.chain = Chain::Broken,
@@ -143,11 +148,18 @@ impl Drop for Rx {
 
 /// Fills in what is known of a frame beside its bytes.
 #[inline]
-fn describe(frame: &mut XdpFrame, queue: u16) {
+fn describe(frame: &mut XdpFrame, queue: u16, hints: bool) {
     // A chunk comes with empty data beside it.
-    if queue != 0 {
-        let mut rx = RxMeta::default();
-        rx.queue = queue;
-        frame.set_meta(FrameMeta { rx, tx: TxMeta::default() });
+    if queue == 0 && !hints {
+        return;
     }
+    let mut rx = RxMeta::default();
+    rx.queue = queue;
+    if hints && let Ok(front) = frame.prepend(HINTS_LEN) {
+        if let Some(front) = front.first_chunk_mut() {
+            take_hints(front, &mut rx);
+        }
+        let _there_were_as_many = frame.trim_front(HINTS_LEN);
+    }
+    frame.set_meta(FrameMeta { rx, tx: TxMeta::default() });
 }

@@ -45,6 +45,13 @@ pub enum ProgramError {
         /// What is behind it, as far as can be told, and what helps.
         hint: Cow<'static, str>,
     },
+    /// The process may not load programs. As an error of the family it is a
+    /// [`MissingCapability`](bypass_core::Error::MissingCapability).
+    #[error("cannot load the XDP program for {interface}: it needs {}", ProgramError::CAPABILITIES)]
+    Denied {
+        /// The interface.
+        interface: String,
+    },
     /// The kernel does not load the program.
     #[error("cannot load the XDP program for {interface}: {source}{}", Hint(.log))]
     Load {
@@ -76,6 +83,9 @@ pub enum ProgramError {
 }
 
 impl ProgramError {
+    /// What loading a program takes (Linux 5.8).
+    const CAPABILITIES: &str = "CAP_BPF,CAP_NET_ADMIN";
+
     /// A failed access to a map.
     pub(super) fn map(attempt: impl Into<String>) -> impl FnOnce(libbpf_rs::Error) -> Self {
         let attempt = attempt.into();
@@ -85,7 +95,13 @@ impl ProgramError {
 
 impl From<ProgramError> for bypass_core::Error {
     fn from(error: ProgramError) -> Self {
-        Self::backend("AF_XDP", error)
+        match error {
+            ProgramError::Denied { interface } => Self::MissingCapability {
+                attempt: format!("load an XDP program for {interface}").into(),
+                capability: ProgramError::CAPABILITIES,
+            },
+            other => Self::backend("AF_XDP", other),
+        }
     }
 }
 

@@ -42,20 +42,17 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
-    pub(super) fn new(target: &Target, variant: Variant) -> Result<Self> {
+    pub(super) fn new(target: &Target, variant: Variant) -> Result<Self, ProgramError> {
         let name = if variant.hints { "bypass_hints" } else { "bypass_steer" };
         let (loaded, log) = quietly(|| open(target, variant, name).and_then(OpenObject::load));
         match loaded {
             Ok(object) => Ok(Self { object, name }),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                Err(Error::MissingCapability {
-                    attempt: format!("load an XDP program for {}", target.interface).into(),
-                    capability: "CAP_BPF,CAP_NET_ADMIN",
-                })
+                Err(ProgramError::Denied { interface: target.interface.clone() })
             }
             Err(source) => {
                 let interface = target.interface.clone();
-                Err(ProgramError::Load { interface, source, log: log.into() }.into())
+                Err(ProgramError::Load { interface, source, log: log.into() })
             }
         }
     }

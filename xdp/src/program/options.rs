@@ -1,13 +1,14 @@
 //! [`ProgramOptions`]: how the program of this crate comes onto an interface.
 
-use bypass_core::Result;
+use bypass_core::{Error, Result};
 
 use super::attach::{Attachment, Target};
 use super::error::ProgramError;
 use super::filter::Filter;
+use super::hints::Hints;
 use super::load::{Loaded, Variant};
 use super::routes;
-use super::running::Program;
+use super::running::{Program, Traits};
 use crate::socket::{Hook, Want};
 
 /// Whether the program declares that frames may come in several fragments (`xdp.frags`, Linux 5.18),
@@ -48,6 +49,8 @@ pub struct ProgramOptions {
     pub hook: Want<Hook>,
     /// Whether frames may come in fragments.
     pub frags: Frags,
+    /// Whether the device is asked for what it knows of each frame.
+    pub hints: Hints,
     /// Queues that may have a socket: 0 to this, exclusive.
     pub queues: u32,
     /// Takes all IP packets even of an interface that a default route leads through.
@@ -63,6 +66,7 @@ impl ProgramOptions {
             filter: Filter::new(),
             hook: Want::Prefer(Hook::Native),
             frags: Frags::Auto,
+            hints: Hints::Off,
             queues: 64,
             force: false,
         }
@@ -79,44 +83,87 @@ impl ProgramOptions {
     pub fn attach(&self) -> Result<Program> {
         let target = Target::find(&self.interface)?;
         routes::check(&self.interface, &self.filter, self.force)?;
-        let refused = match self.attach_at(&target, self.hook.first())? {
-            Ok(program) => return Ok(program),
-            Err(refused) if !self.hook.may_fall_back() => return Err(refused.into()),
-            Err(refused) => refused,
-        };
-        let mut program = self.attach_at(&target, self.hook.first().other())??;
-        program.attachment.fallback = Some(refused);
-        Ok(program)
+        let mut refusals: Vec<(Attempt, ProgramError)> = Vec::new();
+        for attempt in self.attempts() {
+            match self.attach_as(&target, attempt) {
+                Ok(mut program) => {
+                    let mut why = |differs: &dyn Fn(&Attempt) -> bool| {
+                        let first = refusals.iter().position(|(tried, _)| differs(tried))?;
+                        Some(refusals.remove(first).1)
+                    };
+                    program.no_hints = why(&|tried| tried.hints && !attempt.hints);
+                    program.attachment.fallback = why(&|tried| tried.hook != attempt.hook);
+                    return Ok(program);
+                }
+                Err(Failure::Refused(refusal)) => refusals.push((attempt, refusal)),
+                Err(Failure::Final(error)) => return Err(error),
+            }
+        }
+        // Only one reason can be told: that of what was asked for in the first place.
+        Err(refusals.swap_remove(0).1.into())
     }
 
-    /// Tries one hook; the inner error is the driver's refusal, after which another may do.
-    fn attach_at(&self, target: &Target, hook: Hook) -> Result<Result<Program, ProgramError>> {
-        let refused = match self.attach_as(target, hook, self.frags == Frags::On)? {
-            Err(refused) if self.frags == Frags::Auto => refused,
-            decided => return Ok(decided),
+    /// What to try, in order; at least one.
+    fn attempts(&self) -> Vec<Attempt> {
+        let first = self.hook.first();
+        let hooks =
+            [first, first.other()].into_iter().take(1 + usize::from(self.hook.may_fall_back()));
+        let hints: &[bool] = match self.hints {
+            Hints::Off => &[false],
+            Hints::Prefer => &[true, false],
+            Hints::Require => &[true],
         };
-        // Only one of the two reasons can be told: that of what was asked for in the first place.
-        Ok(match self.attach_as(target, hook, true) {
-            Ok(Ok(program)) => Ok(program),
-            Ok(Err(_)) | Err(_) => Err(refused),
-        })
+        let frags: &[bool] = match self.frags {
+            Frags::Auto => &[false, true],
+            Frags::Off => &[false],
+            Frags::On => &[true],
+        };
+        let mut attempts = Vec::new();
+        for hook in hooks {
+            for &hints in hints {
+                attempts.extend(frags.iter().map(|&frags| Attempt { hook, hints, frags }));
+            }
+        }
+        attempts
     }
 
-    fn attach_as(
-        &self,
-        target: &Target,
-        hook: Hook,
-        frags: bool,
-    ) -> Result<Result<Program, ProgramError>> {
-        let loaded = Loaded::new(target, Variant { queues: self.queues, frags, hints: false })?;
+    fn attach_as(&self, target: &Target, attempt: Attempt) -> Result<Program, Failure> {
+        let Attempt { hook, hints, frags } = attempt;
+        let loaded = Loaded::new(target, Variant { queues: self.queues, frags, hints })?;
         let mut filter = loaded.filter_maps()?;
         filter.set(&self.filter)?;
-        let link = match loaded.with_fd(|program| target.attach(program, hook))? {
-            Ok(link) => link,
-            Err(refused @ ProgramError::Refused { .. }) => return Ok(Err(refused)),
-            Err(error) => return Err(error.into()),
-        };
+        let link = loaded.with_fd(|program| target.attach(program, hook))??;
         let attachment = Attachment::of(link, target, hook);
-        Program::new(attachment, &loaded, filter, frags, self.force).map(Ok)
+        Ok(Program::new(attachment, &loaded, filter, Traits { frags, hints, force: self.force })?)
+    }
+}
+
+/// One way to bring the program onto the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Attempt {
+    hook: Hook,
+    hints: bool,
+    frags: bool,
+}
+
+/// Why an attempt came to nothing.
+enum Failure {
+    /// The driver or the kernel does not do it this way; another may work.
+    Refused(ProgramError),
+    Final(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Final(error)
+    }
+}
+
+impl From<ProgramError> for Failure {
+    fn from(error: ProgramError) -> Self {
+        match error {
+            ProgramError::Refused { .. } | ProgramError::Load { .. } => Self::Refused(error),
+            other => Self::Final(other.into()),
+        }
     }
 }

@@ -8,6 +8,7 @@ use libbpf_rs::{MapCore as _, MapHandle};
 
 use super::attach::Attachment;
 use super::counters::Counters;
+use super::error::ProgramError;
 use super::filter::Filter;
 use super::load::Loaded;
 use super::routes;
@@ -24,8 +25,16 @@ pub struct Program {
     sockets: XskMap,
     counters: MapHandle,
     filter: Mutex<FilterMaps>,
-    frags: bool,
-    force: bool,
+    traits: Traits,
+    pub(super) no_hints: Option<ProgramError>,
+}
+
+/// How it was loaded, and what it may be told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Traits {
+    pub(super) frags: bool,
+    pub(super) hints: bool,
+    pub(super) force: bool,
 }
 
 impl Program {
@@ -33,8 +42,7 @@ impl Program {
         attachment: Attachment,
         loaded: &Loaded,
         filter: FilterMaps,
-        frags: bool,
-        force: bool,
+        traits: Traits,
     ) -> Result<Self> {
         let sockets = duplicate(loaded.map("sockets")?.as_fd())?;
         Ok(Self {
@@ -42,8 +50,8 @@ impl Program {
             sockets: XskMap::from_fd(sockets)?,
             counters: loaded.map("counters")?,
             filter: Mutex::new(filter),
-            frags,
-            force,
+            traits,
+            no_hints: None,
         })
     }
 
@@ -57,7 +65,7 @@ impl Program {
     /// the program's maps or would cut the machine off, or when the kernel refuses; the old filter
     /// stays in force then.
     pub fn set_filter(&self, filter: &Filter) -> Result<()> {
-        routes::check(self.attachment.interface(), filter, self.force)?;
+        routes::check(self.attachment.interface(), filter, self.traits.force)?;
         let mut maps = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(maps.set(filter)?)
     }
@@ -77,7 +85,19 @@ impl Program {
     /// Whether frames may come in fragments, which sockets must be opened for.
     #[must_use]
     pub fn has_frags(&self) -> bool {
-        self.frags
+        self.traits.frags
+    }
+
+    /// Whether the device is asked for what it knows of each frame.
+    #[must_use]
+    pub fn has_hints(&self) -> bool {
+        self.traits.hints
+    }
+
+    /// Why the device is not asked, where that was preferred.
+    #[must_use]
+    pub fn no_hints(&self) -> Option<&ProgramError> {
+        self.no_hints.as_ref()
     }
 
     /// What the program did with the frames of a queue; zeros for a queue that it has no room for.

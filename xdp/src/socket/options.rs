@@ -8,7 +8,7 @@ use bypass_core::{Error, Result};
 
 use super::{CopyMode, Hook, Interface, Want, XdpQueue};
 use crate::port::XdpPort;
-use crate::program::{Filter, Program, XskMap};
+use crate::program::{Filter, Hints, Program, XskMap};
 use crate::umem::UmemOptions;
 
 /// How queues of an interface are opened.
@@ -36,6 +36,9 @@ pub struct XdpOptions {
     pub force: bool,
     /// Where the program of [`Receive::Filter`] runs.
     pub hook: Want<Hook>,
+    /// Whether the device is asked for what it knows of each frame, which is then in its
+    /// [`RxMeta`](bypass_core::RxMeta); by the program of [`Receive::Filter`].
+    pub hints: Hints,
     /// Whether the device reads and writes the umem itself.
     pub copy: Want<CopyMode>,
     /// Frames may be longer than a chunk and are chains of segments then (`XDP_USE_SG`, Linux 6.6).
@@ -123,6 +126,7 @@ impl XdpOptions {
             receive: Receive::Filter(Filter::everything()),
             force: false,
             hook: Want::Prefer(Hook::Native),
+            hints: Hints::Off,
             copy: Want::Prefer(CopyMode::ZeroCopy),
             multi_buffer: false,
             umem: UmemOptions::default(),

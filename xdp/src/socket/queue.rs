@@ -50,6 +50,7 @@ impl Source {
         let mut program = ProgramOptions::new(&*options.interface);
         program.filter = filter;
         program.hook = options.hook;
+        program.hints = options.hints;
         program.force = options.force;
         if options.multi_buffer {
             program.frags = Frags::On;
@@ -197,6 +198,11 @@ impl XdpQueue {
             let (wanted, got) = (options.copy.first(), mode(zero_copy));
             format!("{wanted} preferred, {got} obtained: {error}")
         }));
+        if let Source::Program(program) = &source
+            && let Some(refused) = program.no_hints()
+        {
+            fallbacks.push(format!("hints preferred, none obtained: {refused}"));
+        }
         if let Source::Program(program) = &source
             && let Some(refused) = program.attachment().fallback()
         {
