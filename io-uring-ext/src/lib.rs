@@ -88,8 +88,8 @@ pub use error::{Error, NotStarted, Result, StartError};
 pub use mode::{Local, Mode, OwnedBy, Shared};
 pub use op::{DatagramFd, Fd, Target};
 pub use ring::{
-    Counters, DisabledRing, Pending, Ring, RingBuilder, Setup, SqPoll, Started, WaitError,
-    leaked_operations,
+    Counters, DisabledRing, EntryFlags, IoPoll, NapiBusyPoll, Pending, Restrictions, Ring,
+    RingBuilder, Setup, SqPoll, Started, WaitError, WorkerLimits, leaked_operations,
 };
 
 #[cfg(doctest)]

@@ -66,7 +66,7 @@ fn no_descriptor_is_left_behind() {
     let open = || Open::new(PathAt::new(&path).unwrap(), OpenOptions::read_only());
     none_is_left(open);
     none_is_left(|| Close::new(fs::File::open(&path).unwrap()));
-    match Probe::run().get("pipe") {
+    match Probe::run().get("IORING_OP_PIPE") {
         Ok(()) => none_is_left(Pipe::new),
         Err(refusal) => bypass_core::testing::needs::skip_because(&format!("pipe: {refusal}")),
     }

@@ -5,9 +5,10 @@ mod common;
 
 use std::time::{Duration, Instant, SystemTime};
 
-use common::SOON;
-use io_uring_ext::Ring;
-use io_uring_ext::op::{Clock, Timeout, TimeoutEnd, When};
+use common::{SOON, lacks, pipe};
+use io_uring_ext::fixed::FileTable;
+use io_uring_ext::op::{Cancel, Clock, Read, Timeout, TimeoutEnd, When};
+use io_uring_ext::{Error, Fd, Local, Pending, Ring, Target};
 
 const NEVER: Duration = Duration::from_secs(1000);
 
@@ -92,4 +93,82 @@ fn a_running_timeout_is_changed_and_removed() {
     let late = timeout.remove().unwrap().wait(SOON).unwrap();
     assert_eq!(late.unwrap_err().kind(), std::io::ErrorKind::NotFound);
     assert!(matches!(timeout.wait(SOON).unwrap(), TimeoutEnd::Cancelled));
+}
+
+type Reading = Pending<Read<Vec<u8>>, Local>;
+
+fn reads(ring: &Ring, target: impl Into<Target>, n: usize) -> Vec<Reading> {
+    let target = target.into();
+    (0..n).map(|_| ring.push(Read::new(&target, vec![0; 8], 0)).unwrap()).collect()
+}
+
+fn cancelled(reads: Vec<Reading>) -> bool {
+    reads.into_iter().all(|read| {
+        let errno = read.wait(SOON).unwrap().result.unwrap_err().raw_os_error();
+        errno == Some(libc::ECANCELED)
+    })
+}
+
+#[test]
+fn what_works_on_one_descriptor_is_cancelled_and_nothing_else() {
+    let ring = Ring::local().unwrap();
+    let ((one, _writer), (other, _other_writer)) = (pipe(), pipe());
+    let (one, other) = (Fd::new(one), Fd::new(other));
+    let table = FileTable::new(&ring, 2).unwrap();
+    let slot = table.install(&one).unwrap();
+
+    let (on_one, on_other) = (reads(&ring, &one, 5), reads(&ring, &other, 5));
+    ring.submit().unwrap();
+    let found = ring.push(Cancel::target(&one)).unwrap().wait(SOON).unwrap();
+    assert_eq!(found.unwrap(), 5);
+    assert!(cancelled(on_one));
+    assert!(on_other.iter().all(|read| !read.is_done()));
+    assert_eq!(ring.push(Cancel::target(&one)).unwrap().wait(SOON).unwrap().unwrap(), 0);
+
+    // A fixed file is the same file by another name, which the kernel tells apart only by number.
+    let on_slot = reads(&ring, &slot, 3);
+    ring.submit().unwrap();
+    ring.cancel_target(&slot).unwrap();
+    assert!(cancelled(on_slot));
+    assert!(on_other.iter().all(|read| !read.is_done()));
+    ring.cancel_target(&other).unwrap();
+    assert!(cancelled(on_other));
+
+    let foreign = Ring::local().unwrap().cancel_target(&slot).unwrap_err();
+    assert!(matches!(foreign, Error::ForeignRing));
+}
+
+#[test]
+fn a_cancel_waits_for_room_and_for_a_place() {
+    let ring = Ring::builder().entries(2).operations(8).build_local().unwrap();
+    let (reader, _writer) = pipe();
+    let reader = Fd::new(reader);
+    let mut on_reader = reads(&ring, &reader, 8);
+    ring.submit().unwrap();
+    // No place is left, so it cannot even be told to the kernel.
+    ring.cancel_target(&reader).unwrap();
+    assert!(on_reader.iter().all(|read| !read.is_done()));
+    let first = on_reader.remove(0);
+    first.cancel().unwrap();
+    first.wait(SOON).unwrap().result.unwrap_err();
+    // Now there is one.
+    assert!(cancelled(on_reader));
+}
+
+#[test]
+fn cancelling_can_wait_for_the_end() {
+    if lacks("IORING_REGISTER_SYNC_CANCEL") {
+        return;
+    }
+    let ring = Ring::local().unwrap();
+    ring.cancel_now(None, SOON).unwrap(); // nothing is there
+    let ((one, _writer), (other, _other_writer)) = (pipe(), pipe());
+    let (one, other) = (Fd::new(one), Fd::new(other));
+    let (on_one, on_other) = (reads(&ring, &one, 4), reads(&ring, &other, 4));
+    ring.cancel_now(Some(&Target::from(&one)), SOON).unwrap();
+    assert!(on_one.iter().all(Pending::is_done), "their results are there");
+    assert!(on_other.iter().all(|read| !read.is_done()));
+    ring.cancel_now(None, None).unwrap();
+    assert!(on_other.iter().all(Pending::is_done));
+    assert!(cancelled(on_one) && cancelled(on_other));
 }

@@ -253,7 +253,7 @@ fn files_are_brought_to_the_disk() {
 
 #[test]
 fn space_is_allocated_punched_and_cut() {
-    if lacks("truncate") {
+    if lacks("IORING_OP_FTRUNCATE") {
         return;
     }
     let (ring, dir) = (Ring::local().unwrap(), directory());

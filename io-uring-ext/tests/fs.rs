@@ -17,7 +17,7 @@ const NEW: OpenOptions = OpenOptions::read_write().create_new(0o600);
 
 #[test]
 fn a_file_is_used_by_waiting() {
-    if lacks("truncate") {
+    if lacks("IORING_OP_FTRUNCATE") {
         return;
     }
     let (ring, dir) = (Ring::shared().unwrap(), directory());

@@ -2,22 +2,68 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
 #![allow(unsafe_code, reason = "installs a seccomp filter")]
 
-use io_uring_ext::probe::{Probe, Refusal};
+use io_uring_ext::probe::{CapabilityKind, Opcode, Probe, Refusal, RegisterCall};
 use io_uring_ext::{Error, Ring};
 
 #[test]
 fn everything_that_was_looked_at_has_a_verdict() {
     let probe = Probe::run();
     assert!(probe.get("ring").is_ok(), "{probe}");
-    for capability in probe.capabilities() {
-        // A refusal here is the kernel's age or nothing.
-        if let Err(refusal) = &capability.verdict {
-            assert!(matches!(refusal, Refusal::OldKernel { .. }), "{}: {refusal}", capability.name);
+    for capability in &probe {
+        // A refusal here is the kernel's age, or a registration that it was built without.
+        match &capability.verdict {
+            Ok(()) | Err(Refusal::OldKernel { .. }) => {}
+            Err(refusal) => assert!(
+                capability.kind == CapabilityKind::Register && capability.name.contains("NAPI"),
+                "{}: {refusal}",
+                capability.name
+            ),
         }
     }
     let printed = probe.to_string();
     assert_eq!(printed.lines().count(), probe.capabilities().len());
     assert!(printed.contains("multishot recvmsg"), "{printed}");
+    assert!(matches!(probe.get("no such thing"), Err(Refusal::Unlisted)));
+    assert_eq!(
+        probe.iter().filter(|it| it.kind == CapabilityKind::Opcode).count(),
+        Opcode::ALL.len()
+    );
+    let calls = probe.iter().filter(|it| it.kind == CapabilityKind::Register);
+    assert_eq!(calls.count(), RegisterCall::ALL.len());
+}
+
+/// What the probe says of opcodes and calls is what happens to whoever uses them.
+#[test]
+fn verdicts_are_true() {
+    let probe = Probe::run();
+    let ring = io_uring::IoUring::new(4).unwrap();
+    let mut asked = io_uring::Probe::new();
+    ring.submitter().register_probe(&mut asked).unwrap();
+    for opcode in Opcode::ALL {
+        assert_eq!(
+            probe.get(opcode.name()).is_ok(),
+            asked.is_supported(opcode.code()),
+            "{opcode:?}"
+        );
+    }
+    // Numbers are the kernel's: those of the crate below agree.
+    assert_eq!(Opcode::FTRUNCATE.code(), io_uring::opcode::Ftruncate::CODE);
+    assert_eq!(Opcode::PIPE.code(), io_uring::opcode::Pipe::CODE);
+    assert_eq!(Opcode::FUTEX_WAITV.code(), io_uring::opcode::FutexWaitV::CODE);
+    assert_eq!(RegisterCall::REGISTER_MEM_REGION.code(), 34);
+    assert_eq!(RegisterCall::REGISTER_SYNC_CANCEL.code(), 24);
+    // Every number has one name.
+    for (n, opcode) in Opcode::ALL.iter().enumerate() {
+        assert_eq!(usize::from(opcode.code()), n);
+    }
+    for (n, call) in RegisterCall::ALL.iter().enumerate() {
+        assert_eq!(usize::from(call.code()), n);
+    }
+    assert_eq!(Opcode::new(250).name(), "IORING_OP_?");
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = descriptors();
+    drop(Probe::run());
+    assert!(descriptors() <= before, "nothing is left behind");
 }
 
 /// Forbids `io_uring_setup` to this thread.
@@ -54,7 +100,7 @@ fn a_seccomp_filter_is_named() {
             assert!(error.to_string().contains("seccomp profile"), "says what to do: {error}");
             let probe = Probe::run();
             assert!(probe.get("ring").is_err());
-            let sends = probe.get("sendmsg").unwrap_err();
+            let sends = probe.get("IORING_OP_SENDMSG").unwrap_err();
             assert!(matches!(sends, Refusal::Seccomp { .. }), "{sends}");
         };
         std::thread::spawn(refused).join().unwrap();

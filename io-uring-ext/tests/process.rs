@@ -19,7 +19,7 @@ fn word(value: u32) -> Arc<AtomicU32> {
 
 #[test]
 fn a_futex_wakes_who_waits() {
-    if lacks("futex wait") {
+    if lacks("IORING_OP_FUTEX_WAIT") {
         return;
     }
     let ring = Ring::local().unwrap();
@@ -47,7 +47,7 @@ fn a_futex_wakes_who_waits() {
 
 #[test]
 fn a_futex_joins_a_ring_and_a_thread() {
-    if lacks("futex wait") {
+    if lacks("IORING_OP_FUTEX_WAIT") {
         return;
     }
     let ring = Ring::local().unwrap();
@@ -70,7 +70,7 @@ fn a_futex_joins_a_ring_and_a_thread() {
 
 #[test]
 fn one_of_several_futexes_wakes() {
-    if lacks("futex waitv") {
+    if lacks("IORING_OP_FUTEX_WAITV") {
         return;
     }
     let ring = Ring::local().unwrap();
@@ -91,7 +91,7 @@ fn one_of_several_futexes_wakes() {
 
 #[test]
 fn a_word_outlives_whoever_made_it() {
-    if lacks("futex wait") {
+    if lacks("IORING_OP_FUTEX_WAIT") {
         return;
     }
     let ring = Ring::local().unwrap();
@@ -113,7 +113,7 @@ fn a_word_outlives_whoever_made_it() {
 
 #[test]
 fn children_are_reaped_with_how_they_ended() {
-    if lacks("waitid") {
+    if lacks("IORING_OP_WAITID") {
         return;
     }
     let ring = Ring::local().unwrap();
@@ -127,7 +127,7 @@ fn children_are_reaped_with_how_they_ended() {
 
 #[test]
 fn a_child_is_awaited_by_its_descriptor() {
-    if lacks("waitid") {
+    if lacks("IORING_OP_WAITID") {
         return;
     }
     let ring = Ring::local().unwrap();

@@ -121,7 +121,7 @@ fn a_tee_leaves_the_bytes_where_they_are() {
 
 #[test]
 fn a_pipe_is_made() {
-    if lacks("pipe") {
+    if lacks("IORING_OP_PIPE") {
         return;
     }
     let ring = Ring::local().unwrap();

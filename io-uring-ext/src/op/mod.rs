@@ -5,6 +5,7 @@
 //! address where it stays, and into its output when the kernel is done with it. An operation of a new
 //! kind (on a fixed file or a registered buffer, a chain, a file operation) is one more file here.
 
+mod cancel;
 mod file;
 mod futex;
 mod install;
@@ -17,6 +18,7 @@ mod wait_id;
 
 use crate::ring::Cqe;
 
+pub use cancel::Cancel;
 pub use file::*;
 pub use futex::{FutexWait, FutexWaitV, FutexWake};
 pub use install::{FilesUpdate, FixedFdInstall};
@@ -25,8 +27,8 @@ pub(crate) use net::{Header, take_fd};
 pub use pipe::{Pipe, Splice, SpliceFlags, Tee};
 pub use read::{Read, ReadDone};
 pub use target::{DatagramFd, Fd, Target};
-pub(crate) use timer::Limit;
 pub use timer::{Clock, Nop, Timeout, TimeoutEnd, TimeoutRemove, TimeoutUpdate, When};
+pub(crate) use timer::{Limit, timespec};
 pub use wait_id::{ChildEnd, ChildExit, WaitId};
 
 /// Something that a ring can be asked to do. Implemented by the types of this module.

@@ -121,6 +121,14 @@ impl Target {
         }
     }
 
+    /// What a cancel that is no entry says of it.
+    pub(crate) fn cancel(&self) -> types::CancelBuilder {
+        match &self.0 {
+            Kind::Fd(_) => types::CancelBuilder::fd(self.number()),
+            Kind::Fixed(fd) => types::CancelBuilder::fd(types::Fixed(fd.slot())),
+        }
+    }
+
     /// Whether it is a stream socket. What is no socket says so when it is used.
     pub(crate) fn is_stream(&self) -> bool {
         match &self.0 {

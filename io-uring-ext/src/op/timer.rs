@@ -116,7 +116,7 @@ impl From<SystemTime> for When {
 
 /// The kernel's seconds are signed and it refuses negative ones, so what does not fit is as late as can
 /// be told.
-fn timespec(duration: Duration) -> Timespec {
+pub(crate) fn timespec(duration: Duration) -> Timespec {
     let seconds = duration.as_secs().min(i64::MAX as u64);
     Timespec::new().sec(seconds).nsec(duration.subsec_nanos())
 }

@@ -58,6 +58,9 @@ pub enum Refusal {
         /// `EMFILE` or `ENFILE`.
         errno: io::Error,
     },
+    /// The probe was asked for something that it does not look at.
+    #[error("the probe has no capability of this name; see `Probe::capabilities`")]
+    Unlisted,
     /// Another reason.
     #[error("{errno}")]
     Other {
@@ -80,6 +83,11 @@ impl Refusal {
     /// The kernel says that it does not have it.
     pub(crate) fn missing(needs: (u32, u32)) -> Self {
         Self::OldKernel { needs, running: Facts::gather().release }
+    }
+
+    /// What the kernel's version says, where nothing else can tell.
+    pub(super) fn by_age(needs: (u32, u32)) -> Result<(), Self> {
+        if Facts::gather().older_than(needs) { Err(Self::missing(needs)) } else { Ok(()) }
     }
 
     pub(crate) fn raw_os_error(&self) -> Option<i32> {

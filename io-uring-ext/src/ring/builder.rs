@@ -6,10 +6,12 @@ use std::time::Duration;
 use io_uring::IoUring;
 
 use super::key::MAX_OPERATIONS;
-use super::{Inner, Ring};
+use super::{Inner, Restrictions, Ring};
 use crate::error::{Error, Result};
 use crate::mode::{Local, Mode, Shared};
 use crate::probe::Refusal;
+use crate::sys::control::WaitRegion;
+use crate::sys::setup;
 use crate::sys::uring::Uring;
 
 /// Sizes and features of a ring to be.
@@ -27,7 +29,26 @@ pub struct RingBuilder {
     completions: Option<u32>,
     operations: Option<u32>,
     sqpoll: Option<SqPoll>,
+    iopoll: Option<IoPoll>,
+    registered_wait: bool,
     shutdown: Duration,
+}
+
+/// How a ring finds out that a device is done (`IORING_SETUP_IOPOLL`).
+///
+/// The kernel asks the device, instead of waiting for its interrupt, when the ring is waited on. Only
+/// reads, writes, nops and messages can go through such a ring, on files opened with `O_DIRECT` on a
+/// device with queues to poll (for NVMe the module parameter `poll_queues`); others answer `EOPNOTSUPP`.
+/// Nothing can be cancelled, no time limit or timeout runs, and nothing can be awaited through
+/// [`Ring::poll_fd`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IoPoll {
+    /// Asks all the time (Linux 5.1).
+    Busy,
+    /// Sleeps for half of the time that a request has taken on average, then asks
+    /// (`IORING_SETUP_HYBRID_IOPOLL`, Linux 6.13).
+    Hybrid,
 }
 
 /// A kernel thread that takes submissions without a system call (`IORING_SETUP_SQPOLL`, for
@@ -63,6 +84,10 @@ pub struct Setup {
     pub no_sqarray: bool,
     /// The polling kernel thread.
     pub sqpoll: Option<SqPoll>,
+    /// The device is asked whether it is done.
+    pub iopoll: Option<IoPoll>,
+    /// Times to wait are read from memory that the ring knows (Linux 6.13).
+    pub registered_wait: bool,
 }
 
 impl Default for RingBuilder {
@@ -80,6 +105,8 @@ impl RingBuilder {
             completions: None,
             operations: None,
             sqpoll: None,
+            iopoll: None,
+            registered_wait: false,
             shutdown: Duration::from_secs(5),
         }
     }
@@ -114,6 +141,21 @@ impl RingBuilder {
     #[must_use]
     pub fn sqpoll(mut self, sqpoll: SqPoll) -> Self {
         self.sqpoll = Some(sqpoll);
+        self
+    }
+
+    /// Asks the device whether it is done. For a [`Local`] ring only.
+    #[must_use]
+    pub fn iopoll(mut self, iopoll: IoPoll) -> Self {
+        self.iopoll = Some(iopoll);
+        self
+    }
+
+    /// Keeps the times to wait in memory that the kernel knows and reads without copying
+    /// (`IORING_REGISTER_MEM_REGION`, `IORING_ENTER_EXT_ARG_REG`, Linux 6.13). For a [`Local`] ring only.
+    #[must_use]
+    pub fn registered_wait(mut self) -> Self {
+        self.registered_wait = true;
         self
     }
 
@@ -153,6 +195,13 @@ impl RingBuilder {
     /// As [`build_local`](Self::build_local).
     pub fn build_shared(&self) -> Result<Ring<Shared>> {
         self.check()?;
+        if self.iopoll.is_some() || self.registered_wait {
+            return Err(Error::config(
+                "a shared ring",
+                if self.iopoll.is_some() { "polling its device" } else { "with registered waits" },
+                "take a local ring: whoever waits on a shared one polls its descriptor",
+            ));
+        }
         let setup = self.asked(false);
         let (ring, setup) = self.open(setup, false)?;
         Built { uring: uring(ring)?, setup, shutdown: self.shutdown }.wrap()
@@ -160,23 +209,26 @@ impl RingBuilder {
 
     fn build(&self, disabled: bool) -> Result<Built> {
         self.check()?;
-        let (ring, setup) = self.open(self.asked(true), disabled)?;
-        Ok(Built { uring: uring(ring)?, setup, shutdown: self.shutdown })
+        // The memory for waits is registered while nobody can wait.
+        let (ring, setup) = self.open(self.asked(true), disabled || self.registered_wait)?;
+        let mut uring = uring(ring)?;
+        if self.registered_wait {
+            let region = WaitRegion::register(uring.fd()).map_err(|error| Error::Refused {
+                what: "registered waits",
+                refusal: Refusal::of_register(error, (6, 13)),
+            })?;
+            uring.set_wait_region(region);
+            if !disabled {
+                enable(&uring)?;
+            }
+        }
+        Ok(Built { uring, setup, shutdown: self.shutdown })
     }
 
     fn check(&self) -> Result<()> {
         let completions = self.completions.unwrap_or(self.entries.saturating_mul(4));
         let operations = self.operations.unwrap_or(completions);
-        if !(1..=32768).contains(&self.entries) {
-            return Err(Error::config("entries", self.entries, "take 1 to 32768"));
-        }
-        if !(self.entries..=65536).contains(&completions) {
-            return Err(Error::config(
-                "completions",
-                completions,
-                "take as many as entries, up to 65536",
-            ));
-        }
+        check_sizes(self.entries, completions)?;
         if !(1..=MAX_OPERATIONS).contains(&operations) {
             return Err(Error::config("operations", operations, "take 1 to 16777216"));
         }
@@ -203,6 +255,8 @@ impl RingBuilder {
             defer_taskrun: local && self.sqpoll.is_none(),
             no_sqarray: true,
             sqpoll: self.sqpoll,
+            iopoll: self.iopoll,
+            registered_wait: self.registered_wait,
         }
     }
 
@@ -215,7 +269,9 @@ impl RingBuilder {
         }
         let what = if setup.single_issuer { "a ring for one thread" } else { "a shared ring" };
         let ring = opened.map_err(|error| {
-            let needed = if setup.defer_taskrun {
+            let needed = if setup.iopoll == Some(IoPoll::Hybrid) {
+                (6, 13)
+            } else if setup.defer_taskrun {
                 (6, 1)
             } else if setup.single_issuer {
                 (6, 0)
@@ -230,6 +286,9 @@ impl RingBuilder {
     }
 
     fn io_uring(&self, setup: &Setup, disabled: bool) -> io::Result<IoUring> {
+        if setup.iopoll == Some(IoPoll::Hybrid) {
+            return self.hybrid(setup, disabled);
+        }
         let mut builder = IoUring::builder();
         builder.setup_cqsize(setup.completions).setup_submit_all().dontfork();
         if setup.single_issuer {
@@ -250,12 +309,57 @@ impl RingBuilder {
                 builder.setup_sqpoll_cpu(cpu);
             }
         }
+        if setup.iopoll.is_some() {
+            builder.setup_iopoll();
+        }
         builder.build(setup.entries)
+    }
+
+    /// A ring with a flag that the builder of the `io-uring` crate does not know.
+    fn hybrid(&self, setup: &Setup, disabled: bool) -> io::Result<IoUring> {
+        use rustix::io_uring::IoringSetupFlags as Flags;
+        /// `IORING_SETUP_HYBRID_IOPOLL`.
+        const HYBRID_IOPOLL: u32 = 1 << 17;
+
+        let mut flags = Flags::CQSIZE | Flags::SUBMIT_ALL | Flags::IOPOLL;
+        flags.set(Flags::SINGLE_ISSUER, setup.single_issuer);
+        flags.set(Flags::DEFER_TASKRUN | Flags::TASKRUN_FLAG, setup.defer_taskrun);
+        flags.set(Flags::NO_SQARRAY, setup.no_sqarray);
+        flags.set(Flags::R_DISABLED, disabled);
+        flags.set(Flags::SQPOLL, setup.sqpoll.is_some());
+        let mut parameters = setup::parameters(flags.bits() | HYBRID_IOPOLL, setup.completions);
+        if let Some(SqPoll { idle, cpu }) = setup.sqpoll {
+            parameters.sq_thread_idle = idle.map_or(0, |idle| idle.as_millis() as u32);
+            if let Some(cpu) = cpu {
+                parameters.flags |= Flags::SQ_AFF;
+                parameters.sq_thread_cpu = cpu;
+            }
+        }
+        setup::open(setup.entries, parameters)
     }
 }
 
 fn uring(ring: IoUring) -> Result<Uring> {
     Uring::new(ring).map_err(|error| Error::os("madvise(MADV_WIPEONFORK)", error))
+}
+
+pub(super) fn check_sizes(entries: u32, completions: u32) -> Result<()> {
+    if !(1..=32768).contains(&entries) {
+        return Err(Error::config("entries", entries, "take 1 to 32768"));
+    }
+    if !(entries..=65536).contains(&completions) {
+        return Err(Error::config(
+            "completions",
+            completions,
+            "take as many as entries, up to 65536",
+        ));
+    }
+    Ok(())
+}
+
+fn enable(uring: &Uring) -> Result<()> {
+    let enabled = uring.submitter().register_enable_rings();
+    enabled.map_err(|error| Error::os("enabling the ring", error))
 }
 
 /// A ring without its mode.
@@ -289,6 +393,23 @@ impl Built {
 pub struct DisabledRing(Built);
 
 impl DisabledRing {
+    /// Lets the ring do nothing but this, from when it is enabled on, whoever has its descriptor
+    /// (`IORING_REGISTER_RESTRICTIONS`, Linux 5.10). Once only.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses: `EBUSY` the second time.
+    pub fn restrict(&self, restrictions: &Restrictions) -> Result<()> {
+        if self.0.uring.fork_sentinel().in_child() {
+            return Err(Error::Forked);
+        }
+        let restricted = self.0.uring.submitter().register_restrictions(&mut restrictions.list());
+        restricted.map_err(|error| Error::Refused {
+            what: "restrictions",
+            refusal: Refusal::of_register(error, (5, 10)),
+        })
+    }
+
     /// Makes this thread the owner.
     ///
     /// # Errors
@@ -298,8 +419,7 @@ impl DisabledRing {
         if self.0.uring.fork_sentinel().in_child() {
             return Err(Error::Forked);
         }
-        let enabled = self.0.uring.submitter().register_enable_rings();
-        enabled.map_err(|error| Error::os("enabling the ring", error))?;
+        enable(&self.0.uring)?;
         self.0.wrap()
     }
 }

@@ -132,6 +132,13 @@ impl<M: Mode> Inner<M> {
     }
 
     pub(crate) fn poll_fd(&self) -> Result<BorrowedFd<'_>> {
+        if self.setup.iopoll.is_some() {
+            return Err(Error::config(
+                "a ring to be polled",
+                "one that polls its device",
+                "nothing tells that the device is done until the ring is waited on",
+            ));
+        }
         if !self.setup.defer_taskrun {
             return Ok(self.ring_fd.as_fd());
         }

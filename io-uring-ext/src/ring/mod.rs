@@ -1,9 +1,11 @@
 //! [`Ring`]: submission, completion, and the owner of everything in flight.
 
 mod builder;
+mod features;
 mod inner;
 pub(crate) mod key;
 mod pending;
+mod restrictions;
 mod slab;
 #[expect(unsafe_code, reason = "queues entries for operations that it keeps in the slab")]
 pub(crate) mod state;
@@ -13,15 +15,17 @@ use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-pub use builder::{DisabledRing, RingBuilder, Setup, SqPoll};
+pub use builder::{DisabledRing, IoPoll, RingBuilder, Setup, SqPoll};
+pub use features::{NapiBusyPoll, WorkerLimits};
 pub(crate) use inner::Inner;
 pub use inner::leaked_operations;
 pub use pending::{Pending, Started, WaitError};
+pub use restrictions::{EntryFlags, Restrictions};
 pub(crate) use state::{Deferred, Ends, Outbox, RingId, Until};
 
 use crate::error::Result;
 use crate::mode::{Local, Mode, OwnedBy, Shared};
-use crate::op::Operation;
+use crate::op::{Operation, Target};
 
 /// An io_uring instance that owns what its operations use.
 ///
@@ -154,6 +158,42 @@ impl<M: Mode> Ring<M> {
         self.inner.with(|state| {
             state.cancel_everything();
             state.submit()
+        })?
+    }
+
+    /// Asks the kernel to end every operation early that works on this descriptor or fixed file, and
+    /// that it has begun (Linux 5.19). Never lost: it waits for room and for a place.
+    /// [`op::Cancel`](crate::op::Cancel) says how many there were.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ForeignRing`](crate::Error::ForeignRing) for another ring's fixed file; as
+    /// [`submit`](Self::submit).
+    pub fn cancel_target(&self, target: impl Into<Target>) -> Result<()> {
+        let target = target.into();
+        self.inner.with(|state| {
+            state.cancel_target(target)?;
+            state.submit()
+        })?
+    }
+
+    /// Submits, asks the kernel to end every operation early, of those on `target` alone where one is
+    /// given, and waits until they have ended or `timeout` is over (`IORING_REGISTER_SYNC_CANCEL`, Linux
+    /// 6.0). That there was none is fine. Their results are then there to be taken, and not before.
+    ///
+    /// # Errors
+    ///
+    /// `ETIME` when the time is over; [`Error::ForeignRing`](crate::Error::ForeignRing); as
+    /// [`submit`](Self::submit).
+    pub fn cancel_now(&self, target: Option<&Target>, timeout: Option<Duration>) -> Result<()> {
+        self.inner.with(|state| {
+            if target.is_some_and(|target| !target.belongs_to(state.id())) {
+                return Err(crate::Error::ForeignRing);
+            }
+            state.submit()?;
+            let cancelled = state.cancel_now(target, timeout);
+            state.submit()?;
+            cancelled.map_err(|error| crate::Error::os("cancelling and waiting", error))
         })?
     }
 

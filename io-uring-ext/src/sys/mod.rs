@@ -6,7 +6,8 @@
 //! - [`entry`]: fields of a submission entry that the `io-uring` crate cannot set.
 //! - [`payload`]: places for operations of any type, at fixed addresses.
 //! - [`buf_ring`]: the shared memory of a provided-buffer ring.
-//! - [`control`]: calls of `io_uring_register` that no crate has.
+//! - [`control`]: `enter` for every kind of ring, and registrations that no crate has.
+//! - [`setup`]: rings that the `io-uring` crate's builder cannot make.
 //! - [`arena`]: page-aligned memory cut into equal pieces.
 //! - [`fork`]: knowing that one is the child.
 //! - [`register`]: registrations that the `io-uring` crate has no call for.
@@ -28,6 +29,8 @@ pub(crate) mod fork;
 pub(crate) mod payload;
 #[expect(unsafe_code, reason = "hands structures to the kernel that its own crate does not have")]
 pub(crate) mod register;
+#[expect(unsafe_code, reason = "makes and maps rings from their raw parameters")]
+pub(crate) mod setup;
 #[expect(unsafe_code, reason = "the bytes of a socket address are read by its family")]
 pub(crate) mod socket_address;
 #[expect(unsafe_code, reason = "publishes submission entries whose pointers the kernel follows")]

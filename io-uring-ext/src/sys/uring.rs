@@ -8,12 +8,13 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use io_uring::types::{SubmitArgs, Timespec};
-use io_uring::{IoUring, Submitter, squeue};
+use io_uring::{EnterFlags, IoUring, Submitter, squeue};
 
+use super::control::{Control, Wait, WaitRegion};
 use super::fork::ForkSentinel;
+use super::setup::{self, NotResized};
 use crate::ring::Cqe;
 
 /// A ring with its counted positions.
@@ -22,6 +23,7 @@ pub(crate) struct Uring {
     fork: Arc<ForkSentinel>,
     /// Entries pushed since the ring was made, wrapping: the submission queue's tail.
     pushed: u32,
+    control: Control,
 }
 
 /// Why `enter` came back.
@@ -39,7 +41,8 @@ impl Uring {
     /// `ring` must have been built with `dontfork` and must be unused.
     pub(crate) fn new(ring: IoUring) -> io::Result<Self> {
         let fork = Arc::new(ForkSentinel::new()?);
-        Ok(Self { ring: ManuallyDrop::new(ring), fork, pushed: 0 })
+        let control = Control::default();
+        Ok(Self { ring: ManuallyDrop::new(ring), fork, pushed: 0, control })
     }
 
     /// Tells whether this process is a child of the one that made the ring. A child must not use
@@ -142,22 +145,75 @@ impl Uring {
     }
 
     /// Submits what is queued, lets the kernel finish what it has deferred, and waits for `want`
-    /// completions for at most `timeout`.
-    pub(crate) fn enter(&mut self, want: usize, timeout: Option<Duration>) -> io::Result<Entered> {
-        let submitter = self.ring.submitter();
-        let answer = match timeout {
-            Some(timeout) if want > 0 => {
-                let timeout = Timespec::from(timeout.min(LONGEST));
-                submitter.submit_with_args(want, &SubmitArgs::new().timespec(&timeout))
-            }
-            _ => submitter.submit_and_wait(want),
-        };
-        match answer.map_err(|error| (error.raw_os_error(), error)) {
-            Ok(_) | Err((Some(libc::ETIME), _)) => Ok(Entered::Done),
-            Err((Some(libc::EINTR), _)) => Ok(Entered::Interrupted),
-            Err((Some(libc::EBUSY | libc::EAGAIN), _)) => Ok(Entered::Busy),
-            Err((_, error)) => Err(error),
+    /// completions for at most `timeout`; after `min`, unless that is zero, any one ends the wait.
+    pub(crate) fn enter_batch(
+        &mut self,
+        want: usize,
+        timeout: Option<Duration>,
+        min: Duration,
+    ) -> io::Result<Entered> {
+        let parameters = self.ring.params();
+        let (sqpoll, iopoll) = (parameters.is_setup_sqpoll(), parameters.is_setup_iopoll());
+        let queue = self.ring.submission();
+        let waiting = queue.len() as u32;
+        let deferred = queue.cq_overflow() || queue.taskrun();
+        let mut flags = EnterFlags::empty();
+        if want > 0 || iopoll || deferred {
+            flags |= EnterFlags::GETEVENTS;
         }
+        if sqpoll {
+            // Has a full fence before it looks.
+            if queue.need_wakeup() {
+                flags |= EnterFlags::SQ_WAKEUP;
+            } else if want == 0 && !deferred {
+                return Ok(Entered::Done);
+            }
+        }
+        drop(queue);
+        let wait = Wait { want: want as u32, timeout: timeout.filter(|_| want > 0), min };
+        if iopoll && !sqpoll && wait.timeout.is_some() {
+            return self.poll_device(waiting, wait, flags);
+        }
+        self.control.enter(self.ring.as_raw_fd(), waiting, wait, flags.bits())
+    }
+
+    /// The kernel polls a device until there are completions, whatever the time: so it is asked to look
+    /// once, again and again.
+    fn poll_device(&mut self, waiting: u32, wait: Wait, flags: EnterFlags) -> io::Result<Entered> {
+        let deadline = wait.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let look = Wait { want: 0, timeout: None, min: Duration::ZERO };
+        let mut waiting = waiting;
+        loop {
+            let entered = self.control.enter(self.ring.as_raw_fd(), waiting, look, flags.bits())?;
+            let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if entered != Entered::Done || over || self.completions() >= wait.want as usize {
+                return Ok(entered);
+            }
+            waiting = self.unsubmitted() as u32;
+            std::thread::yield_now();
+        }
+    }
+
+    /// Has `enter` find the ring without a look into the table of descriptors.
+    pub(crate) fn register_fd(&mut self) -> io::Result<()> {
+        let ring = self.ring.as_raw_fd();
+        self.control.register_ring(ring)
+    }
+
+    /// Has `enter` read times from this memory, which the ring has been told of.
+    pub(crate) fn set_wait_region(&mut self, region: WaitRegion) {
+        self.control.region = Some(region);
+    }
+
+    /// Gives the queues other sizes. They must be empty, or what is in them must fit. Fatal when it fails
+    /// after the kernel has changed them: then they cannot be used any more.
+    pub(crate) fn resize(&mut self, entries: u32, completions: u32) -> Result<(), NotResized> {
+        let fd = self.fd().try_clone_to_owned().map_err(NotResized::Unchanged)?;
+        let ring = setup::resize(self.ring.params(), fd, entries, completions)?;
+        // SAFETY: overwritten at once; the old queues are unmapped, and their descriptor closed.
+        unsafe { ManuallyDrop::drop(&mut self.ring) };
+        self.ring = ManuallyDrop::new(ring);
+        Ok(())
     }
 
     pub(crate) fn submitter(&self) -> Submitter<'_> {
@@ -178,15 +234,13 @@ impl Drop for Uring {
     fn drop(&mut self) {
         // In a child the mappings do not exist, and something else may be at their addresses.
         if !self.fork.in_child() {
+            // The registration would keep the ring open.
+            self.control.unregister_ring(self.ring.as_raw_fd());
             // SAFETY: nothing uses the ring after this.
             unsafe { ManuallyDrop::drop(&mut self.ring) };
         }
     }
 }
-
-/// A century. The kernel adds a time to wait to its clock, in nanoseconds of 63 bits, and refuses
-/// seconds beyond that with `EINVAL`.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Whether `head` has moved past `position`, both wrapping counters less than 2³¹ apart.
 fn passed(head: u32, position: u32) -> bool {

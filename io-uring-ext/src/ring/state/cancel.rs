@@ -4,7 +4,11 @@
 use io_uring::opcode;
 use io_uring::types::CancelBuilder;
 
+use std::time::Duration;
+
 use super::State;
+use crate::error::{Error, Result};
+use crate::op::{Cancel, Target, timespec};
 use crate::ring::key::{self, Key, Kind};
 
 impl State {
@@ -30,6 +34,30 @@ impl State {
         self.wake_driver();
     }
 
+    /// Asks the kernel to end everything early that works on this.
+    pub(crate) fn cancel_target(&mut self, target: Target) -> Result<()> {
+        if !target.belongs_to(self.id) {
+            return Err(Error::ForeignRing);
+        }
+        self.cancels_of_targets.push_back(target);
+        self.wake_driver();
+        Ok(())
+    }
+
+    /// Asks the kernel to end everything early, and waits until it has, but not longer than this.
+    pub(crate) fn cancel_now(
+        &mut self,
+        target: Option<&Target>,
+        timeout: Option<Duration>,
+    ) -> std::io::Result<()> {
+        let submitter = self.uring.submitter();
+        let builder = match target {
+            Some(target) => target.cancel().all(),
+            None => CancelBuilder::any().all(),
+        };
+        submitter.register_sync_cancel(timeout.map(timespec), builder)
+    }
+
     /// Whether somebody asked for the operation to end early, alone or with everything.
     pub(crate) fn cancel_was_asked(&mut self, key: Key) -> bool {
         let asked_of_all = self.cancels_of_all;
@@ -49,6 +77,17 @@ impl State {
             self.push(
                 &opcode::AsyncCancel::new(target).build().user_data(key::encode(Kind::Cancel, key)),
             );
+            self.counters.cancels += 1;
+        }
+        while !self.cancels_of_targets.is_empty()
+            && self.uring.space() > 0
+            && self.slab.occupied() < self.slab.capacity()
+        {
+            let Some(target) = self.cancels_of_targets.pop_front() else { break };
+            let Ok((key, entry)) = self.place(Cancel::target(&target)) else { break };
+            // What became of it, the operations that it found tell themselves.
+            self.abandon(key, false);
+            self.push(&entry);
             self.counters.cancels += 1;
         }
         if self.cancel_all && self.uring.space() > 0 {

@@ -53,6 +53,14 @@ pub(super) struct Chains {
     late: Vec<Key>,
 }
 
+impl Chains {
+    /// The queue has been mapped anew, and is empty.
+    pub(super) fn forget_queue(&mut self) {
+        self.queued.clear();
+        self.entries = None;
+    }
+}
+
 /// How often a cancel that came between two members is repeated at once. Between them lies one run of
 /// the submitter's task work, which a submission brings about.
 const AT_ONCE: u8 = 4;

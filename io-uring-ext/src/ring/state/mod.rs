@@ -28,6 +28,7 @@ use super::key::{self, Key, Kind};
 use super::slab::Slab;
 use super::{Counters, Cqe};
 use crate::error::{Error, Result, StartError};
+use crate::op::Target;
 use crate::op::sealed::Prepare;
 use crate::sys::payload::Payload;
 use crate::sys::uring::{Entered, Uring};
@@ -113,6 +114,8 @@ pub(crate) struct State {
     /// the capacity reserved at the start suffices; only a member of a chain may be there twice.
     cancels: VecDeque<Key>,
     cancel_all: bool,
+    /// Cancels of all that works on something, which wait for room and a place.
+    cancels_of_targets: VecDeque<Target>,
     /// How often a cancel of everything has been asked for.
     cancels_of_all: u64,
     /// Operations that end inside the submission, by position in the submission queue.
@@ -140,6 +143,7 @@ pub(crate) struct State {
     overflown: bool,
     closed: bool,
     sqpoll: bool,
+    iopoll: bool,
     /// A thread polls the ring for all (see `wait.rs`) and is the only one to take completions.
     pub(super) led: bool,
 }
@@ -153,6 +157,7 @@ impl State {
             in_flight: 0,
             cancels: VecDeque::with_capacity(operations as usize),
             cancel_all: false,
+            cancels_of_targets: VecDeque::new(),
             cancels_of_all: 0,
             ending: VecDeque::with_capacity(uring.parameters().sq_entries() as usize),
             chains: Chains::default(),
@@ -173,6 +178,7 @@ impl State {
             overflown: false,
             closed: false,
             sqpoll,
+            iopoll: uring.parameters().is_setup_iopoll(),
             led: false,
             uring,
         }
@@ -269,7 +275,9 @@ impl State {
             } else {
                 waiting == 0
             };
-            if idle && !self.uring.kernel_has_work() {
+            // A device is asked whether it is done only when somebody enters the ring.
+            let asks = self.iopoll && self.in_flight > 0;
+            if idle && !asks && !self.uring.kernel_has_work() {
                 break;
             }
             let entered = self.enter(0, None)?;
@@ -295,13 +303,23 @@ impl State {
     /// [`submit`](Self::submit), and then sleeps until `want` more completions are there or the
     /// time is over. Returns how many came.
     pub(crate) fn wait(&mut self, want: usize, timeout: Option<Duration>) -> Result<usize> {
+        self.wait_batch(want, timeout, Duration::ZERO)
+    }
+
+    /// [`wait`](Self::wait), but after `min` one completion is enough.
+    pub(crate) fn wait_batch(
+        &mut self,
+        want: usize,
+        timeout: Option<Duration>,
+        min: Duration,
+    ) -> Result<usize> {
         self.release_slots();
         let timeout = self.nap(timeout);
         self.repeat_late_cancels();
         self.queue_cancels();
         let before = self.counters.completions;
         if self.uring.completions() < want {
-            self.enter(want, timeout)?;
+            self.enter_batch(want, timeout, min)?;
         }
         self.reap();
         self.queue_cancels();
@@ -309,12 +327,21 @@ impl State {
     }
 
     fn enter(&mut self, want: usize, timeout: Option<Duration>) -> Result<Entered> {
+        self.enter_batch(want, timeout, Duration::ZERO)
+    }
+
+    fn enter_batch(
+        &mut self,
+        want: usize,
+        timeout: Option<Duration>,
+        min: Duration,
+    ) -> Result<Entered> {
         self.counters.enters += 1;
         let overflown = self.uring.overflown();
         // Counted on the rising edge: once per time that completions had to wait in the kernel.
         self.counters.overflows += u64::from(overflown && !self.overflown);
         self.overflown = overflown;
-        let entered = self.uring.enter(want, timeout);
+        let entered = self.uring.enter_batch(want, timeout, min);
         #[cfg(feature = "tracing")]
         self.trace_submitted();
         self.mend_cut_chain();

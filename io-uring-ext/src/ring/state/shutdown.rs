@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 use io_uring::opcode;
 
 use super::{Flight, State};
+use crate::error::{Error, Result};
+use crate::probe::Refusal;
 use crate::ring::key::{self, Key, Kind};
 use crate::ring::slab::Slab;
+use crate::sys::setup::NotResized;
 
 impl State {
     /// Ends everything: publishes what is queued, cancels all, and takes completions until nothing
@@ -51,6 +54,33 @@ impl State {
             let _ = self.enter(0, None);
         }
         left
+    }
+
+    /// Gives the queues other sizes.
+    pub(crate) fn resize(&mut self, entries: u32, completions: u32) -> Result<()> {
+        if self.closed {
+            return Err(Error::Closed);
+        }
+        // What is queued would have to fit, and the completions too.
+        self.submit()?;
+        match self.uring.resize(entries, completions) {
+            Ok(()) => {
+                self.chains.forget_queue();
+                Ok(())
+            }
+            Err(NotResized::Unchanged(error)) => Err(Error::Refused {
+                what: "queues of another size",
+                refusal: Refusal::of_register(error, (6, 13)),
+            }),
+            Err(NotResized::Lost(error)) => {
+                // Nobody will see the completions any more.
+                self.closed = true;
+                self.seal_inbox();
+                self.leak();
+                self.wake_all_watchers();
+                Err(Error::os("mapping the queues of another size", error))
+            }
+        }
     }
 
     /// Gives up what the kernel has not ended: its memory is never freed. Returns how many
