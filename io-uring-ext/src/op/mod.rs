@@ -3,7 +3,12 @@
 //! Each is a type that owns everything the kernel reads or writes for it: buffer, descriptor,
 //! address, message header, time. It turns itself into a submission entry once it has reached the
 //! address where it stays, and into its output when the kernel is done with it. An operation of a new
-//! kind (on a fixed file or a registered buffer, a chain, a file operation) is one more file here.
+//! kind is one more file here.
+//!
+//! A result is the one of the system call that the operation's documentation names, and an error is what
+//! that call would answer. A kernel that is older than what is documented answers `EINVAL`. So does a ring
+//! with `IORING_SETUP_IOPOLL` to everything that works on files or sockets but reads and writes, vectored
+//! ones among them, and those it takes for files that were opened with `O_DIRECT` alone (`EOPNOTSUPP`).
 
 mod cancel;
 mod file;

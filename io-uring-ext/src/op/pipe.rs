@@ -49,17 +49,17 @@ impl Splice {
         Self { from, from_offset: NONE, to, to_offset: NONE, len, flags: SpliceFlags::empty() }
     }
 
-    /// Reads at `offset` of the input; a pipe answers with `ESPIPE`.
+    /// Reads at `offset` of the input, at most `i64::MAX`; a pipe answers with `ESPIPE`.
     #[must_use]
     pub fn from_offset(mut self, offset: u64) -> Self {
-        self.from_offset = offset as i64;
+        self.from_offset = i64::try_from(offset).unwrap_or(i64::MAX);
         self
     }
 
-    /// Writes at `offset` of the output; a pipe answers with `ESPIPE`.
+    /// Writes at `offset` of the output, at most `i64::MAX`; a pipe answers with `ESPIPE`.
     #[must_use]
     pub fn to_offset(mut self, offset: u64) -> Self {
-        self.to_offset = offset as i64;
+        self.to_offset = i64::try_from(offset).unwrap_or(i64::MAX);
         self
     }
 
@@ -197,7 +197,6 @@ unsafe impl Prepare for Pipe {
     }
 
     fn entry(&mut self, _ring: RingId) -> squeue::Entry {
-        // As the address is handed out here, the numbers are read again only after the completion.
         opcode::Pipe::new((&raw mut self.fds).cast()).flags(self.flags as u32).build()
     }
 

@@ -1,10 +1,6 @@
 //! Files: everything that is done to them through a ring but reading.
 //!
-//! An operation owns its paths, names and result buffers along with its descriptor. Its result is the
-//! one of the system call that its documentation names; the error is what that call would answer.
-//!
-//! A ring with `IORING_SETUP_IOPOLL` does reads and writes alone: the kernel ends every other operation
-//! of this folder with `EINVAL` there.
+//! An operation owns its paths, names and result buffers along with its descriptor.
 
 mod allocate;
 mod close;

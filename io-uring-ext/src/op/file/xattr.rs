@@ -62,8 +62,8 @@ impl<B: IoBufMut> Operation for GetXattr<B> {
         if let Ok(read) = result
             && read <= self.buf.capacity()
         {
-            // SAFETY: the kernel has written so many bytes to the start of the buffer; one without
-            // room, into which it wrote none, has just been ruled out unless the value is empty.
+            // SAFETY: the kernel has written so many bytes to the start of the buffer. Only for one
+            // without room it tells a length and writes nothing, and then the length does not fit.
             unsafe { self.buf.set_init(read) };
         }
         ReadDone { result, buf: self.buf }
