@@ -50,6 +50,9 @@ use crate::ring::{Inner, Ring};
 /// kernel works in the name of the thread that submitted, so the operations in flight may end with
 /// `ECANCELED` when the runtime, and with it its threads, goes away.
 ///
+/// A fixed file that is dropped is closed by the ring's next call, and dropping it does not wake the
+/// driver: where the peer waits for that, close it with an operation.
+///
 /// Dropping it, or the runtime with it, harms nothing: operations in flight stay the ring's, and
 /// another driver may take over.
 #[must_use = "it does its work when it is polled: spawn it"]
