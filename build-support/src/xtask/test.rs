@@ -93,7 +93,12 @@ const PASSES: &[Pass] = &[
     },
     Pass {
         name: "models",
-        packages: &["--package=bypass-core", "--package=bypass-xdp", "--lib"],
+        packages: &[
+            "--package=bypass-core",
+            "--package=io-uring-ext",
+            "--package=bypass-xdp",
+            "--lib",
+        ],
         kind: Kind::Models,
     },
     Pass {
@@ -154,7 +159,7 @@ impl Pass {
         command.args(["--config", &format!("target.'cfg(unix)'.runner={runner:?}")]);
         if self.kind == Kind::Models {
             // Apart from the other builds, which have other flags for every crate.
-            command.args(["--config", "build.rustflags=['--cfg', 'loom']"]);
+            command.args(["--config", "build.rustflags=['--cfg', 'model']"]);
             command.arg("--target-dir").arg(scratch.join(MODELS));
         }
         if self.kind == Kind::Sanitized {

@@ -12,7 +12,7 @@ use rustix::event::EventfdFlags;
 use super::builder::Setup;
 use super::key::Key;
 use super::state::{Outbox, State, Until, Watched};
-use super::wait::Turn;
+use super::turn::Turn;
 use crate::error::{Error, Result};
 use crate::mode::{Lock, Mode};
 use crate::sys::fork::ForkSentinel;

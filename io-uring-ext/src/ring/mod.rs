@@ -9,6 +9,7 @@ mod restrictions;
 mod slab;
 #[expect(unsafe_code, reason = "queues entries for operations that it keeps in the slab")]
 pub(crate) mod state;
+mod turn;
 mod wait;
 
 use std::fmt;

@@ -1,44 +1,17 @@
 //! Sleeping for completions.
 //!
-//! A `Local` ring sleeps inside `io_uring_enter`. A `Shared` ring must not sleep with its lock held,
-//! and a thread must not sleep while another one takes its completion. So one thread at a time has
-//! the *turn*: it polls the ring and takes completions for all; the others sleep until it reports.
-//! While the turn is taken, nobody else takes completions, so the poll cannot miss one.
+//! A `Local` ring sleeps inside `io_uring_enter`; threads that share a ring take turns (`turn.rs`).
 
 use std::os::fd::BorrowedFd;
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::Inner;
 use super::state::State;
+use super::turn::Turns;
 use crate::error::{Error, Result};
 use crate::mode::Mode;
-
-/// The reports of the threads that had the turn.
-#[derive(Debug, Default)]
-pub(super) struct Turn {
-    /// So many so far.
-    reports: Mutex<u64>,
-    reported: Condvar,
-}
-
-impl Turn {
-    fn reports(&self) -> u64 {
-        *self.reports.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn report(&self) {
-        *self.reports.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.reported.notify_all();
-    }
-
-    fn await_report(&self, seen: u64, timeout: Duration) {
-        let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.reported.wait_timeout_while(reports, timeout, |now| *now == seen));
-    }
-}
 
 /// Sleeps at most so long at once where no limit was given.
 const LONG: Duration = Duration::from_secs(3600);
@@ -66,56 +39,57 @@ impl<M: Mode> Inner<M> {
         mut done: impl FnMut(&mut State) -> Option<R>,
     ) -> Result<Option<R>> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        if !M::LOCAL {
+            return self.turn.wait_until(self, deadline, done);
+        }
         loop {
-            // Under the lock: look, and decide what to do meanwhile.
-            let next = self.with(|state| -> Result<Next<R>> {
+            let over = self.with(|state| -> Result<Option<Option<R>>> {
                 state.submit()?;
-                if let Some(found) = done(state) {
-                    return Ok(Next::Found(found));
-                }
+                let found = done(state);
                 let left = left(deadline);
-                if left.is_zero() {
-                    return Ok(Next::Over);
+                if found.is_some() || left.is_zero() {
+                    return Ok(Some(found));
                 }
-                let left = state.nap(Some(left)).unwrap_or(left);
-                if M::LOCAL {
-                    state.wait(1, Some(left).filter(|left| *left < LONG))?;
-                    return Ok(Next::Look);
-                }
-                if state.led {
-                    return Ok(Next::Follow(self.turn.reports(), left));
-                }
-                state.led = true;
-                Ok(Next::Lead(left))
+                let left = Self::nap(state, left);
+                state.wait(1, Some(left).filter(|left| *left < LONG))?;
+                Ok(None)
             })??;
-            match next {
-                Next::Found(found) => return Ok(Some(found)),
-                Next::Over => return Ok(None),
-                Next::Look => {}
-                Next::Follow(seen, left) => self.turn.await_report(seen, left),
-                Next::Lead(left) => {
-                    let polled = poll(self.ring_fd(), left);
-                    let reaped = self.with(|state| {
-                        state.led = false;
-                        state.reap();
-                    });
-                    self.turn.report();
-                    polled.and(reaped)?;
-                }
+            if let Some(found) = over {
+                return Ok(found);
             }
         }
     }
 }
 
-enum Next<R> {
-    Found(R),
-    Over,
-    Look,
-    Lead(Duration),
-    Follow(u64, Duration),
+impl<M: Mode> Turns for Inner<M> {
+    type State = State;
+
+    fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> Result<R> {
+        Self::with(self, f)
+    }
+
+    fn submit(state: &mut State) -> Result<()> {
+        state.submit()
+    }
+
+    fn led(state: &mut State) -> &mut bool {
+        &mut state.led
+    }
+
+    fn reap(state: &mut State) {
+        state.reap();
+    }
+
+    fn nap(state: &mut State, left: Duration) -> Duration {
+        state.nap(Some(left)).unwrap_or(left)
+    }
+
+    fn sleep(&self, limit: Duration) -> Result<()> {
+        poll(self.ring_fd(), limit)
+    }
 }
 
-fn left(deadline: Option<Instant>) -> Duration {
+pub(super) fn left(deadline: Option<Instant>) -> Duration {
     deadline.map_or(LONG, |deadline| deadline.saturating_duration_since(Instant::now()))
 }
 

@@ -18,7 +18,7 @@ mod consumer;
 mod mapped;
 mod producer;
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, model))]
 mod model;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,5 @@
 //! Both sides of a ring under every interleaving and every reordering that the memory model allows:
-//! `RUSTFLAGS="--cfg loom" cargo test -p bypass-xdp --lib model`.
+//! `RUSTFLAGS="--cfg model" cargo test -p bypass-xdp --lib model`.
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;

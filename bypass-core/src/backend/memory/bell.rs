@@ -12,9 +12,9 @@ use crate::{Error, Result};
 
 /// The model checker puts its own atomics here.
 mod sync {
-    #[cfg(all(test, loom))]
+    #[cfg(all(test, model))]
     pub(super) use loom::sync::atomic::{AtomicBool, Ordering, fence};
-    #[cfg(not(all(test, loom)))]
+    #[cfg(not(all(test, model)))]
     pub(super) use std::sync::atomic::{AtomicBool, Ordering, fence};
 }
 
@@ -166,8 +166,8 @@ fn silence(event: &OwnedFd) {
 }
 
 /// Every interleaving of one end that sends and one that goes to sleep:
-/// `RUSTFLAGS="--cfg loom" cargo test -p bypass-core --lib model`.
-#[cfg(all(test, loom))]
+/// `RUSTFLAGS="--cfg model" cargo test -p bypass-core --lib model`.
+#[cfg(all(test, model))]
 mod model {
     use loom::sync::Arc;
     use loom::sync::atomic::AtomicUsize;
