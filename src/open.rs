@@ -72,6 +72,13 @@ impl Attach for PacketPort {
     }
 }
 
+#[cfg(feature = "xdp")]
+impl Attach for crate::xdp::XdpPort {
+    fn attach(options: &PacketOptions) -> Result<Self> {
+        crate::xdp::XdpOptions::try_from(options)?.open()
+    }
+}
+
 #[cfg(feature = "io-uring")]
 impl Attach for UringPort {
     fn attach(options: &PacketOptions) -> Result<Self> {

@@ -1,4 +1,35 @@
 //! AF_XDP: packets between a network device's queues and the application, without the kernel's stack.
+//!
+//! ```no_run
+//! use bypass_core::{Burst, Endpoint, Interest, PacketIoExt, Verdict, swap_addresses};
+//! use bypass_xdp::XdpOptions;
+//!
+//! let mut port = XdpOptions::new("eth1").open()?;
+//! let mut burst = Burst::with_capacity(64);
+//! loop {
+//!     port.wait(Interest::RX, None)?;
+//!     // Every frame goes back to where it came from, in the memory that it came in.
+//!     port.reflect(&mut burst, |frame| {
+//!         swap_addresses(frame);
+//!         Verdict::Send
+//!     })?;
+//! }
+//! # #[allow(unreachable_code)]
+//! # Ok::<(), bypass_core::Error>(())
+//! ```
+//!
+//! # Map
+//!
+//! [`XdpOptions`] opens queues of an interface: one ([`open`](XdpOptions::open)) or all
+//! ([`queues`](XdpOptions::queues)). An open queue is an [`XdpPort`], the
+//! [`PacketIo`](bypass_core::PacketIo) of this crate; its frames are [`XdpFrame`]s in a [`Umem`], which
+//! ports of one thread can share. [`program`] decides which frames come, and leaves the rest to the
+//! kernel.
+//!
+//! # What it does not do
+//!
+//! It shares no queue between sockets, and has no offloads on send yet. It runs on Linux 5.9 and later
+//! (5.4 with an XDP program of another's).
 
 mod error;
 mod port;
@@ -16,3 +47,7 @@ pub use socket::{
     BusyPoll, CopyMode, Holder, Hook, Interface, Receive, RingSizes, Want, XdpOptions, XdpQueue,
 };
 pub use umem::{Umem, UmemOptions, Xdp, XdpFrame};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bypass_core::pool::Kind as _;
 use bypass_core::{
     Burst, Caps, DropCause, Endpoint, Error, Interest, PacketIo, Ready, Result, Stats,
 };
@@ -20,7 +21,6 @@ use crate::program::Program;
 use crate::socket::{CopyMode, Opened, Source};
 use crate::sys::Place;
 use crate::umem::{Umem, Xdp, XdpFrame};
-use bypass_core::pool::Kind as _;
 
 /// How many calls of `recv` that find nothing go by before one asks whether the link is still there.
 const IDLE_CALLS: u32 = 4096;
@@ -344,3 +344,6 @@ impl Endpoint for XdpPort {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

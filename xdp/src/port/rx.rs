@@ -127,6 +127,11 @@ impl Rx {
         self.fill.needs_wakeup()
     }
 
+    #[cfg(test)]
+    pub(super) fn fill_for_tests(&mut self) -> &mut Producer<Mapped<u64>> {
+        &mut self.fill
+    }
+
     pub(super) fn count(&self, stats: &mut Stats) {
         stats.rx_packets = self.packets;
         stats.rx_bytes = self.bytes;

@@ -72,6 +72,11 @@ impl Tx {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn ring_for_tests(&mut self) -> &mut Producer<Mapped<Desc>> {
+        &mut self.ring
+    }
+
     /// Whether the ring has room for a frame.
     pub(super) fn has_room(&self) -> bool {
         self.ring.waiting() < self.ring.size()

@@ -1,5 +1,6 @@
 //! How queues are opened.
 
+mod convert;
 mod holder;
 mod interface;
 mod mode;

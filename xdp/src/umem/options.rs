@@ -49,6 +49,11 @@ impl Default for UmemOptions {
 }
 
 impl UmemOptions {
+    /// The longest piece of a frame that the kernel puts into one chunk, in bytes.
+    pub(crate) fn rx_room(&self) -> usize {
+        rx_room(self.pool.chunk_size, self.pool.headroom) as usize
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         let PoolOptions { chunk_size, headroom, rx_reserve, .. } = self.pool;
         if chunk_size != MIN_CHUNK && chunk_size != MAX_CHUNK {

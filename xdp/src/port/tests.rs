@@ -1,0 +1,127 @@
+//! What no application can do: descriptors that are wrong, and answers of the kernel that are.
+
+use bypass_core::Buffer;
+use bypass_core::testing::needs::{Need, skip};
+use bypass_core::testing::rig::{Veth, VethOptions};
+use bypass_core::testing::veth::tools::{compose, is_ours, numbered, receive};
+
+use super::*;
+use crate::program::Filter;
+use crate::sys::{Desc, DescOptions};
+use crate::{Hook, Receive, Want, XdpOptions};
+
+/// Chunks that are posted for receiving, fewer than the fill ring has places.
+const POSTED: u32 = 16;
+
+fn pair(unaligned: bool, hook: Hook) -> Option<(Veth, XdpPort, XdpPort)> {
+    if skip(&[Need::Namespaces, Need::Bpf]) {
+        return None;
+    }
+    let veth = Veth::new(&VethOptions::default()).unwrap();
+    let open = |namespace: &bypass_core::testing::rig::Namespace| {
+        let _inside = namespace.enter().unwrap();
+        let mut options = XdpOptions::new(Veth::NAME);
+        options.hook = Want::Require(hook);
+        options.receive = Receive::Filter(Filter::new().ether_type(0x88b5));
+        options.umem.unaligned = unaligned;
+        options.umem.pool.rx_reserve = POSTED;
+        options.open().unwrap()
+    };
+    let (a, b) = (open(&veth.a), open(&veth.b));
+    Some((veth, a, b))
+}
+
+fn kernel_counter(port: &XdpPort, wanted: &str) -> u64 {
+    let mut found = None;
+    port.visit_counters(&mut |name, value| {
+        if name == wanted {
+            found = Some(value);
+        }
+    });
+    found.unwrap()
+}
+
+/// The kernel skips what it cannot send and counts it; what is right goes on.
+#[test]
+fn invalid_descriptors_are_counted_by_the_kernel_and_harm_nobody() {
+    for (unaligned, hook) in [(false, Hook::Generic), (false, Hook::Native), (true, Hook::Native)] {
+        let Some((_veth, mut a, mut b)) = pair(unaligned, hook) else { return };
+        let end = a.umem().arena().len() as u64;
+        let wrong = |addr, len, options| Desc { addr, len, options };
+        let none = DescOptions::empty();
+        let invalid = [
+            // Beyond the memory, across its end, with options that there are none of.
+            wrong(end, 60, none),
+            wrong(u64::MAX, 60, none),
+            wrong(end - 60, 61, none),
+            wrong(0, 60, DescOptions::from_bits_retain(1 << 7)),
+        ];
+        for (n, desc) in invalid.into_iter().enumerate() {
+            let mut places = a.tx.ring_for_tests().reserve(1);
+            assert!(places.push(desc));
+            drop(places);
+            let mut burst = compose(&mut a, &[numbered(n as u16, 60)]);
+            assert_eq!(a.send(&mut burst).unwrap(), 1);
+            a.flush().unwrap();
+            assert_eq!(receive(&mut b, 1, is_ours)[0].data(), numbered(n as u16, 60));
+            assert_eq!(kernel_counter(&a, "kernel_tx_invalid_descs"), n as u64 + 1);
+        }
+        let stats = a.stats();
+        assert_eq!((stats.tx_packets, stats.tx_in_flight, stats.drops.total()), (4, 0, 0));
+        assert!(stats.frames.unwrap().adds_up());
+    }
+}
+
+/// A chunk that the port never lent is sent all the same, for the kernel believes what is in the ring:
+/// its completion is a stray, and nobody gets the chunk.
+#[test]
+fn addresses_that_the_kernel_should_not_have_are_counted_and_refused() {
+    let Some((_veth, mut a, mut b)) = pair(false, Hook::Native) else { return };
+    let mut burst = compose(&mut a, &[numbered(1, 60)]);
+    let stolen = burst[0].arena_offset() as u64;
+    let mut places = a.tx.ring_for_tests().reserve(2);
+    for _ in 0..2 {
+        assert!(places.push(Desc { addr: stolen, len: 60, options: DescOptions::empty() }));
+    }
+    drop(places);
+    // Completions are looked at while something of ours is in flight.
+    let mut own = compose(&mut a, &[numbered(2, 60)]);
+    assert_eq!(a.send(&mut own).unwrap(), 1);
+    while a.stats().tx_in_flight > 0 {
+        a.flush().unwrap();
+    }
+    assert_eq!(receive(&mut b, 3, is_ours)[2].data(), numbered(2, 60));
+    assert_eq!(kernel_counter(&a, "tx_strays"), 2);
+    assert_eq!((a.stats().tx_packets, burst[0].data()), (1, &numbered(1, 60)[..]));
+    // It is still its owner's, who can send it.
+    assert_eq!(a.send(&mut burst).unwrap(), 1);
+    a.flush().unwrap();
+    assert_eq!(receive(&mut b, 1, is_ours)[0].data(), numbered(1, 60));
+    assert!(a.stats().frames.unwrap().adds_up());
+}
+
+/// The same chunk twice in the fill ring, as confused drivers return it: the first frame in it is handed
+/// out, the second is not.
+#[test]
+fn a_chunk_that_is_received_into_twice_is_handed_out_once() {
+    let Some((_veth, mut a, mut b)) = pair(false, Hook::Native) else { return };
+    let fill = b.rx.fill_for_tests();
+    let first = fill.written_before(1);
+    assert!(fill.reserve(1).push(first));
+    let mut kept = None;
+    for n in 0..POSTED as u16 + 3 {
+        let mut burst = compose(&mut a, &[numbered(n, 60)]);
+        assert_eq!(a.send(&mut burst).unwrap(), 1);
+        a.flush().unwrap();
+        let mut burst = Burst::with_capacity(4);
+        b.recv(&mut burst).unwrap();
+        // The first chunk stays with the application.
+        kept = kept.or(burst.pop_front());
+    }
+    assert_eq!(kept.map(|frame| frame.arena_offset() as u64 & !2047), Some(first));
+    assert_eq!(kernel_counter(&b, "rx_strays"), 1);
+    let stats = b.stats();
+    assert_eq!((stats.drops[DropCause::RxInvalid], stats.drops.total()), (1, 1));
+    assert_eq!(stats.rx_packets, u64::from(POSTED) + 2);
+    assert!(stats.frames.unwrap().adds_up());
+}
