@@ -51,7 +51,7 @@
 //!
 //! # Map
 //!
-//! [`Ring`] starts operations ([`op`]) over descriptors ([`Fd`]) and buffers ([`buf`]); [`buf_ring`]
+//! [`Ring`] starts operations ([`op`]), alone or one after the other ([`chain`]), over descriptors ([`Fd`]) and buffers ([`buf`]); [`buf_ring`]
 //! receives many times per submission, and what else completes many times is in [`multishot`];
 //! [`fixed`] has what the kernel knows by number: direct descriptors and registered buffers;
 //! [`driver`] is for tasks that await operations; [`probe`] tells what the kernel can do. With the feature

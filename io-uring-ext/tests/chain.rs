@@ -3,13 +3,16 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use common::{SOON, Tracked, count, counter, pipe, until};
 use io_uring_ext::chain::{Broken, Chain, ChainWaitError, Why};
-use io_uring_ext::op::{Nop, Read, ReadDone, Send, SendZc, Timeout};
+use io_uring_ext::fixed::FileTable;
+use io_uring_ext::op::{
+    Close, Fsync, Nop, Open, OpenOptions, PathAt, Read, ReadDone, Send, SendZc, Timeout, Write,
+};
 use io_uring_ext::{Error, Fd, Ring, SqPoll, StartError};
 use proptest::prelude::*;
 
@@ -458,6 +461,80 @@ fn a_chain_is_a_future() {
             Poll::Pending => false,
         }
     });
+}
+
+#[test]
+fn a_file_is_opened_read_and_closed_in_one_submission() {
+    let path = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&path, b"contents").unwrap();
+    let ring = Ring::local().unwrap();
+    let table = FileTable::new(&ring, 1).unwrap();
+    let read_all = |path: &std::path::Path, room| {
+        let slot = table.reserve().unwrap();
+        let path = PathAt::new(path).unwrap();
+        let chain = Chain::new(Open::into_slot(path, OpenOptions::read_only(), &slot))
+            .then(Read::new(&slot, Vec::with_capacity(room), 0))
+            // Whether the read was good, short or bad.
+            .then_always(Close::slot(&slot).unwrap());
+        let enters = ring.counters().enters;
+        let pending = ring.push_chain(chain).unwrap();
+        ring.submit().unwrap();
+        assert_eq!(ring.counters().enters, enters + 1);
+        let done = pending.wait(SOON).unwrap();
+        let (opened, read, closed) = done.results;
+        drop((opened, slot));
+        ring.submit().unwrap();
+        assert_eq!(table.available(), 1, "nothing is in the slot, and nobody has it");
+        (done.summary, read, closed)
+    };
+    let (summary, read, closed) = read_all(path.path(), 8);
+    assert!(summary.is_whole(), "{summary:?}");
+    assert_eq!(read.buf, b"contents");
+    closed.unwrap();
+
+    // A short read does not keep the file open.
+    let (summary, read, closed) = read_all(path.path(), 100);
+    assert!(summary.is_whole(), "short, before a hard link: {summary:?}");
+    assert_eq!(read.buf, b"contents");
+    closed.unwrap();
+
+    // What could not be opened is not read; then there is nothing to close.
+    let (summary, _, _) = read_all(std::path::Path::new("/no/such/file"), 8);
+    let broken = Broken { member: 0, why: Why::Failed(libc::ENOENT) };
+    assert_eq!(summary.broken(), Some(broken));
+    assert_eq!(summary.cancelled(), [1, 2]);
+}
+
+#[test]
+fn a_log_syncs_what_it_has_written_and_nothing_less() {
+    let file = tempfile::tempfile().unwrap();
+    let fd = Fd::new(file.try_clone().unwrap());
+    let ring = Ring::local().unwrap();
+    let records = |first: u8| (first..first + 4).map(|n| vec![n; 512]);
+    let writes = |fd: &Fd, first: u8| {
+        let fd = fd.clone();
+        records(first).zip(0..).map(move |(record, n)| Write::new(&fd, record, n * 512))
+    };
+    let chain = Chain::each(writes(&fd, 1)).then(Fsync::data(&fd)).within(NEVER);
+    let done = ring.push_chain(chain).unwrap().wait(SOON).unwrap();
+    assert!(done.summary.is_whole(), "{:?}", done.summary);
+    assert!(done.results.0.into_iter().all(|write| write.result.unwrap() == 512));
+    done.results.1.unwrap();
+    let mut written = vec![0; 2048];
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut written, 0).unwrap();
+    assert_eq!(written, records(1).flatten().collect::<Vec<u8>>());
+
+    // A write that fails leaves nothing acknowledged: no write behind it, and no sync.
+    let read_only = Fd::new(std::fs::File::open("/dev/null").unwrap());
+    let bad = Write::new(&read_only, vec![0; 512], 0);
+    let chain = Chain::new(bad).then_each(writes(&fd, 5)).then(Fsync::data(&fd));
+    let done = ring.push_chain(chain).unwrap().wait(SOON).unwrap();
+    let broken = Broken { member: 0, why: Why::Failed(libc::EBADF) };
+    assert_eq!(done.summary.broken(), Some(broken));
+    assert_eq!(done.summary.cancelled(), [1, 2, 3, 4, 5]);
+    assert_eq!(errno(done.results.2), Some(libc::ECANCELED));
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut written, 0).unwrap();
+    assert_eq!(written, records(1).flatten().collect::<Vec<u8>>(), "as it was");
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
