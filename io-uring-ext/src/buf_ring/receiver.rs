@@ -214,7 +214,7 @@ impl<S: BufSource, M: Mode> Receiver<S, M> {
     ///
     /// # Errors
     ///
-    /// As [`try_recv`](Self::try_recv); [`Error::Closed`] when the ring was closed and had to leak the
+    /// As [`try_recv`](Self::try_recv); [`Error::Closed`](crate::Error::Closed) when the ring was closed and had to leak the
     /// receive.
     pub async fn recv(&mut self) -> Result<Option<S::Buf>> {
         std::future::poll_fn(|context| self.poll_recv(context)).await

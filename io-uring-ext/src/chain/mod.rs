@@ -53,7 +53,7 @@
 //!
 //! # What can be a member
 //!
-//! Every [`Operation`](crate::op::Operation), of which multishots are none: they have no end that another member could wait
+//! Every [`Operation`], of which multishots are none: they have no end that another member could wait
 //! for. Zero-copy sends can: the next member starts when the data is sent, not when the buffer is free
 //! again, and the chain is done when both are. Members always post a completion, because
 //! `IOSQE_CQE_SKIP_SUCCESS` would leave those of a broken chain in doubt, so datagrams go into a chain as
