@@ -86,7 +86,7 @@ mod sys;
 
 pub use error::{Error, NotStarted, Result, StartError};
 pub use mode::{Local, Mode, OwnedBy, Shared};
-pub use op::{DatagramFd, Fd, Target};
+pub use op::{DatagramFd, Fd, StreamFd, Target};
 pub use ring::{
     Counters, DisabledRing, EntryFlags, IoPoll, NapiBusyPoll, Pending, Restrictions, Ring,
     RingBuilder, Setup, SqPoll, Started, WaitError, WorkerLimits, leaked_operations,

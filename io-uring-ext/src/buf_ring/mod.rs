@@ -83,6 +83,11 @@ struct Slots<S: BufSource> {
     held: Box<[Option<S::Buf>]>,
     /// Identifiers without a buffer.
     vacant: Vec<u16>,
+    /// Which identifier was written to the ring behind each. The buffers of a bundle lie behind each
+    /// other in the ring, and its completion names the first.
+    behind: Box<[u16]>,
+    /// The identifier that was written last.
+    last: u16,
     source: S,
 }
 
@@ -112,6 +117,8 @@ impl<S: BufSource, M: Mode> BufRing<S, M> {
             memory,
             held: std::iter::repeat_with(|| None).take(entries.into()).collect(),
             vacant: (0..entries).rev().collect(),
+            behind: (0..entries).collect(),
+            last: 0,
             source,
         };
         let shared: M::Ptr<_> =
@@ -170,15 +177,11 @@ impl<S: BufSource> Slots<S> {
         while let Some(id) = self.vacant.last().copied()
             && let Some(buf) = self.source.supply()
         {
-            // Its address is asked for where it stays: moving a box would take the address back.
-            let buf = self.held[usize::from(id)].insert(buf);
-            let len = u32::try_from(buf.capacity()).unwrap_or(u32::MAX);
-            let Some(address) = std::ptr::NonNull::new(buf.stable_mut_ptr()) else { break };
+            self.held[usize::from(id)] = Some(buf);
+            if !self.write(id) {
+                break;
+            }
             self.vacant.pop();
-            // SAFETY: the buffer owns `len` stable bytes (`IoBufMut`); it stays in `held` until a
-            // completion names it, or until the ring was unregistered with nothing in flight. Each
-            // identifier is in the ring at most once, so at most as many entries as the ring has.
-            unsafe { self.memory.write(address, len, id) };
         }
         if self.vacant.len() < before {
             self.memory.publish();
@@ -186,14 +189,39 @@ impl<S: BufSource> Slots<S> {
         self.available()
     }
 
-    /// Gives a used buffer back to the kernel, its contents unread. Nothing is dropped.
-    fn put_back(&mut self, id: u16) {
-        let Some(Some(buf)) = self.held.get_mut(usize::from(id)) else { return };
-        let len = u32::try_from(buf.capacity()).unwrap_or(u32::MAX);
-        let Some(address) = std::ptr::NonNull::new(buf.stable_mut_ptr()) else { return };
-        // SAFETY: as in `refill`; the kernel has just used this entry up.
-        unsafe { self.memory.write(address, len, id) };
+    /// Gives the buffers of a completion back to the kernel, their contents unread: the first, and
+    /// those behind it as far as `bytes` reach. Nothing is dropped.
+    fn put_back(&mut self, first: u16, bytes: usize) {
+        let (mut next, mut left) = (Some(first), bytes);
+        while let Some(id) = next {
+            // Looked up before the identifier is written again, which changes what is behind it.
+            next = self.next_in_bundle(id, &mut left);
+            self.write(id);
+        }
         self.memory.publish();
+    }
+
+    /// Which buffer of a bundle comes behind `id`, with `left` bytes in this one and those behind.
+    fn next_in_bundle(&self, id: u16, left: &mut usize) -> Option<u16> {
+        let capacity = self.held.get(usize::from(id))?.as_ref()?.capacity();
+        *left = left.saturating_sub(capacity);
+        (*left > 0).then(|| self.behind[usize::from(id)])
+    }
+
+    /// Writes a held buffer to the ring, not yet shown to the kernel.
+    fn write(&mut self, id: u16) -> bool {
+        // Its address is asked for where it stays: moving a box would take the address back.
+        let Some(Some(buf)) = self.held.get_mut(usize::from(id)) else { return false };
+        let len = u32::try_from(buf.capacity()).unwrap_or(u32::MAX);
+        let Some(address) = std::ptr::NonNull::new(buf.stable_mut_ptr()) else { return false };
+        // SAFETY: the buffer owns `len` stable bytes (`IoBufMut`); it stays in `held` until a
+        // completion names it, or until the ring was unregistered with nothing in flight. Each
+        // identifier is in the ring at most once, so at most as many entries as the ring has: it is
+        // written when it was vacant, or when the kernel has just used it up.
+        unsafe { self.memory.write(address, len, id) };
+        self.behind[usize::from(self.last)] = id;
+        self.last = id;
+        true
     }
 }
 

@@ -1,5 +1,6 @@
 //! [`Receiver`] and [`MessageReceiver`]: multishot receives that re-arm themselves.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -9,13 +10,13 @@ use futures_core::Stream;
 use io_uring::cqueue;
 
 use super::message::{MessageLayout, ReceivedMessage};
-use super::multishot::RecvMulti;
+use super::multishot::{How, RecvMulti};
 use super::{BufRing, BufSource, Registered};
 use crate::buf::{Bell, IoBufMut};
 use crate::error::Result;
 use crate::mode::{Local, Mode, OwnedBy};
 use crate::multishot::{EndReason, Engine, Source, common_methods};
-use crate::op::{DatagramFd, Target};
+use crate::op::{DatagramFd, StreamFd, Target};
 use crate::ring::Cqe;
 
 /// What a receiver has done so far.
@@ -24,6 +25,9 @@ use crate::ring::Cqe;
 pub struct ReceiverCounters {
     /// Completions with data.
     pub received: u64,
+    /// Buffers that came behind the first of their completion; for a
+    /// [bundle receiver](BufRing::bundle_receiver) alone.
+    pub bundled: u64,
     /// Times it was armed.
     pub armed: u64,
     /// Times it ended because the buffer ring was empty.
@@ -43,27 +47,61 @@ type Arrival<B> = (B, usize);
 pub(crate) struct RecvSource<S: BufSource, M: Mode> {
     ring: M::Ptr<Registered<S, M>>,
     fd: Target,
-    layout: Option<MessageLayout>,
+    how: How,
+    /// An empty result is the end.
     stream: bool,
+    /// Buffers of the bundle that was taken last, behind the first.
+    rest: VecDeque<Arrival<S::Buf>>,
     low_water: usize,
     received: u64,
+    bundled: u64,
     invalid: u64,
 }
 
 type Shot<S, M> = Engine<RecvSource<S, M>, M>;
 
 impl<S: BufSource, M: Mode> RecvSource<S, M> {
-    fn shot(
-        ring: M::Ptr<Registered<S, M>>,
-        fd: Target,
-        layout: Option<MessageLayout>,
-    ) -> Shot<S, M> {
-        let stream = fd.is_stream();
+    fn shot(ring: M::Ptr<Registered<S, M>>, fd: Target, how: How) -> Shot<S, M> {
+        let stream = how == How::Reads || fd.is_stream();
         let entries = ring.with(|slots| slots.held.len()).unwrap_or(1);
-        let low_water = (entries / 4).max(1);
         let of = ring.ring.clone();
-        let source = Self { ring, fd, layout, stream, low_water, received: 0, invalid: 0 };
+        let source = Self {
+            ring,
+            fd,
+            how,
+            stream,
+            rest: VecDeque::with_capacity(if how == How::Bundles { entries } else { 0 }),
+            low_water: (entries / 4).max(1),
+            received: 0,
+            bundled: 0,
+            invalid: 0,
+        };
         Engine::new(of, source, entries)
+    }
+
+    /// Takes a buffer of a completion, in which the first `len` bytes have been written.
+    fn take_buffer(&mut self, id: u16, len: usize) -> Option<Arrival<S::Buf>> {
+        let mut buf = self.ring.with(|slots| slots.take(id)).flatten()?;
+        let len = len.min(buf.capacity());
+        if let Some(layout) = self.how.layout() {
+            clear_gaps(&mut buf, layout, len);
+        }
+        // SAFETY: the kernel has written so many bytes to the start of this buffer, except for the
+        // gaps, which were just written.
+        unsafe { buf.set_init(len) };
+        Some((buf, len))
+    }
+
+    /// Takes the buffers of a bundle of `bytes`, the first of which is `first`.
+    fn take_bundle(&mut self, first: u16, bytes: usize) {
+        let (mut next, mut left) = (Some(first), bytes);
+        while let Some(id) = next {
+            let here = left;
+            // Looked up before the buffer is taken, while its capacity can be asked for.
+            next = self.ring.with(|slots| slots.next_in_bundle(id, &mut left)).flatten();
+            let arrival = self.take_buffer(id, here);
+            self.rest.extend(arrival);
+        }
     }
 }
 
@@ -73,8 +111,7 @@ impl<S: BufSource, M: Mode> Source for RecvSource<S, M> {
     const WHAT: &'static str = "a multishot receive";
 
     fn operation(&self) -> RecvMulti<S, M> {
-        let header = self.layout.map(MessageLayout::header);
-        RecvMulti { fd: self.fd.clone(), ring: self.ring.clone(), header }
+        RecvMulti::new(self.fd.clone(), self.ring.clone(), self.how)
     }
 
     fn ready(&mut self, ended: Option<EndReason>) -> bool {
@@ -88,7 +125,7 @@ impl<S: BufSource, M: Mode> Source for RecvSource<S, M> {
 
     fn end(&self, cqe: Cqe) -> Option<EndReason> {
         // Every message has a header, also an empty one.
-        let overhead = self.layout.map_or(0, |layout| layout.payload_at());
+        let overhead = self.how.layout().map_or(0, |layout| layout.payload_at());
         let empty = usize::try_from(cqe.result).is_ok_and(|len| len <= overhead);
         empty.then_some(match self.stream {
             true => EndReason::EndOfStream,
@@ -98,30 +135,32 @@ impl<S: BufSource, M: Mode> Source for RecvSource<S, M> {
 
     fn take(&mut self, cqe: Cqe) -> Option<Arrival<S::Buf>> {
         let id = cqueue::buffer_select(cqe.flags)?;
-        let mut buf = self.ring.with(|slots| slots.take(id)).flatten()?;
-        let len = usize::try_from(cqe.result).unwrap_or(0).min(buf.capacity());
-        if let Some(layout) = self.layout {
-            if cqe.result >= 0 && len < layout.payload_at() {
-                self.invalid += 1;
-                return None;
-            }
-            clear_gaps(&mut buf, layout, len);
-        }
-        // SAFETY: the kernel has written so many bytes to the start of this buffer, except for the
-        // gaps, which were just written.
-        unsafe { buf.set_init(len) };
+        let len = usize::try_from(cqe.result).unwrap_or(0);
+        let arrival = if self.how == How::Bundles {
+            self.take_bundle(id, len);
+            self.bundled += self.rest.len().saturating_sub(1) as u64;
+            self.rest.pop_front()?
+        } else {
+            self.take_buffer(id, len)?
+        };
         if cqe.result < 0 || (len == 0 && self.stream) {
             // The end of a stream may come with a buffer in which nothing is.
             return None;
         }
+        if self.how.layout().is_some_and(|layout| len < layout.payload_at()) {
+            self.invalid += 1;
+            return None;
+        }
         self.received += 1;
-        Some((buf, len))
+        Some(arrival)
+    }
+
+    fn rest(&mut self) -> Option<Arrival<S::Buf>> {
+        self.rest.pop_front()
     }
 
     fn discard(&mut self, cqe: Cqe) {
-        if let Some(id) = cqueue::buffer_select(cqe.flags) {
-            self.ring.with(|slots| slots.put_back(id));
-        }
+        self.ring.discard(cqe, self.how);
     }
 }
 
@@ -170,7 +209,23 @@ where
 {
     /// Receives from `fd` into this ring's buffers, beginning with the first call.
     pub fn receiver(&self, fd: impl Into<Target>) -> Receiver<S, M> {
-        Receiver(RecvSource::shot(self.shared.clone(), fd.into(), None))
+        Receiver(RecvSource::shot(self.shared.clone(), fd.into(), How::Data))
+    }
+
+    /// Receives from a stream as [`receiver`](Self::receiver), several buffers per completion where
+    /// more has come than one holds (`IORING_RECVSEND_BUNDLE`, Linux 6.10; without it `EINVAL`).
+    ///
+    /// They are handed out one by one, in order. It pays when much comes at once and the buffers are
+    /// small. Which buffers belong together is the kernel's accounting, on which this relies.
+    pub fn bundle_receiver(&self, stream: &StreamFd) -> Receiver<S, M> {
+        Receiver(RecvSource::shot(self.shared.clone(), stream.into(), How::Bundles))
+    }
+
+    /// Reads from what is no socket and can be polled, a pipe, terminal or eventfd, into this ring's
+    /// buffers: `read` multishot (Linux 6.7, `io_uring_prep_read_multishot(3)`). A regular file answers
+    /// `EBADFD`.
+    pub fn reader(&self, fd: impl Into<Target>) -> Receiver<S, M> {
+        Receiver(RecvSource::shot(self.shared.clone(), fd.into(), How::Reads))
     }
 
     /// Receives messages from `socket` into this ring's buffers, beginning with the first call.
@@ -181,7 +236,7 @@ where
         socket: &DatagramFd,
         layout: MessageLayout,
     ) -> MessageReceiver<S, M> {
-        let shot = RecvSource::shot(self.shared.clone(), socket.into(), Some(layout));
+        let shot = RecvSource::shot(self.shared.clone(), socket.into(), How::Messages(layout));
         MessageReceiver { shot, layout }
     }
 }
@@ -309,6 +364,7 @@ macro_rules! common {
                 let (source, ends) = (&self.$field.source, self.$field.ends());
                 ReceiverCounters {
                     received: source.received,
+                    bundled: source.bundled,
                     armed: ends.armed,
                     no_buffers: ends.no_buffers,
                     overflows: ends.overflows,

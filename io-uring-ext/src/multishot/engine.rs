@@ -80,11 +80,15 @@ impl<S: Source, M: Mode> Engine<S, M> {
 
     /// The next result, without sleeping. Errors come in their place among the results.
     pub(crate) fn next(&mut self) -> Result<Option<S::Item>> {
+        let before = self.ends.no_buffers;
         loop {
             if let Some(item) = self.next_fetched()? {
                 return Ok(Some(item));
             }
-            if !self.pull()? {
+            // Where several share their buffers, those that seem to be there may be in completions
+            // that the others have not looked at. Let them have a turn.
+            let in_vain = self.ends.no_buffers > before + 1;
+            if in_vain || !self.pull()? {
                 return Ok(None);
             }
         }

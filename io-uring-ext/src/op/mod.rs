@@ -31,7 +31,7 @@ pub use net::*;
 pub(crate) use net::{Header, take_fd};
 pub use pipe::{Pipe, Splice, SpliceFlags, Tee};
 pub use read::{Read, ReadDone};
-pub use target::{DatagramFd, Fd, Target};
+pub use target::{DatagramFd, Fd, StreamFd, Target};
 pub use timer::{Clock, Nop, Timeout, TimeoutEnd, TimeoutRemove, TimeoutUpdate, When};
 pub(crate) use timer::{Limit, timespec};
 pub use wait_id::{ChildEnd, ChildExit, WaitId};

@@ -63,6 +63,35 @@ impl DatagramFd {
     }
 }
 
+/// A stream socket: TCP, Unix stream. It may be a fixed file.
+///
+/// What would tear or merge messages asks for this type.
+#[derive(Clone, Debug)]
+pub struct StreamFd(Target);
+
+impl StreamFd {
+    /// Takes a socket of type `SOCK_STREAM` (`SO_TYPE` in `socket(7)`), or a fixed file that has been
+    /// installed as one.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for everything else.
+    pub fn new(socket: impl Into<Target>) -> std::io::Result<Self> {
+        let socket = socket.into();
+        if socket.is_stream() {
+            return Ok(Self(socket));
+        }
+        let why = format!("{socket:?} is no stream socket");
+        Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, why))
+    }
+}
+
+impl From<&StreamFd> for Target {
+    fn from(fd: &StreamFd) -> Self {
+        fd.0.clone()
+    }
+}
+
 impl AsFd for DatagramFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
