@@ -5,7 +5,7 @@
 //! | [`setup`] | the table of system packages, and their installation |
 //! | [`mod@test`] | every test in every layer, with one closing line |
 //! | [`examples`] | runs the examples for real and judges what they print |
-//! | [`checks`] | formatting, lints, documentation, feature powerset |
+//! | [`checks`] | formatting, lints, documentation, sets of features |
 //! | [`watch`] | follows a run of `cargo test`, suite by suite |
 //! | [`libtest`] | reads what `cargo test` prints |
 //! | [`skips`] | the tests that found that they cannot run here |
