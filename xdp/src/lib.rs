@@ -37,6 +37,7 @@ pub mod program;
 #[allow(unsafe_code, reason = "memory that is shared with the kernel, one side of which is ours")]
 mod ring;
 mod socket;
+pub mod steer;
 mod sys;
 #[allow(unsafe_code, reason = "takes chunks back that the kernel is done with")]
 mod umem;

@@ -52,7 +52,9 @@ pub(crate) fn take(front: &mut [u8; HINTS_LEN], meta: &mut RxMeta) {
         let (tpid, tci) = (u16::from_be_bytes([p0, p1]), u16::from_ne_bytes([c0, c1]));
         meta.vlan = Some(VlanTag { tpid, tci });
     }
-    front.last_chunk_mut::<4>().map(|valid| *valid = [0; 4]);
+    if let Some(valid) = front.last_chunk_mut::<4>() {
+        *valid = [0; 4];
+    }
 }
 
 #[cfg(test)]
