@@ -1,5 +1,5 @@
 //! The servers: each takes a socket that listens, serves every connection that comes, and sends back
-//! what it receives. None limits how many there may be.
+//! what it receives.
 
 mod epoll;
 mod ours;

@@ -1,9 +1,10 @@
-//! Ours: a multishot receive per connection into one buffer ring, and the buffer itself is sent back;
-//! one system call per turn. A completion names the connection that it is for, so a turn costs
-//! nothing for the others.
+//! Ours: connections as fixed files, a multishot receive for each into one buffer ring, and the buffer
+//! itself is sent back; one system call per turn. A completion names the connection that it is for, so
+//! a turn costs nothing for the others.
 
 use std::convert::Infallible;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use io_uring_ext::buf::{BufPool, PoolBuf};
 use io_uring_ext::buf_ring::{BufRing, Receiver};
+use io_uring_ext::fixed::{FileTable, FixedFd};
 use io_uring_ext::op::{Accept, Send, SendFlags};
 use io_uring_ext::{Fd, Local, Pending, Ring};
 
@@ -39,14 +41,18 @@ impl Wake for Bell {
     }
 }
 
+/// Connections at once, at most.
+const CONNECTIONS: u32 = 1024;
+
 struct Connection {
-    socket: Fd,
+    socket: FixedFd,
     receiver: Receiver<BufPool>,
     waker: Waker,
 }
 
 struct Server {
     ring: Ring,
+    files: FileTable,
     buffers: BufRing<BufPool>,
     ready: Ready,
     /// `None` where one has ended.
@@ -57,8 +63,9 @@ struct Server {
 pub(super) fn serve(listener: TcpListener) -> Result<Infallible> {
     let ring = Ring::builder().entries(256).completions(2048).build_local()?;
     let buffers = BufRing::new(&ring, 256, BufPool::local(BUFFER, 512)?)?;
+    let files = FileTable::new(&ring, CONNECTIONS)?;
     let (ready, connections, sends) = (Ready::default(), Vec::new(), Vec::with_capacity(512));
-    let mut server = Server { ring, buffers, ready, connections, sends };
+    let mut server = Server { ring, files, buffers, ready, connections, sends };
     let listener = Fd::new(listener);
     let accept = |ring: &Ring| ring.push(Accept::new(&listener)).map_err(|refused| refused.why);
     let mut incoming = accept(&server.ring)?;
@@ -67,7 +74,7 @@ pub(super) fn serve(listener: TcpListener) -> Result<Infallible> {
         if incoming.is_done() {
             let next = accept(&server.ring)?;
             let accepted = std::mem::replace(&mut incoming, next).try_take();
-            server.welcome(Fd::new(accepted.ok().context("it was done")??.socket))?;
+            server.welcome(&accepted.ok().context("it was done")??.socket)?;
         }
         std::mem::swap(&mut numbers, &mut *server.lock_ready());
         for number in numbers.drain(..) {
@@ -83,7 +90,8 @@ impl Server {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn welcome(&mut self, socket: Fd) -> Result<()> {
+    fn welcome(&mut self, socket: &OwnedFd) -> Result<()> {
+        let socket = self.files.install(socket)?;
         let number = self.connections.len();
         let waker = Waker::from(Arc::new(Bell { number, ready: Arc::clone(&self.ready) }));
         let receiver = self.buffers.receiver(&socket);
