@@ -54,7 +54,8 @@
 //! [`Ring`] starts operations ([`op`]), alone or one after the other ([`chain`]), over descriptors ([`Fd`]) and buffers ([`buf`]); [`buf_ring`]
 //! receives many times per submission, and what else completes many times is in [`multishot`];
 //! [`fixed`] has what the kernel knows by number: direct descriptors and registered buffers;
-//! [`driver`] is for tasks that await operations; [`probe`] tells what the kernel can do. With the feature
+//! [`driver`] is for tasks that await operations; [`chain`] has operations started one after the other,
+//! and [`message`] what goes from ring to ring; [`probe`] tells what the kernel can do. With the feature
 //! `packet`, which is on by default, `packet` has the backends of the bypass-io family; without it the
 //! crate is the ring alone and depends on nothing of the family.
 

@@ -26,6 +26,10 @@ pub fn leaked_operations() -> u64 {
 
 static LEAKED: AtomicU64 = AtomicU64::new(0);
 
+pub(super) fn count_leaked(operations: usize) {
+    LEAKED.fetch_add(operations as u64, Ordering::Relaxed);
+}
+
 pub(crate) struct Inner<M: Mode> {
     state: M::Lock<State>,
     pub(super) turn: Turn,
@@ -195,7 +199,7 @@ impl<M: Mode> Inner<M> {
         });
         // A forked child has nothing to end: what is in flight writes to the parent's memory.
         let left = left.unwrap_or(0);
-        LEAKED.fetch_add(left as u64, Ordering::Relaxed);
+        count_leaked(left);
         left
     }
 }

@@ -7,6 +7,7 @@ use io_uring::opcode;
 use super::{Flight, State};
 use crate::error::{Error, Result};
 use crate::probe::Refusal;
+use crate::ring::inner::count_leaked;
 use crate::ring::key::{self, Key, Kind};
 use crate::ring::slab::Slab;
 use crate::sys::setup::NotResized;
@@ -76,7 +77,7 @@ impl State {
                 // Nobody will see the completions any more.
                 self.closed = true;
                 self.seal_inbox();
-                self.leak();
+                count_leaked(self.leak());
                 self.wake_all_watchers();
                 Err(Error::os("mapping the queues of another size", error))
             }
