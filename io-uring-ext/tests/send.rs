@@ -275,6 +275,41 @@ fn a_lease_dropped_early_is_freed_after_the_notification() {
 }
 
 #[test]
+fn the_size_decides_whether_a_send_lends() {
+    use io_uring_ext::op::{SendAuto, SendFlags, ZC_THRESHOLD};
+    let ring = Ring::local().unwrap();
+    let (near, mut far) = tcp_pair();
+    let near = Fd::new(near);
+    let freed = counter();
+    let sends = [
+        (ZC_THRESHOLD - 1, ZC_THRESHOLD, 1),
+        (ZC_THRESHOLD, ZC_THRESHOLD, 2),
+        (100, 100, 2),
+        (100, 101, 1),
+    ];
+    for (freed_before, (len, threshold, completions)) in sends.into_iter().enumerate() {
+        let before = ring.counters().completions;
+        let send = SendAuto::new(&near, Tracked::new(len, &freed));
+        let send = send.threshold(threshold).flags(SendFlags::WAIT_ALL);
+        let pending = ring.push(send).unwrap();
+        ring.submit().unwrap();
+        far.read_exact(&mut vec![1; len]).unwrap();
+        let sent = pending.wait(SOON).unwrap();
+        assert_eq!((sent.result.unwrap(), sent.copied), (len, Some(true)), "loopback copies");
+        assert_eq!(ring.counters().completions - before, completions, "{len} of {threshold}");
+        assert_eq!(count(&freed), freed_before);
+        drop(sent.buf);
+    }
+    // No silent fallback: a socket that cannot lend says so, for what is large enough alone.
+    let (unix, _far) = UnixDatagram::pair().unwrap();
+    let unix = Fd::new(unix);
+    let small = ring.push(SendAuto::new(&unix, vec![0; 10])).unwrap().wait(SOON).unwrap();
+    assert_eq!((small.result.unwrap(), small.copied), (10, Some(true)));
+    let large = ring.push(SendAuto::new(&unix, vec![0; 9000])).unwrap().wait(SOON).unwrap();
+    assert_eq!(large.result.unwrap_err().raw_os_error(), Some(libc::EOPNOTSUPP));
+}
+
+#[test]
 fn zero_copy_datagrams_and_messages() {
     let ring = Ring::local().unwrap();
     let (a, b) = udp_pair();

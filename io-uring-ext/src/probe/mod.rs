@@ -9,6 +9,7 @@
 mod names;
 mod refusal;
 mod trial;
+mod zcrx;
 
 use std::fmt;
 
@@ -16,6 +17,7 @@ use io_uring::IoUring;
 
 pub use names::{Opcode, RegisterCall};
 pub use refusal::Refusal;
+pub use zcrx::{ZeroCopyRefusal, zero_copy_receive};
 
 use crate::sys::setup;
 

@@ -22,4 +22,4 @@ pub use message_buf::MessageBuf;
 pub use option::{GetSockOpt, SetSockOpt, SocketOption};
 pub use recv::{Received, ReceivedFrom, ReceivedMsg, Recv, RecvFrom, RecvMsg};
 pub use send::{Send, SendMsg, Sent, SentMsg};
-pub use zero_copy::{SendMsgZc, SendZc, ZC_THRESHOLD, ZcSent, ZcSentMsg};
+pub use zero_copy::{SendAuto, SendMsgZc, SendZc, ZC_THRESHOLD, ZcSent, ZcSentMsg};

@@ -10,8 +10,9 @@ use std::net::SocketAddr;
 
 use io_uring::{opcode, squeue};
 
+use super::flags::SendFlags;
 use super::message::Message;
-use super::send::{Send, SendMsg};
+use super::send::{Send, SendMsg, Sent};
 use crate::buf::IoBuf;
 use crate::mode::Mode;
 use crate::op::sealed::Prepare;
@@ -85,6 +86,72 @@ impl<B: IoBuf> Operation for SendZc<B> {
 
     fn complete(self, completions: Completions) -> ZcSent<B> {
         ZcSent { result: completions.result_or(0), copied: copied(completions), buf: self.0.buf }
+    }
+}
+
+/// Sends a buffer the way that its size makes cheaper: copied below a threshold, lent from it on
+/// (Linux 6.0). The buffer comes back the same way, and [`ZcSent::copied`] says what happened.
+///
+/// Sockets that can only copy refuse what is above the threshold, as they do [`SendZc`]: the choice is
+/// by size alone, never a silent fallback.
+#[derive(Debug)]
+pub struct SendAuto<B: IoBuf> {
+    send: SendZc<B>,
+    threshold: usize,
+}
+
+impl<B: IoBuf> SendAuto<B> {
+    /// Sends the buffer's contents on a connected socket; from [`ZC_THRESHOLD`] bytes on without
+    /// copying them.
+    pub fn new(fd: impl Into<Target>, buf: B) -> Self {
+        Self { send: SendZc::new(fd, buf), threshold: ZC_THRESHOLD }
+    }
+
+    /// As [`new`](Self::new), to an address.
+    pub fn to(fd: impl Into<Target>, buf: B, to: SocketAddr) -> Self {
+        Self { send: SendZc::to(fd, buf, to), threshold: ZC_THRESHOLD }
+    }
+
+    /// Bytes from which it does not copy.
+    #[must_use]
+    pub fn threshold(mut self, bytes: usize) -> Self {
+        self.threshold = bytes;
+        self
+    }
+
+    /// How to send.
+    #[must_use]
+    pub fn flags(mut self, flags: SendFlags) -> Self {
+        self.send.0 = self.send.0.flags(flags);
+        self
+    }
+
+    fn lends(&self) -> bool {
+        self.send.0.buf.init_len() >= self.threshold
+    }
+}
+
+// SAFETY: as for `Send` and `SendZc`, one of which this is; which, does not change while the kernel
+// has it, because the buffer does not.
+unsafe impl<B: IoBuf> Prepare for SendAuto<B> {
+    fn target(&self) -> Option<&Target> {
+        self.send.target()
+    }
+
+    fn entry(&mut self, ring: RingId) -> squeue::Entry {
+        if self.lends() { self.send.entry(ring) } else { self.send.0.entry(ring) }
+    }
+}
+
+impl<B: IoBuf> Operation for SendAuto<B> {
+    type Output = ZcSent<B>;
+
+    fn complete(self, completions: Completions) -> ZcSent<B> {
+        if self.lends() {
+            return self.send.complete(completions);
+        }
+        let Sent { result, buf } = self.send.0.complete(completions);
+        ZcSent { copied: result.is_ok().then_some(true), result, buf }
     }
 }
 
