@@ -7,4 +7,14 @@ fn main() {
             println!("cargo::error={missing}");
         }
     }
+    if std::env::var_os("CARGO_FEATURE_LIBXDP").is_some() {
+        for program in ["clang", "m4"] {
+            if std::process::Command::new(program).arg("--version").output().is_err() {
+                println!(
+                    "cargo::error=feature `libxdp` needs {program}: run `apt-get install {program}` or \
+                     build without `libxdp`"
+                );
+            }
+        }
+    }
 }

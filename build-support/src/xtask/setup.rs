@@ -62,13 +62,19 @@ const PACKAGES: &[Package] = &[
     Package {
         name: "clang",
         proof: "clang",
-        used_for: "AF_XDP: building the XDP program anew",
+        used_for: "AF_XDP: building the XDP program anew, feature `libxdp`",
         layer: Layer::Build,
     },
     Package {
         name: "llvm",
         proof: "llvm-strip",
         used_for: "AF_XDP: building the XDP program anew",
+        layer: Layer::Build,
+    },
+    Package {
+        name: "m4",
+        proof: "m4",
+        used_for: "AF_XDP, feature `libxdp`: its dispatcher",
         layer: Layer::Build,
     },
     Package {

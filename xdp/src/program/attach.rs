@@ -1,7 +1,8 @@
 //! [`Attachment`]: a program on an interface for as long as this value lives.
 
+use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use bypass_core::sys::interface;
 use bypass_core::{Error, Result};
@@ -16,8 +17,7 @@ use crate::socket::{Hook, Want};
 /// process ends, in whatever way.
 #[derive(Debug)]
 pub struct Attachment {
-    /// The program leaves the interface with this descriptor.
-    link: OwnedFd,
+    _hold: Hold,
     interface: String,
     hook: Hook,
     pub(super) fallback: Option<ProgramError>,
@@ -33,19 +33,19 @@ impl Attachment {
     pub fn new(program: BorrowedFd<'_>, interface: &str, hook: Want<Hook>) -> Result<Self> {
         let target = Target::find(interface)?;
         let first = match target.attach(program, hook.first()) {
-            Ok(link) => return Ok(Self::of(link, &target, hook.first())),
+            Ok(link) => return Ok(Self::of(Hold::Link(link), &target, hook.first())),
             Err(refused @ ProgramError::Refused { .. }) if hook.may_fall_back() => refused,
             Err(error) => return Err(error.into()),
         };
         let second = hook.first().other();
         let link = target.attach(program, second)?;
-        let mut attachment = Self::of(link, &target, second);
+        let mut attachment = Self::of(Hold::Link(link), &target, second);
         attachment.fallback = Some(first);
         Ok(attachment)
     }
 
-    pub(super) fn of(link: OwnedFd, target: &Target, hook: Hook) -> Self {
-        Self { link, interface: target.interface.clone(), hook, fallback: None }
+    pub(super) fn of(hold: Hold, target: &Target, hook: Hook) -> Self {
+        Self { _hold: hold, interface: target.interface.clone(), hook, fallback: None }
     }
 
     /// The interface's name at the time.
@@ -67,18 +67,27 @@ impl Attachment {
     }
 }
 
-impl Drop for Attachment {
-    fn drop(&mut self) {
-        // A process that is being started has a duplicate of the descriptor for a moment. Where this
-        // fails, the interface is gone already.
-        let _gone = sys::link_detach(self.link.as_fd());
-    }
+/// What keeps a program on its interface.
+#[derive(Debug)]
+pub(super) enum Hold {
+    /// A `bpf_link`.
+    Link(OwnedFd),
+    #[cfg(feature = "libxdp")]
+    #[expect(dead_code, reason = "it is there to be dropped")]
+    Dispatcher(super::dispatcher::Dispatched),
 }
 
-impl AsFd for Attachment {
-    /// The `bpf_link`.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.link.as_fd()
+impl Drop for Hold {
+    fn drop(&mut self) {
+        match self {
+            // A process that is being started has a duplicate of the descriptor for a moment. Where
+            // this fails, the interface is gone already.
+            Self::Link(link) => {
+                let _gone = sys::link_detach(link.as_fd());
+            }
+            #[cfg(feature = "libxdp")]
+            Self::Dispatcher(_) => {}
+        }
     }
 }
 
@@ -109,17 +118,20 @@ impl Target {
             Hook::Native => XDP_FLAGS_DRV_MODE,
             Hook::Generic => XDP_FLAGS_SKB_MODE,
         };
-        sys::link_create(program, self.ifindex, flags).map_err(|error| {
-            let interface = self.interface.clone();
-            // EEXIST: something runs at the other hook.
-            if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST))
-                && let Some(owner) = Owner::of(self.ifindex)
-            {
-                return ProgramError::Occupied { interface, owner };
-            }
-            let hint = self.hint(error.raw_os_error().unwrap_or_default(), hook);
-            ProgramError::Refused { interface, hook, source: error, hint: hint.into() }
-        })
+        sys::link_create(program, self.ifindex, flags).map_err(|error| self.refusal(error, hook))
+    }
+
+    /// Why the kernel did not take the program.
+    pub(super) fn refusal(&self, error: io::Error, hook: Hook) -> ProgramError {
+        let interface = self.interface.clone();
+        // EEXIST: something runs at the other hook.
+        if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST))
+            && let Some(owner) = Owner::of(self.ifindex)
+        {
+            return ProgramError::Occupied { interface, owner };
+        }
+        let hint = self.hint(error.raw_os_error().unwrap_or_default(), hook);
+        ProgramError::Refused { interface, hook, source: error, hint: hint.into() }
     }
 
     /// What is behind an error number; the kernel keeps its own words for netlink.

@@ -10,8 +10,12 @@ use libbpf_rs::{
 };
 
 use super::attach::Target;
+#[cfg(feature = "libxdp")]
+use super::dispatcher::Dispatched;
 use super::error::ProgramError;
 use super::tables::FilterMaps;
+#[cfg(feature = "libxdp")]
+use crate::socket::Hook;
 
 #[cfg(not(target_endian = "little"))]
 compile_error!("the XDP program of bypass-xdp is built for little-endian machines only");
@@ -22,6 +26,9 @@ static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!("../../bpf/steer.bpf.o"
 /// libelf reads headers in place.
 #[repr(C, align(8))]
 struct Aligned<T: ?Sized>(T);
+
+const STEER: &str = "bypass_steer";
+const HINTS: &str = "bypass_hints";
 
 /// How the program is loaded.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +50,7 @@ pub(super) struct Loaded {
 
 impl Loaded {
     pub(super) fn new(target: &Target, variant: Variant) -> Result<Self, ProgramError> {
-        let name = if variant.hints { "bypass_hints" } else { "bypass_steer" };
+        let name = if variant.hints { HINTS } else { STEER };
         let (loaded, log) = quietly(|| open(target, variant, name).and_then(OpenObject::load));
         match loaded {
             Ok(object) => Ok(Self { object, name }),
@@ -55,6 +62,32 @@ impl Loaded {
                 Err(ProgramError::Load { interface, source, log: log.into() })
             }
         }
+    }
+
+    /// Loads the program behind the dispatcher of the interface.
+    #[cfg(feature = "libxdp")]
+    pub(super) fn behind_dispatcher(
+        target: &Target,
+        variant: Variant,
+        hook: Hook,
+        priority: u32,
+    ) -> Result<(Self, Dispatched), ProgramError> {
+        let (attached, log) = quietly(|| {
+            let object = open(target, variant, STEER)?;
+            let Variant { frags, .. } = variant;
+            let name = c"bypass_steer";
+            Ok(Dispatched::attach(object, name, frags, priority, target.ifindex, hook))
+        });
+        let interface = target.interface.clone();
+        let (object, dispatched) = match attached {
+            Ok(Ok(attached)) => attached,
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                return Err(ProgramError::Denied { interface });
+            }
+            Ok(Err(error)) => return Err(target.refusal(error, hook)),
+            Err(source) => return Err(ProgramError::Load { interface, source, log: log.into() }),
+        };
+        Ok((Self { object, name: STEER }, dispatched))
     }
 
     pub(super) fn program(&self) -> Result<ProgramMut<'_>> {

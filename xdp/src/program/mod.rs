@@ -8,6 +8,10 @@
 //! Nothing stays behind: the attachment is a `bpf_link`, which the kernel takes down with the last
 //! descriptor, also after `kill -9`.
 //!
+//! One program at a time is on an interface, unless all of them come through libxdp's dispatcher:
+//! `ProgramOptions::dispatcher`, with feature `libxdp`. The dispatcher is pinned in a BPF file system,
+//! so **it stays behind after `kill -9`** (`xdp-loader unload` takes it off).
+//!
 //! # What is needed
 //!
 //! Linux 5.9 (`bpf_link` for XDP), and `CAP_BPF` with `CAP_NET_ADMIN` in the initial user namespace.
@@ -16,6 +20,9 @@
 
 mod attach;
 mod counters;
+#[cfg(feature = "libxdp")]
+#[allow(unsafe_code, reason = "libxdp is a C library")]
+mod dispatcher;
 mod error;
 mod filter;
 mod hints;

@@ -2,11 +2,15 @@
 
 use bypass_core::{Error, Result};
 
-use super::attach::{Attachment, Target};
+use super::attach::{Attachment, Hold, Target};
+#[cfg(feature = "libxdp")]
+use super::dispatcher::DISPATCHER;
 use super::error::ProgramError;
 use super::filter::Filter;
 use super::hints::Hints;
 use super::load::{Loaded, Variant};
+#[cfg(feature = "libxdp")]
+use super::owner::Owner;
 use super::routes;
 use super::running::{Program, Traits};
 use crate::socket::{Hook, Want};
@@ -55,6 +59,13 @@ pub struct ProgramOptions {
     pub queues: u32,
     /// Takes all IP packets even of an interface that a default route leads through.
     pub force: bool,
+    /// Shares the interface with other programs through libxdp's dispatcher (Linux 5.10, and a BPF
+    /// file system at `/sys/fs/bpf`): the place among them, where the lowest runs first and 50 is
+    /// usual. What this program does not take goes to the next one, and at last to the kernel.
+    ///
+    /// [`Hints::Require`] is an error with it. The dispatcher stays behind after `kill -9`.
+    #[cfg(feature = "libxdp")]
+    pub dispatcher: Option<u32>,
 }
 
 impl ProgramOptions {
@@ -69,6 +80,8 @@ impl ProgramOptions {
             hints: Hints::Off,
             queues: 64,
             force: false,
+            #[cfg(feature = "libxdp")]
+            dispatcher: None,
         }
     }
 
@@ -129,12 +142,52 @@ impl ProgramOptions {
 
     fn attach_as(&self, target: &Target, attempt: Attempt) -> Result<Program, Failure> {
         let Attempt { hook, hints, frags } = attempt;
-        let loaded = Loaded::new(target, Variant { queues: self.queues, frags, hints })?;
+        let traits = Traits { frags, hints, force: self.force };
+        let variant = Variant { queues: self.queues, frags, hints };
+        #[cfg(feature = "libxdp")]
+        if let Some(priority) = self.dispatcher {
+            return self.dispatch(target, hook, variant, priority, traits);
+        }
+        let loaded = Loaded::new(target, variant)?;
         let mut filter = loaded.filter_maps()?;
         filter.set(&self.filter)?;
         let link = loaded.with_fd(|program| target.attach(program, hook))??;
-        let attachment = Attachment::of(link, target, hook);
-        Ok(Program::new(attachment, &loaded, filter, Traits { frags, hints, force: self.force })?)
+        let attachment = Attachment::of(Hold::Link(link), target, hook);
+        Ok(Program::new(attachment, loaded, filter, traits)?)
+    }
+
+    /// libxdp loads and attaches in one, so the program takes nothing until its filter is written.
+    #[cfg(feature = "libxdp")]
+    fn dispatch(
+        &self,
+        target: &Target,
+        hook: Hook,
+        variant: Variant,
+        priority: u32,
+        traits: Traits,
+    ) -> Result<Program, Failure> {
+        let refused = |hint: &'static str| ProgramError::Refused {
+            interface: target.interface.clone(),
+            hook,
+            source: std::io::ErrorKind::Unsupported.into(),
+            hint: hint.into(),
+        };
+        if variant.hints {
+            return Err(refused("a program behind the dispatcher cannot ask the device").into());
+        }
+        let (loaded, held) = Loaded::behind_dispatcher(target, variant, hook, priority)?;
+        let attachment = Attachment::of(Hold::Dispatcher(held), target, hook);
+        // libxdp attaches a program alone where it has no dispatcher, which nobody asked for.
+        let owner = Owner::of(target.ifindex).and_then(|owner| owner.name);
+        if owner.as_deref() != Some(DISPATCHER) {
+            let hint = "libxdp has no dispatcher here; it needs Linux 5.10, a BPF file system (`mount \
+                        -t bpf bpf /sys/fs/bpf`), and the right to load programs that replace \
+                        functions of others (CAP_PERFMON or CAP_SYS_ADMIN)";
+            return Err(refused(hint).into());
+        }
+        let mut filter = loaded.filter_maps()?;
+        filter.set(&self.filter)?;
+        Ok(Program::new(attachment, loaded, filter, traits)?)
     }
 }
 

@@ -49,6 +49,10 @@ impl Owner {
 
     /// How the interface becomes free.
     pub(super) fn remedy(&self, interface: &str) -> String {
+        if self.name.as_deref() == Some("xdp_dispatcher") {
+            let show = format!("`xdp-loader status {interface}` lists its programs");
+            return format!("{show}; join them through the dispatcher (feature `libxdp`)");
+        }
         match (&self.process, self.link, self.hook) {
             (Some((pid, name)), ..) => format!("it goes when process {pid} ({name}) ends"),
             (None, Some(link), _) => format!("`bpftool link detach id {link}` takes it off"),

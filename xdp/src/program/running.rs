@@ -27,6 +27,8 @@ pub struct Program {
     filter: Mutex<FilterMaps>,
     traits: Traits,
     pub(super) no_hints: Option<ProgramError>,
+    /// What libbpf knows of the program; libxdp takes it off with that.
+    _loaded: Loaded,
 }
 
 /// How it was loaded, and what it may be told.
@@ -40,7 +42,7 @@ pub(super) struct Traits {
 impl Program {
     pub(super) fn new(
         attachment: Attachment,
-        loaded: &Loaded,
+        loaded: Loaded,
         filter: FilterMaps,
         traits: Traits,
     ) -> Result<Self> {
@@ -52,6 +54,7 @@ impl Program {
             filter: Mutex::new(filter),
             traits,
             no_hints: None,
+            _loaded: loaded,
         })
     }
 
