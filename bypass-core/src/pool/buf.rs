@@ -79,12 +79,12 @@ impl<K: Kind> PoolBuf<K> {
     /// What travels beside the bytes.
     #[must_use]
     pub fn meta(&self) -> K::Meta {
-        self.shared.slots[self.chunk as usize].meta.get()
+        self.shared.metas[self.chunk as usize].get()
     }
 
     /// Sets what travels beside the bytes.
     pub fn set_meta(&mut self, meta: K::Meta) {
-        self.shared.slots[self.chunk as usize].meta.set(meta);
+        self.shared.set_meta(self.chunk, meta);
     }
 
     /// The memory that the buffer lies in.

@@ -124,15 +124,16 @@ impl Lent {
     }
 }
 
-/// What is known of a chunk beside its bytes.
-struct Slot<M> {
+/// What is known of a chunk beside its bytes and its meta: all that most packets touch, so small.
+struct Slot {
     owner: Cell<Owner>,
+    /// Its meta is the default, so that it need not be reset.
+    is_fresh: Cell<bool>,
     /// The next chunk of the same buffer, or [`NONE`].
     next: Cell<u32>,
     /// Where the data of a chunk lies that no buffer tells of, one behind the first or one that is
     /// lent: offset and length.
     extent: Cell<(u32, u32)>,
-    meta: Cell<M>,
 }
 
 /// A thread's pool of packet memory.
@@ -160,7 +161,8 @@ pub struct Pool<K: Kind> {
 
 struct Shared<K: Kind> {
     arena: Arc<Arena>,
-    slots: Box<[Slot<K::Meta>]>,
+    slots: Box<[Slot]>,
+    metas: Box<[Cell<K::Meta>]>,
     /// A stack: `free[..free_len]` are the chunks that nobody owns.
     free: Box<[Cell<u32>]>,
     free_len: Cell<u32>,
@@ -187,14 +189,16 @@ impl<K: Kind> Pool<K> {
         options.check()?;
         let slots = (0..options.chunks).map(|_| Slot {
             owner: Cell::new(Owner::Free),
+            is_fresh: Cell::new(true),
             next: Cell::new(NONE),
             extent: Cell::new((0, 0)),
-            meta: Cell::new(K::Meta::default()),
         });
+        let metas = (0..options.chunks).map(|_| Cell::new(K::Meta::default()));
         Ok(Self {
             shared: Rc::new(Shared {
                 arena: Arc::new(Arena::new(options)?),
                 slots: slots.collect(),
+                metas: metas.collect(),
                 free: (0..options.chunks).rev().map(Cell::new).collect(),
                 free_len: Cell::new(options.chunks),
                 rx_posted: Cell::new(0),
@@ -232,17 +236,22 @@ impl<K: Kind> Pool<K> {
         self.take()
     }
 
+    /// Lends a free chunk to be received into; may use the reserve. The same as
+    /// [`alloc_rx`](Self::alloc_rx) and [`post`](PoolBuf::post), for those who need no buffer between
+    /// the two.
+    #[must_use]
+    pub fn lend_rx(&self) -> Option<u32> {
+        if self.shared.free_len.get() == 0 {
+            self.shared.collect_returned();
+        }
+        let chunk = self.shared.take(Owner::Rx)?;
+        self.shared.rx_posted.set(self.shared.rx_posted.get() + 1);
+        Some(chunk)
+    }
+
     fn take(&self) -> Option<PoolBuf<K>> {
-        let shared = &self.shared;
-        // Not our code: were it to panic, or to come back to this pool, nothing has changed yet.
-        let meta = K::Meta::default();
-        let top = shared.free_len.get().checked_sub(1)?;
-        shared.free_len.set(top);
-        let chunk = shared.free[top as usize].get();
-        let slot = &shared.slots[chunk as usize];
-        slot.owner.set(Owner::Application);
-        slot.meta.set(meta);
-        Some(PoolBuf::own(Rc::clone(shared), chunk, shared.headroom, 0))
+        let chunk = self.shared.take(Owner::Application)?;
+        Some(PoolBuf::own(Rc::clone(&self.shared), chunk, self.shared.headroom, 0))
     }
 
     /// Takes a chunk back that the kernel or device has finished with, as a buffer whose data is
@@ -316,7 +325,7 @@ impl<K: Kind> Pool<K> {
     /// Gives the buffer back when it is of another pool.
     pub fn attach(&self, detached: Detached<K>) -> Result<PoolBuf<K>, Detached<K>> {
         let (chunk, offset, len, meta) = detached.surrender(&self.shared.arena)?;
-        self.shared.slots[chunk as usize].meta.set(meta);
+        self.shared.set_meta(chunk, meta);
         Ok(PoolBuf::own(Rc::clone(&self.shared), chunk, offset, len))
     }
 
@@ -358,6 +367,34 @@ impl<K: Kind> Shared<K> {
             Lent::Rx => &self.rx_posted,
             Lent::Tx => &self.tx_in_flight,
         }
+    }
+
+    /// Takes the free chunk on top, for its next owner.
+    fn take(&self, owner: Owner) -> Option<u32> {
+        let (chunk, _) = self.top()?;
+        // The default is not our code: were it to panic, or to come back to this pool, nothing has
+        // changed yet; what is on top is looked up again.
+        let reset = (!self.slots[chunk as usize].is_fresh.get()).then(K::Meta::default);
+        let (chunk, below) = self.top()?;
+        let slot = &self.slots[chunk as usize];
+        if let Some(meta) = reset {
+            self.metas[chunk as usize].set(meta);
+            slot.is_fresh.set(true);
+        }
+        self.free_len.set(below);
+        slot.owner.set(owner);
+        Some(chunk)
+    }
+
+    /// The free chunk on top of the stack, and how many are below it.
+    fn top(&self) -> Option<(u32, u32)> {
+        let below = self.free_len.get().checked_sub(1)?;
+        Some((self.free[below as usize].get(), below))
+    }
+
+    fn set_meta(&self, chunk: u32, meta: K::Meta) {
+        self.metas[chunk as usize].set(meta);
+        self.slots[chunk as usize].is_fresh.set(false);
     }
 
     /// Frees one chunk that the application owned.

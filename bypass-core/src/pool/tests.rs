@@ -182,6 +182,21 @@ fn what_the_kernel_never_had_is_not_taken_back() {
 }
 
 #[test]
+fn a_chunk_is_lent_without_a_buffer() {
+    let pool = pool();
+    let mut used = pool.alloc_rx().unwrap();
+    used.set_meta(7);
+    let used = chunk(&{ used });
+    assert_eq!(pool.lend_rx(), Some(used), "the last that was freed");
+    assert_eq!((pool.census().rx_posted, pool.census().free), (1, 7));
+    // SAFETY: no kernel has seen any address of this pool.
+    let back = unsafe { pool.reclaim(used, Lent::Rx, 100, 3) }.unwrap();
+    assert_eq!((back.headroom(), back.data().len(), back.meta()), (100, 3, 0));
+    let lent: Vec<_> = std::iter::from_fn(|| pool.lend_rx()).collect();
+    assert_eq!((lent.len(), pool.census().rx_posted, pool.census().held), (7, 7, 1));
+}
+
+#[test]
 fn what_was_sent_is_freed_once_and_tells_its_length() {
     let pool = pool();
     let (held, posted) = (filled(&pool, b"held"), pool.alloc_rx().unwrap().post(Lent::Rx));
@@ -332,6 +347,10 @@ impl Kind for Wild {
 #[test]
 fn a_default_that_panics_or_allocates_loses_no_chunk() {
     let pool = Pool::<Wild>::new(&small()).unwrap();
+    // Only what is not the default any more is reset.
+    let mut used: Vec<_> = std::iter::from_fn(|| pool.alloc_rx()).collect();
+    used.iter_mut().for_each(|buffer| buffer.set_meta(Wild));
+    drop(used);
     DEFAULT.set(Some(Box::new(|| panic!("no default"))));
     assert!(catch_unwind(AssertUnwindSafe(|| pool.alloc_rx())).is_err());
     assert_eq!((pool.census().free, pool.census().held), (8, 0));

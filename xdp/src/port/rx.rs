@@ -40,6 +40,28 @@ enum Chain {
     Broken,
 }
 
+/// A frame came to its end with a piece missing.
+struct Broken;
+
+impl Chain {
+    /// Adds the next piece, or that there was none to trust, and answers with the frame when it is
+    /// whole.
+    fn join(&mut self, piece: Option<XdpFrame>, more: bool) -> Result<Option<XdpFrame>, Broken> {
+        let joined = match (std::mem::replace(self, Self::None), piece) {
+            (Self::None, Some(frame)) => Some(frame),
+            (Self::Growing(mut head), Some(piece)) => head.chain(piece).is_ok().then_some(head),
+            (Self::Broken, _) | (_, None) => None,
+        };
+        match (joined, more) {
+            (Some(frame), true) => *self = Self::Growing(frame),
+            (None, true) => *self = Self::Broken,
+            (Some(frame), false) => return Ok(Some(frame)),
+            (None, false) => return Err(Broken),
+        }
+        Ok(None)
+    }
+}
+
 impl Rx {
     pub(super) fn new(
         ring: Consumer<Mapped<Desc>>,
@@ -74,38 +96,40 @@ impl Rx {
     /// Appends what has arrived to `out`, as far as it fits, and returns how many frames.
     #[inline]
     pub(super) fn take(&mut self, out: &mut Burst<XdpFrame>) -> usize {
-        let before = out.len();
-        let mut entries = self.ring.entries(out.room() as u32);
-        while !out.is_full() {
-            let Some(desc) = entries.next() else { break };
-            let piece = self.umem.received(desc.addr, desc.len);
-            let more = desc.options.contains(DescOptions::XDP_PKT_CONTD);
-            match piece {
-                Ok(_) => self.posted = self.posted.saturating_sub(1),
-                Err(_) => self.strays += 1,
-            }
-            let frame = match (std::mem::replace(&mut self.chain, Chain::None), piece) {
-                (Chain::None, Ok(frame)) => Ok(frame),
-                (Chain::Growing(mut head), Ok(piece)) => match head.chain(piece) {
-                    Ok(()) => Ok(head),
-                    Err(_) => Err(()),
-                },
-                (Chain::Broken, _) | (_, Err(_)) => Err(()),
-            };
-            match (frame, more) {
-                (Ok(frame), true) => self.chain = Chain::Growing(frame),
-                (Ok(mut frame), false) => {
-                    self.packets += 1;
-                    self.bytes += frame.total_len() as u64;
-                    describe(&mut frame, self.queue, self.hints);
-                    let _room_was_checked = out.push(frame);
+        let Self { ring, umem, posted, chain, queue, hints, .. } = self;
+        let mut entries = ring.entries(out.room() as u32);
+        let (mut bytes, mut came, mut strays, mut invalid) = (0, 0, 0, 0);
+        let received = out.fill_from(std::iter::from_fn(|| {
+            for desc in entries.by_ref() {
+                let piece = umem.received(desc.addr, desc.len);
+                came += u32::from(piece.is_ok());
+                strays += u64::from(piece.is_err());
+                let more = desc.options.contains(DescOptions::XDP_PKT_CONTD);
+                let whole = match (piece, &chain) {
+                    // Almost every frame is one piece.
+                    (Ok(frame), Chain::None) if !more => Ok(Some(frame)),
+                    (piece, _) => chain.join(piece.ok(), more),
+                };
+                match whole {
+                    Ok(None) => {}
+                    Ok(Some(mut frame)) => {
+                        bytes +=
+                            if frame.is_chain() { frame.total_len() } else { frame.data().len() };
+                        describe(&mut frame, *queue, *hints);
+                        return Some(frame);
+                    }
+                    Err(Broken) => invalid += 1,
                 }
-                (Err(()), true) => self.chain = Chain::Broken,
-                (Err(()), false) => self.invalid += 1,
             }
-        }
+            None
+        }));
         drop(entries);
-        out.len() - before
+        *posted = posted.saturating_sub(came);
+        self.packets += received as u64;
+        self.bytes += bytes as u64;
+        self.strays += strays;
+        self.invalid += invalid;
+        received
     }
 
     /// Posts chunks until there are as many as there should be, or none is free. Answers whether the

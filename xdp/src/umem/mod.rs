@@ -211,9 +211,9 @@ impl Umem {
     /// Lends a free chunk to be received into, and returns its address.
     #[inline]
     pub(crate) fn lend(&self) -> Option<u64> {
-        let posted = self.shared.pool.alloc_rx()?.post(Lent::Rx);
+        let chunk = self.shared.pool.lend_rx()?;
         self.shared.owed.set(self.shared.owed.get().saturating_sub(1));
-        Some(self.shared.addressing.address(posted.chunk))
+        Some(self.shared.addressing.address(chunk))
     }
 
     /// Takes back a chunk that the kernel has received into.
