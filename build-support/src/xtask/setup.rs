@@ -84,6 +84,12 @@ const PACKAGES: &[Package] = &[
         layer: Layer::Traffic,
     },
     Package {
+        name: "ethtool",
+        proof: "ethtool",
+        used_for: "AF_XDP: checksums on a veth pair, which the kernel would leave out",
+        layer: Layer::Traffic,
+    },
+    Package {
         name: "iputils-ping",
         proof: "ping",
         used_for: "ICMP against the user-space stack",
