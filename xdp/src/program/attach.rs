@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use bypass_core::sys::interface;
-use bypass_core::{Error, Result};
+use bypass_core::{Error, Result, Unsupported};
 use libbpf_rs::libbpf_sys::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE};
 
 use super::error::ProgramError;
@@ -91,6 +91,20 @@ impl Drop for Hold {
     }
 }
 
+/// Refuses kernels that cannot hold an XDP program by a `bpf_link`; they would leave it behind.
+fn check_kernel(release: &str) -> Result<()> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or_default();
+    if (next(), next()) >= (5, 9) {
+        return Ok(());
+    }
+    Err(Error::Unsupported(Unsupported {
+        what: "bpf_link for XDP programs".into(),
+        backend: "this kernel",
+        why: format!("it is Linux {release}, which needs to be 5.9 or later").into(),
+    }))
+}
+
 /// An interface to attach to.
 #[derive(Debug)]
 pub(super) struct Target {
@@ -102,6 +116,8 @@ pub(super) struct Target {
 impl Target {
     pub(super) fn find(interface: &str) -> Result<Self> {
         let attempt = "attach an XDP program";
+        let kernel = rustix::system::uname();
+        check_kernel(&kernel.release().to_string_lossy())?;
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
             .map_err(|error| Error::os("open a socket to look up interfaces", error))?;
         let ifindex = interface::index(socket.as_fd(), interface, attempt)?;
@@ -154,6 +170,22 @@ impl Target {
                 .to_owned(),
             (libc::ENODEV, _) => "the interface is gone".to_owned(),
             _ => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_without_bpf_link_are_refused_by_their_version() {
+        for fit in ["5.9.0", "5.10.0-28-amd64", "6.1.0", "6.18.44-custom", "10.0"] {
+            check_kernel(fit).unwrap();
+        }
+        for old in ["5.8.18", "4.19.0-26-amd64", "5.4.0"] {
+            let error = check_kernel(old).unwrap_err().to_string();
+            assert!(error.contains(old) && error.contains("5.9 or later"), "{error}");
         }
     }
 }

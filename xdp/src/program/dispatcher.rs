@@ -16,10 +16,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use libbpf_rs::{AsRawLibbpf as _, Object, OpenObject};
 use libxdp_sys::{self as libxdp, xdp_attach_mode, xdp_program, xdp_program_opts};
 
+use super::load::quietly;
 use crate::socket::Hook;
 
 /// The name of the program that calls the others.
 pub(super) const DISPATCHER: &str = "xdp_dispatcher";
+
+/// What the dispatcher takes.
+pub(super) const NEEDS: &str = "libxdp's dispatcher needs Linux 5.10, a BPF file system (`mount -t \
+                                bpf bpf /sys/fs/bpf`), and the right to load programs that replace \
+                                functions of others (CAP_PERFMON or CAP_SYS_ADMIN)";
 
 /// A program behind the dispatcher of an interface; dropping this takes it out, and the dispatcher
 /// with the last one.
@@ -86,11 +92,14 @@ impl Dispatched {
 
 impl Drop for Dispatched {
     fn drop(&mut self) {
-        let _quiet = Quiet::begin();
         let program = self.program.as_ptr();
-        // SAFETY: the program is live. Where this fails, the interface or the dispatcher is gone.
-        let _gone = unsafe { libxdp::xdp_program__detach(program, self.ifindex, self.mode, 0) };
-        drop(Handle(self.program));
+        // A dispatcher for the others is loaded, of which libbpf has things to say.
+        quietly(|| {
+            let _quiet = Quiet::begin();
+            // SAFETY: the program is live. Where this fails, the interface or the dispatcher is gone.
+            let _gone = unsafe { libxdp::xdp_program__detach(program, self.ifindex, self.mode, 0) };
+            drop(Handle(self.program));
+        });
     }
 }
 

@@ -11,7 +11,7 @@ use libbpf_rs::{
 
 use super::attach::Target;
 #[cfg(feature = "libxdp")]
-use super::dispatcher::Dispatched;
+use super::dispatcher::{Dispatched, NEEDS};
 use super::error::ProgramError;
 use super::tables::FilterMaps;
 #[cfg(feature = "libxdp")]
@@ -84,7 +84,14 @@ impl Loaded {
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                 return Err(ProgramError::Denied { interface });
             }
-            Ok(Err(error)) => return Err(target.refusal(error, hook)),
+            Ok(Err(source)) => {
+                return Err(match target.refusal(source, hook) {
+                    ProgramError::Refused { source, .. } => {
+                        ProgramError::Refused { interface, hook, source, hint: NEEDS.into() }
+                    }
+                    other => other,
+                });
+            }
             Err(source) => return Err(ProgramError::Load { interface, source, log: log.into() }),
         };
         Ok((Self { object, name: STEER }, dispatched))
@@ -150,7 +157,7 @@ fn broken() -> Error {
 
 /// Runs something during which libbpf's messages are kept instead of printed, and returns them on
 /// one line. The messages are the process's: other users of libbpf have theirs kept meanwhile.
-fn quietly<T>(run: impl FnOnce() -> T) -> (T, String) {
+pub(super) fn quietly<T>(run: impl FnOnce() -> T) -> (T, String) {
     static RUNNING: Mutex<()> = Mutex::new(());
     static MESSAGES: Mutex<Vec<String>> = Mutex::new(Vec::new());
     let messages = || MESSAGES.lock().unwrap_or_else(PoisonError::into_inner);

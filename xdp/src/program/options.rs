@@ -4,7 +4,7 @@ use bypass_core::{Error, Result};
 
 use super::attach::{Attachment, Hold, Target};
 #[cfg(feature = "libxdp")]
-use super::dispatcher::DISPATCHER;
+use super::dispatcher::{DISPATCHER, NEEDS};
 use super::error::ProgramError;
 use super::filter::Filter;
 use super::hints::Hints;
@@ -180,10 +180,7 @@ impl ProgramOptions {
         // libxdp attaches a program alone where it has no dispatcher, which nobody asked for.
         let owner = Owner::of(target.ifindex).and_then(|owner| owner.name);
         if owner.as_deref() != Some(DISPATCHER) {
-            let hint = "libxdp has no dispatcher here; it needs Linux 5.10, a BPF file system (`mount \
-                        -t bpf bpf /sys/fs/bpf`), and the right to load programs that replace \
-                        functions of others (CAP_PERFMON or CAP_SYS_ADMIN)";
-            return Err(refused(hint).into());
+            return Err(refused(NEEDS).into());
         }
         let mut filter = loaded.filter_maps()?;
         filter.set(&self.filter)?;
