@@ -57,6 +57,47 @@ enum Next<R> {
     Follow(u64, Duration),
 }
 
+/// The turn, if it has been taken.
+struct Lead<'a, T: Turns> {
+    turn: &'a Turn,
+    ring: &'a T,
+    taken: bool,
+}
+
+impl<T: Turns> Lead<'_, T> {
+    /// Takes the completions that are there, gives the turn back and says so.
+    fn end(mut self) -> Result<()> {
+        self.give_back()
+    }
+
+    fn give_back(&mut self) -> Result<()> {
+        if !std::mem::replace(&mut self.taken, false) {
+            return Ok(());
+        }
+        let _report = Report(self.turn);
+        self.ring.with(|state| {
+            *T::led(state) = false;
+            T::reap(state);
+        })
+    }
+}
+
+impl<T: Turns> Drop for Lead<'_, T> {
+    fn drop(&mut self) {
+        // An error is that of a forked child, where nobody waits.
+        let _ = self.give_back();
+    }
+}
+
+/// Reports when it is dropped.
+struct Report<'a>(&'a Turn);
+
+impl Drop for Report<'_> {
+    fn drop(&mut self) {
+        self.0.report();
+    }
+}
+
 impl Turn {
     /// Sleeps until `done` finds what it looks for in the state; `None` when the time is over before.
     pub(super) fn wait_until<T: Turns, R>(
@@ -66,6 +107,9 @@ impl Turn {
         mut done: impl FnMut(&mut T::State) -> Option<R>,
     ) -> Result<Option<R>> {
         loop {
+            // Given back however this turn ends: what is done without the lock, a waker or a buffer's
+            // `Drop`, may panic, and then the others would sleep for ever.
+            let mut lead = Lead { turn: self, ring, taken: false };
             // Under the lock: look, and decide what to do meanwhile.
             let next = ring.with(|state| -> Result<Next<R>> {
                 T::submit(state)?;
@@ -80,6 +124,7 @@ impl Turn {
                 if std::mem::replace(T::led(state), true) {
                     Ok(Next::Follow(self.reports(), left))
                 } else {
+                    lead.taken = true;
                     Ok(Next::Lead(left))
                 }
             })??;
@@ -89,11 +134,7 @@ impl Turn {
                 Next::Follow(seen, left) => self.await_report(seen, left),
                 Next::Lead(left) => {
                     let slept = ring.sleep(left);
-                    let reaped = ring.with(|state| {
-                        *T::led(state) = false;
-                        T::reap(state);
-                    });
-                    self.report();
+                    let reaped = lead.end();
                     slept.and(reaped)?;
                 }
             }

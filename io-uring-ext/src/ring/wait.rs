@@ -129,4 +129,83 @@ mod tests {
         assert_eq!(errno, Some(libc::ECANCELED));
         assert!(took < SOON / 2, "it slept for {took:?}");
     }
+
+    /// Panics when the task is woken, on the thread that wakes it.
+    struct Broken;
+
+    impl std::task::Wake for Broken {
+        fn wake(self: std::sync::Arc<Self>) {
+            panic!("as ordered");
+        }
+    }
+
+    /// A read from a pipe for which a task waits that panics when it is woken.
+    fn breaks(ring: &Ring<crate::Shared>) -> (impl Sized, std::io::PipeWriter) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut read = ring.push(Read::new(&Fd::new(reader), vec![0; 8], 0)).unwrap();
+        let waker = std::task::Waker::from(std::sync::Arc::new(Broken));
+        let polled =
+            std::pin::Pin::new(&mut read).poll(&mut std::task::Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        ring.submit().unwrap();
+        (read, writer)
+    }
+
+    #[test]
+    fn a_panic_of_the_thread_that_polls_for_all_wakes_the_next_one() {
+        const SOON: Duration = Duration::from_secs(20);
+
+        let ring = Ring::shared().unwrap();
+        let (_broken, mut breaker) = breaks(&ring);
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let read = ring.push(Read::new(&Fd::new(reader), vec![0; 8], 0)).unwrap();
+        let looked = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let leads = scope.spawn(|| ring.inner.wait_until(Some(SOON), |_| None::<()>));
+            while !ring.inner.with(|state| state.led).unwrap() {
+                std::thread::yield_now();
+            }
+            let follows = scope.spawn(|| {
+                let key = read.key();
+                ring.inner.wait_until(Some(SOON), |state| {
+                    looked.store(true, std::sync::atomic::Ordering::Release);
+                    state.is_done(key).then(Instant::now)
+                })
+            });
+            while !looked.load(std::sync::atomic::Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+            // Behind the look of the one that follows.
+            ring.inner.with(|_| ()).unwrap();
+            std::io::Write::write_all(&mut breaker, b"x").unwrap();
+            assert!(leads.join().is_err());
+            let began = Instant::now();
+            std::io::Write::write_all(&mut writer, b"x").unwrap();
+            let done = follows.join().unwrap().unwrap().expect("it was done in time");
+            assert!(done.saturating_duration_since(began) < SOON / 2);
+        });
+    }
+
+    #[test]
+    fn a_panic_before_the_sleep_gives_the_turn_back() {
+        const SOON: Duration = Duration::from_secs(20);
+
+        let ring = Ring::shared().unwrap();
+        let (_broken, mut breaker) = breaks(&ring);
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let read = ring.push(Read::new(&Fd::new(reader), vec![0; 8], 0)).unwrap();
+        ring.submit().unwrap();
+        std::io::Write::write_all(&mut breaker, b"x").unwrap();
+        while ring.inner.with(|state| state.uring.completions()).unwrap() == 0 {
+            std::thread::yield_now();
+        }
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| ring.inner.wait_until(Some(SOON), |_| None::<()>));
+            assert!(waits.join().is_err());
+        });
+        let began = Instant::now();
+        std::io::Write::write_all(&mut writer, b"x").unwrap();
+        assert!(read.wait(Some(SOON)).is_ok());
+        assert!(began.elapsed() < SOON / 2);
+    }
 }
