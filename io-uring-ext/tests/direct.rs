@@ -168,6 +168,17 @@ fn without_a_slot_a_connection_is_closed_and_counted() {
     speaks(&ring, &slot, &mut client);
 }
 
+/// Some kernels would choose among the slots of the application's.
+#[test]
+fn a_table_without_slots_for_the_kernel_takes_no_connections() {
+    let ring = Ring::local().unwrap();
+    let table = FileTable::new(&ring, 2).unwrap();
+    let (listener, _) = listener();
+    let mut incoming = IncomingFixed::new(&ring, &listener, table.kernel_slots());
+    assert_eq!(incoming.wait(SOON).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    assert_eq!((incoming.counters().taken, incoming.counters().closed), (0, 0));
+}
+
 #[test]
 fn connections_in_slots_that_nobody_takes_are_closed_and_counted() {
     for ring_first in [false, true] {

@@ -6,7 +6,7 @@ mod common;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
 
-use common::{SOON, until};
+use common::{SOON, errno, until};
 use io_uring_ext::fixed::{FileTable, FixedFd};
 use io_uring_ext::op::{FilesUpdate, FixedFdInstall, Read, Send};
 use io_uring_ext::{Error, Fd, Mode, Ring, StartError};
@@ -130,8 +130,7 @@ fn the_kernel_chooses_slots_in_its_range() {
 
     // It could come to mean another file while there are handles of it.
     assert!(matches!(table.clear(&b), Err(Error::Config { .. })));
-    table.replace(&a, &file(b"replaced")).unwrap();
-    assert_eq!(read(&ring, &a).unwrap(), b"replaced");
+    assert!(matches!(table.replace(&b, &file(b"x")), Err(Error::Config { .. })));
 
     drop(a);
     let c = install(b"c").unwrap();
@@ -369,4 +368,51 @@ fn sends_go_through_a_fixed_socket() {
     drop(slot);
     ring.submit().unwrap();
     assert_eq!(b.read(&mut bytes).unwrap(), 0, "the last handle has closed it");
+}
+
+/// The kernel may choose an empty slot of its own at once, and the handle would then be of something else.
+#[test]
+fn a_slot_that_the_kernel_chose_is_never_emptied_while_there_is_a_handle() {
+    let ring = Ring::local().unwrap();
+    let table = FileTable::with_kernel_slots(&ring, 1, 1).unwrap();
+    let choose = |text| {
+        let update = FilesUpdate::new(&Fd::new(file(text)), &table.kernel_slots());
+        ring.push(update).unwrap().wait(SOON).unwrap()
+    };
+    let chosen = choose(b"mine").unwrap();
+    // The kernel empties a slot before it refuses what is to be put there.
+    let shared = Ring::shared().unwrap();
+    assert!(matches!(
+        table.replace(&chosen, &shared.poll_fd().unwrap()),
+        Err(Error::Config { .. })
+    ));
+    let other = Fd::new(shared.poll_fd().unwrap().try_clone_to_owned().unwrap());
+    let update = ring.push(FilesUpdate::new(&other, &chosen)).unwrap().wait(SOON).unwrap();
+    assert_eq!(errno(update), libc::EINVAL);
+    assert_eq!(errno(choose(b"theirs")), libc::ENFILE);
+    assert_eq!(read(&ring, &chosen).unwrap(), b"mine");
+}
+
+/// Some kernels look for a free slot behind the one that was changed last, be it in their range or not.
+#[test]
+fn installing_and_emptying_does_not_lead_the_kernel_out_of_its_range() {
+    let ring = Ring::local().unwrap();
+    let table = match FileTable::with_kernel_slots(&ring, 4, 2) {
+        Err(Error::Refused { refusal, .. }) => {
+            return bypass_core::testing::needs::skip_because(&refusal.to_string());
+        }
+        table => table.unwrap(),
+    };
+    let reserved: Vec<_> = (0..3).map(|_| table.reserve().unwrap()).collect();
+    for _ in 0..3 {
+        table.replace(&reserved[0], &file(b"mine")).unwrap();
+        for _ in 0..2 {
+            let update = FilesUpdate::new(&Fd::new(file(b"x")), &table.kernel_slots());
+            let chosen = ring.push(update).unwrap().wait(SOON).unwrap().unwrap();
+            assert_eq!(read(&ring, &chosen).unwrap(), b"x");
+            assert_eq!(errno(read(&ring, &reserved[1])), libc::EBADF);
+            table.clear(&reserved[0]).unwrap();
+        }
+    }
+    assert_eq!(table.available(), 1);
 }

@@ -76,9 +76,14 @@ impl<M: Mode> FileTable<M> {
     /// kernel chooses where an operation is given [`kernel_slots`](Self::kernel_slots) to install
     /// into (Linux 6.0, `IORING_REGISTER_FILE_ALLOC_RANGE`).
     ///
+    /// Slots of both kinds in one table need Linux 7.0, or an older one to which the correction has been
+    /// brought back (6.18.16 has it): before, the kernel also chose among the others after one of them had
+    /// been installed into or emptied (`io_file_bitmap_get` in `io_uring/filetable.c`). Whether it does is
+    /// tried once.
+    ///
     /// # Errors
     ///
-    /// As [`new`](Self::new).
+    /// As [`new`](Self::new); [`Error::Refused`] for slots of both kinds when the kernel confuses them.
     pub fn with_kernel_slots(ring: &Ring<M>, slots: u32, kernel: u32) -> Result<Self> {
         let total = slots.saturating_add(kernel);
         if !(1..=MAX_SLOTS).contains(&total) {
@@ -115,8 +120,16 @@ impl<M: Mode> FileTable<M> {
     /// # Errors
     ///
     /// [`Error::ForeignRing`] for a slot of another table; `EBADF` for a ring's own descriptor, which
-    /// leaves the slot empty.
+    /// leaves the slot empty; [`Error::Config`] for a slot that the kernel chose, which therefore must not
+    /// be left empty.
     pub fn replace(&self, slot: &FixedFd, fd: &impl AsFd) -> Result<()> {
+        if slot.is_kernels() {
+            return Err(Error::config(
+                "a slot to be installed into",
+                slot.slot(),
+                "the kernel chose it: let go of its last handle, and have it choose again",
+            ));
+        }
         let stream = matches!(SockRef::from(fd).r#type(), Ok(socket2::Type::STREAM));
         self.ring.with(|state| state.install_file(&slot.0.slot, fd.as_fd()))??;
         slot.set_stream(stream);
@@ -235,6 +248,15 @@ enum Place {
 }
 
 impl FixedSlot {
+    /// The number of the slot for an operation that may leave it empty; for one that the kernel chose, and
+    /// could choose again while there are handles of it, a number that is refused.
+    pub(crate) fn number_to_empty(&self) -> Option<u32> {
+        match &self.0 {
+            Place::Reserved(slot) if slot.is_kernels() => Some(NOWHERE),
+            _ => self.number(),
+        }
+    }
+
     /// The number of the slot; `None` for one that the kernel chooses.
     pub(crate) fn number(&self) -> Option<u32> {
         match &self.0 {

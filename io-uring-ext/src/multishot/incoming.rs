@@ -177,7 +177,7 @@ item_methods!([M: Mode] IncomingFixed<M>, FixedFd);
 pub(crate) trait Landing: Clone + 'static {
     type Connection;
 
-    fn entry(listener: &Target) -> squeue::Entry;
+    fn entry(&self, listener: &Target) -> squeue::Entry;
 
     /// Takes the connection that a completion brought.
     ///
@@ -199,7 +199,7 @@ pub(crate) struct Descriptors;
 impl Landing for Descriptors {
     type Connection = OwnedFd;
 
-    fn entry(listener: &Target) -> squeue::Entry {
+    fn entry(&self, listener: &Target) -> squeue::Entry {
         opcode::AcceptMulti::new(listener.number()).flags(libc::SOCK_CLOEXEC).build()
     }
 
@@ -219,8 +219,13 @@ pub(crate) struct Slots {
 impl Landing for Slots {
     type Connection = FixedFd;
 
-    fn entry(listener: &Target) -> squeue::Entry {
-        opcode::AcceptMulti::new(listener.number()).allocate_file_index(true).build()
+    fn entry(&self, listener: &Target) -> squeue::Entry {
+        // In a table without slots for the kernel it would choose among the others (see
+        // `FileTable::with_kernel_slots`). This flag and a slot it refuses together, before it takes a
+        // connection.
+        let flags = if self.slots.number().is_some() { libc::SOCK_CLOEXEC } else { 0 };
+        let accept = opcode::AcceptMulti::new(listener.number());
+        accept.allocate_file_index(true).flags(flags).build()
     }
 
     unsafe fn take(&self, cqe: Cqe) -> io::Result<FixedFd> {
@@ -286,7 +291,7 @@ unsafe impl<L: Landing> Prepare for AcceptMulti<L> {
     }
 
     fn entry(&mut self, _ring: RingId) -> squeue::Entry {
-        L::entry(&self.listener)
+        self.landing.entry(&self.listener)
     }
 
     fn belongs_to(&self, ring: RingId) -> bool {

@@ -24,7 +24,9 @@ pub struct FilesUpdate {
 }
 
 impl FilesUpdate {
-    /// Installs `fd` in a reserved slot, or in one of the kernel's.
+    /// Installs `fd` in a reserved slot, or in one that the kernel chooses. A slot that it chose before is
+    /// refused with `EINVAL`: a failure would leave it empty, and the kernel could choose it again while
+    /// there are handles of it.
     pub fn new(fd: &Fd, slot: impl Into<FixedSlot>) -> Self {
         Self { fd: fd.clone(), slot: slot.into(), number: -1 }
     }
@@ -46,7 +48,7 @@ unsafe impl Prepare for FilesUpdate {
     fn entry(&mut self, _ring: RingId) -> squeue::Entry {
         self.number = self.fd.as_fd().as_raw_fd();
         // A table has at most 2^20 slots; -1 is `IORING_FILE_INDEX_ALLOC`.
-        let offset = self.slot.number().map_or(-1, |slot| slot as i32);
+        let offset = self.slot.number_to_empty().map_or(-1, |slot| slot as i32);
         opcode::FilesUpdate::new((&raw mut self.number).cast_const(), 1).offset(offset).build()
     }
 

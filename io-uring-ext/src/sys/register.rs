@@ -4,8 +4,11 @@
 //! reads the structures inside the call.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::OnceLock;
 
+use io_uring::types::DestinationSlot;
+use io_uring::{IoUring, opcode};
 use rustix::io_uring::{IoringRegisterOp, io_uring_ptr, io_uring_register, io_uring_rsrc_update2};
 
 /// Files that one call removes, at most.
@@ -78,6 +81,49 @@ pub(crate) fn file_alloc_range(ring: BorrowedFd<'_>, offset: u32, len: u32) -> i
     };
     done?;
     Ok(())
+}
+
+/// Whether the kernel chooses slots in its range alone, also when others have been installed into. Before
+/// "io_uring/filetable: clamp alloc_hint to the configured alloc range" (Linux 7.0, and brought back) it went
+/// on behind the slot that had been changed last.
+pub(crate) fn kernel_keeps_to_its_range() -> io::Result<bool> {
+    static KEEPS: OnceLock<bool> = OnceLock::new();
+    match KEEPS.get() {
+        Some(keeps) => Ok(*keeps),
+        None => try_range().map(|keeps| *KEEPS.get_or_init(|| keeps)),
+    }
+}
+
+/// Has the kernel choose a slot on a ring of its own.
+fn try_range() -> io::Result<bool> {
+    const CHOSEN: u32 = 2;
+    const NO_TAG: u64 = 0;
+
+    let mut ring: IoUring = IoUring::new(1)?;
+    ring.submitter().register_files_sparse(CHOSEN + 1)?;
+    // SAFETY: the ring's descriptor, which is open until the ring is dropped.
+    let fd = unsafe { BorrowedFd::borrow_raw(ring.as_raw_fd()) };
+    file_alloc_range(fd, CHOSEN, 1)?;
+    let file = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
+    install_file(fd, 0, file.as_fd(), NO_TAG)?;
+    let socket = opcode::Socket::new(libc::AF_UNIX, libc::SOCK_DGRAM, 0)
+        .file_index(Some(DestinationSlot::auto_target()))
+        .build();
+    // SAFETY: the entry points to nothing.
+    unsafe { ring.submission().push(&socket) }.map_err(io::Error::other)?;
+    loop {
+        match ring.submit_and_wait(1) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            answer => drop(answer?),
+        }
+        if let Some(cqe) = ring.completion().next() {
+            let slot = u32::try_from(cqe.result());
+            return match slot {
+                Ok(slot) => Ok(slot == CHOSEN),
+                Err(_) => Err(io::Error::from_raw_os_error(-cqe.result())),
+            };
+        }
+    }
 }
 
 #[cfg(test)]

@@ -26,6 +26,13 @@ impl State {
                 "a ring has one; it goes when its handles, slots and operations are gone",
             ));
         }
+        if own > 0 && kernel > 0 {
+            let keeps = register::kernel_keeps_to_its_range();
+            if !keeps.map_err(|error| Error::os("trying out a file table", error))? {
+                let what = "a file table with slots of both kinds";
+                return Err(Error::Refused { what, refusal: Refusal::missing((7, 0)) });
+            }
+        }
         let refused = |what, since| {
             move |error| Error::Refused { what, refusal: Refusal::of_register(error, since) }
         };
