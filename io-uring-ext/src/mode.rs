@@ -84,8 +84,8 @@ impl<T> Lock<T> for RefCell<T> {
 
 impl<T> Lock<T> for Mutex<T> {
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        // A panic of another thread while it held the lock came from a caller's buffer type; the
-        // ring's own state is changed only after such calls, so it is whole.
+        // A panic of another thread while it held the lock came from a caller's buffer type; the ring's
+        // own state is changed only after such calls, or back (`Placing`, `Sequence`), so it is whole.
         f(&mut self.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -5,9 +5,10 @@ mod common;
 
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use common::{SOON, Tracked, count, counter, pipe, until};
+use common::{Part, SOON, Tracked, count, counter, pipe, until};
 use io_uring_ext::chain::{Broken, Chain, ChainWaitError, Why};
 use io_uring_ext::fixed::FileTable;
 use io_uring_ext::op::{
@@ -597,4 +598,63 @@ proptest! {
         prop_assert_eq!(done.summary.cancelled(), cancelled);
         prop_assert_eq!(ring.in_flight(), 0);
     }
+}
+
+/// A buffer's methods may panic; the kernel has seen nothing of such a chain.
+#[test]
+fn a_panic_while_a_chain_is_made_leaves_nothing_behind() {
+    let ring = Ring::builder().operations(4).build_local().unwrap();
+    let freed = counter();
+    let (reader, _writer) = pipe();
+    let reader = Fd::new(reader);
+    for round in 1..4 {
+        let track = || Read::new(&reader, Tracked::new(1, &freed), 0);
+        let broken = Part { bytes: vec![0; 4], from: 3, len: 2 };
+        let chain = Chain::new(track()).then(track()).then(Send::new(&reader, broken));
+        let pushed = catch_unwind(AssertUnwindSafe(|| drop(ring.push_chain(chain))));
+        assert!(pushed.is_err());
+        ring.submit().unwrap();
+        assert_eq!((ring.in_flight(), count(&freed)), (0, 2 * round));
+    }
+    let broken = Part { bytes: vec![0; 4], from: 3, len: 2 };
+    assert!(
+        catch_unwind(AssertUnwindSafe(|| drop(ring.push(Send::new(&reader, broken))))).is_err()
+    );
+    let nops: Vec<_> = (0..4).map(|_| ring.push(Nop::new()).unwrap()).collect();
+    nops.into_iter().for_each(|nop| nop.wait(SOON).unwrap().unwrap());
+}
+
+/// The other end has not taken what was sent, so the buffer is not free; but the next member runs.
+#[test]
+fn a_cancel_reaches_the_member_behind_a_zero_copy_send_that_is_not_free_yet() {
+    let listener =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.set_recv_buffer_size(4096).unwrap();
+    listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(1).unwrap();
+    let near = std::net::TcpStream::connect(listener.local_addr().unwrap().as_socket().unwrap());
+    let near = near.unwrap();
+    let mut far = std::net::TcpStream::from(listener.accept().unwrap().0);
+    socket2::SockRef::from(&near).set_send_buffer_size(1 << 20).unwrap();
+    let near = Fd::new(near);
+    let ring = Ring::local().unwrap();
+    // More than the other end has room for.
+    const FILL: usize = 200_000;
+    ring.push(Send::new(&near, vec![0; FILL])).unwrap().wait(SOON).unwrap().result.unwrap();
+
+    let chain = Chain::new(SendZc::new(&near, vec![7; 4096])).then(Read::new(&near, vec![0; 1], 0));
+    let chain = ring.push_chain(chain).unwrap();
+    ring.submit().unwrap();
+    assert_eq!(ring.in_flight(), 2);
+    chain.cancel().unwrap();
+    ring.submit().unwrap();
+    until("the read to be cancelled", || {
+        ring.submit().unwrap();
+        ring.in_flight() == 1
+    });
+    assert!(!chain.is_done());
+    let mut taken = vec![0; FILL + 4096];
+    std::io::Read::read_exact(&mut far, &mut taken).unwrap();
+    let done = chain.wait(SOON).unwrap();
+    assert_eq!(errno(done.results.1.result), Some(libc::ECANCELED));
 }

@@ -280,3 +280,27 @@ fn a_panic_in_a_task_harms_no_other() {
         ring.push(Nop::new()).unwrap().await.unwrap().unwrap();
     });
 }
+
+/// The cancel needs a place, and all are taken by results that nobody has looked at.
+#[test]
+fn a_cancel_by_descriptor_that_waits_for_a_place_is_made_when_there_is_one() {
+    run(async {
+        let ring = Ring::builder().operations(2).build_local().unwrap();
+        let _driver = spawn_local(TokioDriver::new(&ring).unwrap());
+        let (reader, _writer) = pipe();
+        let reader = Fd::new(reader);
+        let read = ring.push(Read::new(&reader, vec![0; 8], 0)).unwrap();
+        let nop = ring.push(Nop::new()).unwrap();
+        while !nop.is_done() {
+            yield_now().await;
+        }
+        ring.cancel_target(&reader).unwrap();
+        for _ in 0..10 {
+            yield_now().await;
+        }
+        assert_eq!(ring.counters().cancels, 0, "there is no place");
+        nop.try_take().unwrap().unwrap();
+        let errno = read.await.unwrap().result.unwrap_err().raw_os_error();
+        assert_eq!(errno, Some(libc::ECANCELED));
+    });
+}

@@ -120,11 +120,25 @@ pub struct Sequence<'a> {
     last: Option<Key>,
     /// The entry of the last member; its time limit comes behind it.
     last_entry: usize,
+    finished: bool,
+}
+
+impl Drop for Sequence<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.state.take_members_back();
+        }
+    }
 }
 
 impl<'a> Sequence<'a> {
     pub(crate) fn new(state: &'a mut State) -> Self {
-        Self { state, last: None, last_entry: 0 }
+        Self { state, last: None, last_entry: 0, finished: false }
+    }
+
+    /// All members have been added.
+    pub(crate) fn finish(mut self) {
+        self.finished = true;
     }
 
     fn add<T: Operation>(&mut self, operation: T, link: Link, limit: Option<When>) -> Member {

@@ -66,6 +66,20 @@ impl State {
             .is_none_or(|flight| flight.cancelling || flight.began_after < asked_of_all)
     }
 
+    /// Whether there is a cancel of a target, and room and a place for it.
+    pub(super) fn can_cancel_target(&mut self) -> bool {
+        !self.cancels_of_targets.is_empty()
+            && self.uring.space() > 0
+            && self.slab.occupied() < self.slab.capacity()
+    }
+
+    /// A place has become vacant, for which a cancel of a target may wait.
+    pub(super) fn place_is_vacant(&mut self) {
+        if !self.cancels_of_targets.is_empty() {
+            self.wake_driver();
+        }
+    }
+
     /// Moves waiting cancels into the submission queue, as many as fit. None is lost: the rest stays.
     pub(super) fn queue_cancels(&mut self) {
         while !self.cancels.is_empty() && self.uring.space() > 0 {
@@ -79,10 +93,7 @@ impl State {
             );
             self.counters.cancels += 1;
         }
-        while !self.cancels_of_targets.is_empty()
-            && self.uring.space() > 0
-            && self.slab.occupied() < self.slab.capacity()
-        {
+        while self.can_cancel_target() {
             let Some(target) = self.cancels_of_targets.pop_front() else { break };
             let Ok((key, entry)) = self.place(Cancel::target(&target)) else { break };
             // What became of it, the operations that it found tell themselves.

@@ -40,6 +40,13 @@ pub(super) struct Linked {
     missed: u8,
 }
 
+impl Linked {
+    /// The next member, once.
+    pub(super) fn take_next(&mut self) -> Option<Key> {
+        self.next.take()
+    }
+}
+
 /// What the state remembers of its chains.
 #[derive(Debug, Default)]
 pub(super) struct Chains {
@@ -78,6 +85,7 @@ impl State {
         self.chains.scratch.clear();
         let mut sequence = Sequence::new(self);
         let keys = parts.start(&mut sequence);
+        sequence.finish();
         let entries = std::mem::take(&mut self.chains.scratch);
         let first = self.uring.position();
         let last = first.wrapping_add(entries.len() as u32).wrapping_sub(1);
@@ -149,6 +157,18 @@ impl State {
         key
     }
 
+    /// Takes back the members of a chain of which one could not make its entry, because its buffer
+    /// panicked. The kernel has seen none of them.
+    pub(crate) fn take_members_back(&mut self) {
+        let mut entries = std::mem::take(&mut self.chains.scratch);
+        for entry in entries.drain(..) {
+            let Some((Kind::Operation, key)) = key::decode(entry.get_user_data()) else { continue };
+            self.end(key);
+            self.abandon(key, false);
+        }
+        self.chains.scratch = entries;
+    }
+
     /// How a member that is done came to its end, beside its result.
     pub(crate) fn member_end(&mut self, key: Key) -> MemberEnd {
         let cut = self.slab.get_mut(key).is_some_and(|flight| flight.cut);
@@ -173,10 +193,9 @@ impl State {
         linked.is_some_and(|linked| linked.waits)
     }
 
-    /// A member has ended: the kernel starts the next one. A cancel of that one that came earlier
-    /// has not found it, so it is asked for again.
-    pub(super) fn start_next(&mut self, linked: Linked) {
-        let Some(next) = linked.next else { return };
+    /// The kernel starts this member, the one before being done. A cancel of it that came earlier has not
+    /// found it, so it is asked for again.
+    pub(super) fn start_next(&mut self, next: Key) {
         if let Some(linked) = self.slab.get_mut(next).and_then(|flight| flight.linked.as_mut()) {
             linked.waits = false;
         }

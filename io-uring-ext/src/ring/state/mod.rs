@@ -103,6 +103,23 @@ impl RingId {
     }
 }
 
+/// A place whose operation is making its entry. A buffer's methods may panic meanwhile; then the place is
+/// vacated.
+struct Placing<'a> {
+    slab: &'a mut Slab<Flight>,
+    outbox: &'a mut Outbox,
+    key: Key,
+}
+
+impl Drop for Placing<'_> {
+    fn drop(&mut self) {
+        if let Some(flight) = self.slab.get_mut(self.key) {
+            self.outbox.push(Deferred::Free(flight.payload.evict()));
+            self.slab.vacate(self.key);
+        }
+    }
+}
+
 /// The state behind a ring's lock.
 pub(crate) struct State {
     id: RingId,
@@ -237,7 +254,9 @@ impl State {
     /// Stores an operation where it stays, and makes its entry; it is given back when all places are
     /// taken.
     fn place<T: Prepare>(&mut self, operation: T) -> Result<(Key, squeue::Entry), T> {
-        let Some((key, flight)) = self.slab.occupy() else { return Err(operation) };
+        let Some((key, _)) = self.slab.occupy() else { return Err(operation) };
+        let placing = Placing { slab: &mut self.slab, outbox: &mut self.outbox, key };
+        let Some(flight) = placing.slab.get_mut(key) else { return Err(operation) };
         let operation = flight.payload.store(operation);
         let entry = operation.entry(self.id).user_data(key::encode(Kind::Operation, key));
         let entry = match operation.target() {
@@ -248,6 +267,7 @@ impl State {
         (flight.in_flight, flight.abandoned, flight.cancelling) = (true, false, false);
         (flight.linked, flight.cut) = (None, false);
         flight.began_after = self.cancels_of_all;
+        std::mem::forget(placing);
         self.in_flight += 1;
         Ok((key, entry))
     }
@@ -381,8 +401,14 @@ impl State {
         } else {
             flight.results.push_back(cqe);
         }
+        // The first one is when the kernel starts the next member of a chain, though a zero-copy send goes
+        // on until the other end has its data.
+        let next = flight.linked.as_mut().and_then(Linked::take_next);
         #[cfg(feature = "tracing")]
         self.trace_completion(key, cqe);
+        if let Some(next) = next {
+            self.start_next(next);
+        }
         if cqueue::more(cqe.flags) {
             self.wake_watcher(key, false);
         } else {
@@ -418,16 +444,13 @@ impl State {
         let Some(flight) = self.slab.get_mut(key) else { return };
         flight.in_flight = false;
         self.in_flight -= 1;
-        let linked = flight.linked;
         if flight.abandoned {
             let payload = flight.payload.evict();
             self.outbox.push(Deferred::Free(payload));
             self.slab.vacate(key);
+            self.place_is_vacant();
         } else {
             self.wake_watcher(key, true);
-        }
-        if let Some(linked) = linked {
-            self.start_next(linked);
         }
     }
 
@@ -444,6 +467,7 @@ impl State {
             let payload = flight.payload.evict();
             self.outbox.push(Deferred::Free(payload));
             self.slab.vacate(key);
+            self.place_is_vacant();
         } else if cancel {
             self.cancel(key);
         }
@@ -465,6 +489,7 @@ impl State {
         let operation = flight.payload.take::<T>()?;
         results.extend(flight.results.drain(..));
         self.slab.vacate(key);
+        self.place_is_vacant();
         Some(operation)
     }
 

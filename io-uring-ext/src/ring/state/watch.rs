@@ -100,7 +100,8 @@ impl State {
     pub(crate) fn watch_submissions(&mut self, task: &Waker, clone: &mut Option<Waker>) -> Watched {
         // The kernel's polling thread takes entries by itself.
         let waiting = !self.sqpoll && self.uring.unsubmitted() > 0;
-        if self.closed || waiting || self.cancel_all || !self.cancels.is_empty() {
+        let cancels = self.cancel_all || !self.cancels.is_empty() || self.can_cancel_target();
+        if self.closed || waiting || cancels {
             return Watched::Ready;
         }
         if self.driver.as_ref().is_some_and(|driver| driver.will_wake(task)) {
