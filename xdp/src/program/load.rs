@@ -30,6 +30,9 @@ struct Aligned<T: ?Sized>(T);
 const STEER: &str = "bypass_steer";
 const HINTS: &str = "bypass_hints";
 
+/// What asking the device takes.
+const HINTS_NEED: &str = "asking the device for hints needs Linux 6.3 and a driver that answers";
+
 /// How the program is loaded.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Variant {
@@ -59,6 +62,7 @@ impl Loaded {
             }
             Err(source) => {
                 let interface = target.interface.clone();
+                let log = if variant.hints { format!("{HINTS_NEED}: {log}") } else { log };
                 Err(ProgramError::Load { interface, source, log: log.into() })
             }
         }
