@@ -11,6 +11,7 @@ use common::{SOON, pipe};
 use io_uring_ext::buf::BufPool;
 use io_uring_ext::buf_ring::BufRing;
 use io_uring_ext::fixed::{BufferTable, FileTable};
+use io_uring_ext::message::Inbox;
 use io_uring_ext::op::{Nop, Read};
 use io_uring_ext::{Error, Fd, Ring, StartError};
 
@@ -28,6 +29,8 @@ fn a_child_leaves_its_parents_ring_alone() {
     let pool = BufPool::local(4096, 1).unwrap();
     table.register(&pool).unwrap();
     let disabled = Ring::builder().build_disabled().unwrap();
+    let inbox = Inbox::new(&ring, 1).unwrap();
+    let post = inbox.messenger().post(7).unwrap();
 
     // SAFETY: the child uses only this crate, which takes no lock that another thread may hold, and
     // leaves with `_exit`.
@@ -43,9 +46,13 @@ fn a_child_leaves_its_parents_ring_alone() {
             matches!(files.clear(&file), Err(Error::Forked)),
             matches!(table.register(&pool), Err(Error::Forked)),
             !pool.is_registered(&ring),
+            matches!(
+                Ring::local().unwrap().push(post).unwrap_err().why,
+                StartError::Ring(Error::ForeignRing)
+            ),
         ];
         // All of these would end or change what the parent has in flight.
-        drop((read, queued, buffers, file, files, pool, table, ring));
+        drop((inbox, read, queued, buffers, file, files, pool, table, ring));
         // SAFETY: ends the child without running what belongs to the parent.
         unsafe { libc::_exit(if calls.contains(&false) { 1 } else { 0 }) };
     }
@@ -56,6 +63,9 @@ fn a_child_leaves_its_parents_ring_alone() {
     assert_eq!(status, 0, "the child was refused everywhere and did not crash");
 
     // The parent's operations are as they were.
+    drop(post);
+    assert!(inbox.is_empty());
+    assert!(inbox.wait(Some(std::time::Duration::from_millis(1))).unwrap().is_none());
     queued.wait(SOON).unwrap().unwrap();
     assert!(!read.is_done());
     std::fs::File::from(writer).write_all(b"alive").unwrap();

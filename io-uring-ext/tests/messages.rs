@@ -10,8 +10,8 @@ use common::{SOON, pipe, until};
 use io_uring_ext::chain::Chain;
 use io_uring_ext::fixed::FileTable;
 use io_uring_ext::message::{Inbox, Mail, PostError};
-use io_uring_ext::op::{Nop, Read};
-use io_uring_ext::{Error, Ring};
+use io_uring_ext::op::{FilesUpdate, Nop, Read};
+use io_uring_ext::{Error, Fd, Ring};
 
 fn value(mail: Option<Mail>) -> u64 {
     match mail {
@@ -139,7 +139,7 @@ fn a_full_inbox_refuses_before_anything_is_sent() {
     drop(waiting);
     assert_eq!(inbox.len(), 1);
     let failing = Read::new(
-        &io_uring_ext::Fd::new(std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap()),
+        &Fd::new(std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap()),
         vec![0; 8],
         0,
     );
@@ -309,4 +309,25 @@ fn mail_is_awaited() {
     drop(ring);
     assert_eq!(woken.0.load(Ordering::SeqCst), 2);
     assert!(matches!(recv.as_mut().poll(&mut context), Poll::Ready(Err(Error::Closed))));
+}
+
+/// It came into a slot of a table that is gone; the slot of that number is another file's now.
+#[test]
+fn a_file_that_nobody_took_is_not_looked_for_in_the_next_table() {
+    let (here, there) = (Ring::local().unwrap(), Ring::local().unwrap());
+    let own = FileTable::new(&here, 1).unwrap();
+    let sent = own.install(&std::fs::File::open("/dev/null").unwrap()).unwrap();
+    let table = FileTable::with_kernel_slots(&there, 0, 1).unwrap();
+    let inbox = Inbox::with_files(&there, 8, &table.kernel_slots()).unwrap();
+    let post = inbox.messenger().post_file(&sent, 1).unwrap();
+    here.push(post).unwrap().wait(SOON).unwrap().result.unwrap();
+    drop((inbox, table));
+
+    let table = FileTable::with_kernel_slots(&there, 0, 1).unwrap();
+    let zero = Fd::new(std::fs::File::open("/dev/zero").unwrap());
+    let update = there.push(FilesUpdate::new(&zero, &table.kernel_slots())).unwrap();
+    let slot = update.wait(SOON).unwrap().unwrap();
+    let read = there.push(Read::new(&slot, vec![1; 1], 0)).unwrap().wait(SOON).unwrap();
+    assert_eq!((read.result.unwrap(), read.buf), (1, vec![0]));
+    assert_eq!(there.counters().stray_messages, 1);
 }

@@ -13,6 +13,16 @@ pub(crate) struct Registrations {
     more: OnceLock<Box<Self>>,
 }
 
+impl Drop for Registrations {
+    fn drop(&mut self) {
+        // One after the other: inside each other, those of many rings would not fit the stack.
+        let mut next = self.more.take();
+        while let Some(mut one) = next {
+            next = one.more.take();
+        }
+    }
+}
+
 impl Registrations {
     /// Adds a slot of a ring that there is none of yet.
     pub(crate) fn add(&self, slot: Slot) {
@@ -40,5 +50,25 @@ impl Registrations {
     pub(crate) fn index(&self, ring: RingId) -> Option<u16> {
         // A table has at most 2^14 slots.
         self.slot(ring).map(|slot| slot.index() as u16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixed::SlotTable;
+
+    #[test]
+    fn those_of_many_rings_are_dropped_on_a_small_stack() {
+        let small = std::thread::Builder::new().stack_size(1 << 16);
+        let dropped = small.spawn(|| {
+            let registrations = Registrations::default();
+            for _ in 0..5000 {
+                let table = SlotTable::new(RingId::next(), 1, 0);
+                registrations.add(table.hold(0).unwrap());
+            }
+            drop(registrations);
+        });
+        dropped.unwrap().join().unwrap();
     }
 }

@@ -216,6 +216,11 @@ unsafe impl Prepare for Post {
         self.to.entry(self.value, self.to.fd.as_fd())
     }
 
+    fn belongs_to(&self, _ring: RingId) -> bool {
+        // Its place is in the parent's memory, and so is that of the same message there.
+        !self.to.fork.in_child()
+    }
+
     fn discard(&mut self, cqe: Cqe) {
         if cqe.result >= 0 {
             self.place.sent();

@@ -15,10 +15,12 @@ impl State {
     /// Registers an empty file table: `own` slots to give out, and behind them `kernel` slots among
     /// which the kernel chooses.
     pub(crate) fn open_file_table(&mut self, own: u32, kernel: u32) -> Result<Arc<SlotTable>> {
-        self.release_slots();
         if self.closed {
             return Err(Error::Closed);
         }
+        // A file that came from another ring into a slot of an earlier table may be among the completions.
+        self.submit()?;
+        self.release_slots();
         if self.files.is_some() {
             return Err(Error::config(
                 "the second file table of a ring",
