@@ -169,7 +169,8 @@ impl Ring<Local> {
     /// # Errors
     ///
     /// [`Error::Config`] for sizes that no ring can have; [`Error::Refused`] by older kernels and for rings
-    /// with SQPOLL, and with `EOVERFLOW` when what waits in the completion queue does not fit. Should
+    /// with SQPOLL, and with `EOVERFLOW` when what waits in the completion queue does not fit, with
+    /// `EBUSY` when the kernel, short of memory, takes nothing from the submission queue. Should
     /// mapping the new queues fail, the ring is closed and what was in flight leaked.
     pub fn resize(&self, entries: u32, completions: u32) -> Result<()> {
         super::builder::check_sizes(entries, completions)?;

@@ -186,10 +186,12 @@ impl Uring {
         loop {
             let entered = self.control.enter(self.ring.as_raw_fd(), waiting, look, flags.bits())?;
             let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            // What has not been consumed is looked at before it is submitted again (`chain.rs`).
+            let over = over || self.unsubmitted() > 0;
             if entered != Entered::Done || over || self.completions() >= wait.want as usize {
                 return Ok(entered);
             }
-            waiting = self.unsubmitted() as u32;
+            waiting = 0;
             std::thread::yield_now();
         }
     }

@@ -38,11 +38,15 @@ pub(super) struct Linked {
     waits: bool,
     /// Cancels that did not find it.
     missed: u8,
+    /// A completion of it has come. At most the notification of a zero-copy send is left, which no
+    /// cancel hastens.
+    answered: bool,
 }
 
 impl Linked {
-    /// The next member, once.
-    pub(super) fn take_next(&mut self) -> Option<Key> {
+    /// A completion has come: the next member, with the first one.
+    pub(super) fn answered(&mut self) -> Option<Key> {
+        self.answered = true;
         self.next.take()
     }
 }
@@ -213,8 +217,9 @@ impl State {
         }
         let flight = self.slab.get_mut(key).filter(|flight| flight.in_flight);
         let Some(linked) = flight.and_then(|flight| flight.linked.as_mut()) else { return };
-        if linked.waits {
-            return; // `start_next` repeats it
+        // `start_next` repeats it, or there is nothing to be found any more.
+        if linked.waits || linked.answered {
+            return;
         }
         if linked.missed < AT_ONCE {
             linked.missed += 1;
@@ -230,6 +235,12 @@ impl State {
         while let Some(key) = self.chains.late.pop() {
             self.cancels.push_back(key);
         }
+    }
+
+    /// Whether a cancel has to be repeated.
+    #[cfg(feature = "tokio")]
+    pub(super) fn has_late_cancels(&self) -> bool {
+        !self.chains.late.is_empty()
     }
 
     /// How long to sleep at most: shortly, while a cancel has to be repeated.

@@ -403,7 +403,7 @@ impl State {
         }
         // The first one is when the kernel starts the next member of a chain, though a zero-copy send goes
         // on until the other end has its data.
-        let next = flight.linked.as_mut().and_then(Linked::take_next);
+        let next = flight.linked.as_mut().and_then(Linked::answered);
         #[cfg(feature = "tracing")]
         self.trace_completion(key, cqe);
         if let Some(next) = next {

@@ -64,6 +64,12 @@ impl State {
         }
         // What is queued would have to fit, and the completions too.
         self.submit()?;
+        if self.uring.unsubmitted() > 0 {
+            // Chains among it are known by where they lie.
+            let errno = std::io::Error::from_raw_os_error(libc::EBUSY);
+            let refusal = Refusal::Other { errno };
+            return Err(Error::Refused { what: "queues of another size", refusal });
+        }
         match self.uring.resize(entries, completions) {
             Ok(()) => {
                 self.chains.forget_queue();

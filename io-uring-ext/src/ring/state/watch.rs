@@ -101,6 +101,7 @@ impl State {
         // The kernel's polling thread takes entries by itself.
         let waiting = !self.sqpoll && self.uring.unsubmitted() > 0;
         let cancels = self.cancel_all || !self.cancels.is_empty() || self.can_cancel_target();
+        let cancels = cancels || self.has_late_cancels();
         if self.closed || waiting || cancels {
             return Watched::Ready;
         }
