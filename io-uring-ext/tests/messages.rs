@@ -331,3 +331,25 @@ fn a_file_that_nobody_took_is_not_looked_for_in_the_next_table() {
     assert_eq!((read.result.unwrap(), read.buf), (1, vec![0]));
     assert_eq!(there.counters().stray_messages, 1);
 }
+
+/// Alone in a process, because the limit is the process's.
+#[test]
+fn an_inbox_that_could_not_be_opened_is_not_open() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const CHILD: &str = "IO_URING_EXT_TEST_FEW_DESCRIPTORS";
+    if std::env::var_os(CHILD).is_none() {
+        let this = std::env::current_exe().unwrap();
+        let name = "an_inbox_that_could_not_be_opened_is_not_open";
+        let mut child = std::process::Command::new(this);
+        child.args([name, "--exact"]).env(CHILD, "1");
+        assert!(child.status().unwrap().success());
+        return;
+    }
+    let ring = Ring::local().unwrap();
+    let before = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(3), maximum: before.maximum }).unwrap();
+    let refused = Inbox::new(&ring, 1).unwrap_err();
+    assert!(matches!(refused, Error::Os { .. }), "{refused}");
+    setrlimit(Resource::Nofile, before).unwrap();
+    Inbox::new(&ring, 1).unwrap();
+}

@@ -201,8 +201,9 @@ pub struct Post {
 #[derive(Debug)]
 #[must_use = "the result may be an error"]
 pub struct PostDone {
-    /// Whether the kernel has delivered it: `EOVERFLOW` when it had no memory to, `EOWNERDEAD` when the
-    /// other ring's thread is gone.
+    /// Whether the kernel has delivered it: `EOVERFLOW` when it had no memory to (a file is then in the
+    /// other table all the same, and stays there as long as that: `io_msg_install_complete` in
+    /// `io_uring/msg_ring.c`), `EOWNERDEAD` when the other ring's thread is gone.
     pub result: io::Result<()>,
 }
 

@@ -101,6 +101,8 @@ impl<M: Mode> Inbox<M> {
         }
         let ring = ring.inner.clone();
         let takes_files = files.is_some();
+        // First what may fail: an inbox that is open and that nobody has could not be closed.
+        let fd = ring.duplicate()?;
         let (id, messenger) = ring.with(|state| {
             if let Some(files) = &files {
                 state.check_arriving_files(files)?;
@@ -109,7 +111,7 @@ impl<M: Mode> Inbox<M> {
             let id = state.open_inbox(&places)?;
             Ok::<_, Error>((id, places))
         })??;
-        let messenger = Messenger::new(ring.duplicate()?, ring.fork_sentinel(), messenger, id);
+        let messenger = Messenger::new(fd, ring.fork_sentinel(), messenger, id);
         Ok(Self { ring, messenger, id, files })
     }
 
