@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::{SOON, Tracked, count, counter, pipe, until};
 use io_uring_ext::op::{Nop, Read, Timeout, TimeoutEnd};
-use io_uring_ext::{Error, Fd, Local, Pending, Ring, SqPoll, StartError, WaitError};
+use io_uring_ext::{Error, Fd, Local, Mode, OwnedBy, Pending, Ring, SqPoll, StartError, WaitError};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 fn readable(fd: &impl AsFd) -> bool {
@@ -329,4 +329,35 @@ fn the_longest_time_to_wait_is_taken() {
         assert_eq!(ring.wait(1, Some(timeout)).unwrap(), 1);
         assert!(matches!(timer.wait(Some(timeout)).unwrap(), TimeoutEnd::Expired));
     }
+}
+
+#[test]
+fn waiting_for_one_operation_is_one_system_call() {
+    let ring = Ring::local().unwrap();
+    let zero = Fd::new(std::fs::File::open("/dev/zero").unwrap());
+    for _ in 0..3 {
+        let before = ring.counters().enters;
+        let read = ring.push(Read::new(&zero, vec![1; 8], 0)).unwrap();
+        assert_eq!(read.wait(SOON).unwrap().buf, [0; 8]);
+        assert_eq!(ring.counters().enters - before, 1);
+    }
+}
+
+#[test]
+fn a_wait_counts_what_came_since_the_last_one() {
+    fn check<M: Mode>(ring: &Ring<M>)
+    where
+        Nop: OwnedBy<M>,
+    {
+        for want in [3, 0] {
+            let nops: Vec<_> = (0..3).map(|_| ring.push(Nop::new()).unwrap()).collect();
+            while !nops.iter().all(Pending::is_done) {
+                ring.submit().unwrap();
+            }
+            assert_eq!(ring.wait(want, SOON).unwrap(), 3, "no sleep for what has been taken");
+            assert_eq!(ring.wait(0, None).unwrap(), 0, "counted once");
+        }
+    }
+    check(&Ring::local().unwrap());
+    check(&Ring::shared().unwrap());
 }

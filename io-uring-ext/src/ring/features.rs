@@ -139,7 +139,7 @@ impl Ring<Local> {
         self.register("a registered ring descriptor", (5, 18), |state| state.uring.register_fd())
     }
 
-    /// Submits, and sleeps until `want` more completions are there; after `min` one is enough, and after
+    /// Submits, and sleeps as [`wait`](Self::wait) does for `want` completions; after `min` one is enough, and after
     /// `timeout` none (`IORING_FEAT_MIN_TIMEOUT`, Linux 6.12). Returns how many came.
     ///
     /// This takes completions in batches when there are many, without holding up few.

@@ -137,8 +137,11 @@ impl<M: Mode> Ring<M> {
         self.inner.submit()
     }
 
-    /// Submits, and sleeps until `want` more completions are there or `timeout` is over (`None`: no
-    /// limit). Returns how many came; a signal ends the sleep early.
+    /// Submits, and sleeps until `want` completions have come since the last call returned, or `timeout`
+    /// is over (`None`: no limit). Returns how many came; a signal ends the sleep early.
+    ///
+    /// Counted are all completions, also those that another call took meanwhile: who submits, and then
+    /// waits for what was already there, does not sleep. `wait(0, None)` begins to count anew.
     ///
     /// To wait for one operation, use [`Pending::wait`].
     ///

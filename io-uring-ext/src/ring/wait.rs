@@ -21,14 +21,13 @@ impl<M: Mode> Inner<M> {
         if M::LOCAL {
             return self.with(|state| state.wait(want, timeout))?;
         }
-        let before = self.with(|state| state.counters().completions)?;
+        let before = self.with(|state| state.waited)?;
         let came = |state: &mut State| (state.counters().completions - before) as usize;
-        let enough =
-            self.wait_until(timeout, |state| Some(came(state)).filter(|came| *came >= want))?;
-        match enough {
-            Some(came) => Ok(came),
-            None => self.with(came),
-        }
+        self.wait_until(timeout, |state| Some(()).filter(|()| came(state) >= want))?;
+        self.with(|state| {
+            state.waited = state.counters().completions;
+            came(state)
+        })
     }
 
     /// Submits, and sleeps until `done` finds what it looks for in the state. `None` when the time
@@ -44,14 +43,23 @@ impl<M: Mode> Inner<M> {
         }
         loop {
             let over = self.with(|state| -> Result<Option<Option<R>>> {
-                state.submit()?;
-                let found = done(state);
+                // One system call submits and sleeps, unless something has to be submitted, or made by
+                // the kernel, before it is known whether there is anything to sleep for.
+                state.reap();
                 let left = left(deadline);
+                let submits = left.is_zero() || state.is_better_submitted();
+                if submits {
+                    state.submit()?;
+                }
+                let found = done(state);
+                if found.is_some() && !submits {
+                    state.submit()?;
+                }
                 if found.is_some() || left.is_zero() {
                     return Ok(Some(found));
                 }
                 let left = Self::nap(state, left);
-                state.wait(1, Some(left).filter(|left| *left < LONG))?;
+                state.sleep(1, Some(left).filter(|left| *left < LONG), Duration::ZERO)?;
                 Ok(None)
             })??;
             if let Some(found) = over {

@@ -157,6 +157,8 @@ pub(crate) struct State {
     #[cfg(feature = "tokio")]
     driven: bool,
     counters: Counters,
+    /// Completions that had been taken when the last wait returned.
+    pub(super) waited: u64,
     overflown: bool,
     closed: bool,
     sqpoll: bool,
@@ -192,6 +194,7 @@ impl State {
             #[cfg(feature = "tokio")]
             driven: false,
             counters: Counters::default(),
+            waited: 0,
             overflown: false,
             closed: false,
             sqpoll,
@@ -320,8 +323,8 @@ impl State {
         Ok(())
     }
 
-    /// [`submit`](Self::submit), and then sleeps until `want` more completions are there or the
-    /// time is over. Returns how many came.
+    /// Submits, and sleeps until `want` completions have been taken since the last call returned, or the
+    /// time is over. Returns how many that were.
     pub(crate) fn wait(&mut self, want: usize, timeout: Option<Duration>) -> Result<usize> {
         self.wait_batch(want, timeout, Duration::ZERO)
     }
@@ -333,17 +336,48 @@ impl State {
         timeout: Option<Duration>,
         min: Duration,
     ) -> Result<usize> {
+        let before = self.waited;
+        let want = want.saturating_sub((self.counters.completions - before) as usize);
+        if want == 0 {
+            self.submit()?;
+        } else {
+            self.sleep(want, timeout, min)?;
+        }
+        self.waited = self.counters.completions;
+        Ok((self.waited - before) as usize)
+    }
+
+    /// Submits, and sleeps until `want` completions are there to take, or the time is over; after `min`
+    /// one is enough. Takes them. One system call, or none when they are there.
+    pub(crate) fn sleep(
+        &mut self,
+        want: usize,
+        timeout: Option<Duration>,
+        min: Duration,
+    ) -> Result<()> {
         self.release_slots();
         let timeout = self.nap(timeout);
         self.repeat_late_cancels();
         self.queue_cancels();
-        let before = self.counters.completions;
+        if !self.cancels.is_empty() || self.cancel_all {
+            // Those that found no room must not wait for as long as this sleeps.
+            self.submit()?;
+        }
         if self.uring.completions() < want {
             self.enter_batch(want, timeout, min)?;
         }
         self.reap();
         self.queue_cancels();
-        Ok((self.counters.completions - before) as usize)
+        Ok(())
+    }
+
+    /// Whether to submit before sleeping: there are operations that end with their submission, completions
+    /// that the kernel has put off, or more cancels than the submission queue takes at once.
+    pub(crate) fn is_better_submitted(&mut self) -> bool {
+        !self.ending.is_empty()
+            || !self.cancels.is_empty()
+            || self.cancel_all
+            || self.uring.kernel_has_work()
     }
 
     fn enter(&mut self, want: usize, timeout: Option<Duration>) -> Result<Entered> {
