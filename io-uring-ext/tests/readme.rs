@@ -15,7 +15,7 @@ fn source(root: &Path, name: &str) -> Option<String> {
 
 /// What is wrong with a cell such as `chain :: one_test, another; poison :: all; compile-fail in Ring`.
 fn wrong(root: &Path, cell: &str) -> Option<String> {
-    for part in cell.split(';').map(str::trim) {
+    for part in cell.split("; ").map(str::trim) {
         if part.starts_with("compile-fail in") {
             continue;
         }
