@@ -148,3 +148,18 @@ fn a_child_is_awaited_by_its_descriptor() {
     let no_process = Fd::new(common::pipe().0);
     assert_eq!(errno(run(&ring, WaitId::pidfd(&no_process))), libc::EBADF);
 }
+
+#[test]
+fn as_many_as_there_are_can_be_woken() {
+    if lacks("IORING_OP_FUTEX_WAIT") {
+        return;
+    }
+    let ring = Ring::local().unwrap();
+    let futex = word(0);
+    let waits: Vec<_> = (0..3).map(|_| ring.push(FutexWait::new(&futex, 0)).unwrap()).collect();
+    ring.submit().unwrap();
+    assert_eq!(run(&ring, FutexWake::new(&futex, u32::MAX)).unwrap(), 3);
+    for wait in waits {
+        wait.wait(SOON).unwrap().unwrap();
+    }
+}

@@ -95,7 +95,10 @@ unsafe impl Prepare for FutexWake {
     }
 
     fn entry(&mut self, _ring: RingId) -> squeue::Entry {
-        opcode::FutexWake::new(self.word.as_ptr(), self.waiters.into(), ANY, PRIVATE_U32).build()
+        // The kernel counts with an `int` (`futex_wake` in `kernel/futex/waitwake.c`), to which more is
+        // negative, and that is one.
+        let waiters = self.waiters.min(i32::MAX as u32);
+        opcode::FutexWake::new(self.word.as_ptr(), waiters.into(), ANY, PRIVATE_U32).build()
     }
 }
 
