@@ -134,3 +134,21 @@ fn a_pipe_is_made() {
     let (reader, _writer) = run(&ring, Pipe::nonblocking()).unwrap();
     assert_eq!(errno(fs::File::from(reader).read(&mut [0; 1])), libc::EAGAIN);
 }
+
+#[test]
+fn flags_do_not_turn_a_descriptor_into_a_fixed_file() {
+    let (ring, dir) = (Ring::local().unwrap(), directory());
+    let table = FileTable::new(&ring, 64).unwrap();
+    let secret = dir.path().join("secret");
+    fs::write(&secret, "secret").unwrap();
+    let secret = Fd::new(fs::File::open(secret).unwrap());
+    let slots: Vec<_> = (0..64).map(|_| table.install(&secret).unwrap()).collect();
+
+    let empty = Fd::new(fs::File::create_new(dir.path().join("empty")).unwrap());
+    let (_reader, writer) = pipe();
+    // `SPLICE_F_FD_IN_FIXED`, which says that the number is that of a slot.
+    let flags = SpliceFlags::from_bits_retain(1 << 31);
+    let splice = Splice::new(&empty, &Fd::new(writer), 6).flags(flags);
+    assert_ne!(run(&ring, splice).ok(), Some(6), "the bytes of another file");
+    drop(slots);
+}

@@ -23,6 +23,12 @@ bitflags! {
     }
 }
 
+/// The bits for the entry: none that the type does not name. One of the others says that the number of the
+/// input is that of a fixed file.
+fn to_raw(flags: SpliceFlags) -> u32 {
+    (flags & SpliceFlags::all()).bits()
+}
+
 /// No offset: the end of a pipe, or the file's own position.
 const NONE: i64 = -1;
 
@@ -80,7 +86,7 @@ unsafe impl Prepare for Splice {
     fn entry(&mut self, _ring: RingId) -> squeue::Entry {
         let Self { from, from_offset, to, to_offset, len, flags } = self;
         opcode::Splice::new(from.number(), *from_offset, to.number(), *to_offset, *len)
-            .flags(flags.bits() | from.splice_flag())
+            .flags(to_raw(*flags) | from.splice_flag())
             .build()
     }
 
@@ -140,7 +146,7 @@ unsafe impl Prepare for Tee {
 
     fn entry(&mut self, _ring: RingId) -> squeue::Entry {
         opcode::Tee::new(self.from.number(), self.to.number(), self.len)
-            .flags(self.flags.bits() | self.from.splice_flag())
+            .flags(to_raw(self.flags) | self.from.splice_flag())
             .build()
     }
 
