@@ -7,22 +7,32 @@ use std::cell::Cell;
 use std::future::{pending, poll_fn};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_executor::LocalExecutor;
 use common::{Tracked, count, counter, pipe, until};
 use io_uring_ext::driver::{Runner, TimeoutError};
 use io_uring_ext::op::{Nop, Read, Send};
-use io_uring_ext::{Error, Fd, Local, Ring};
+use io_uring_ext::{Error, Fd, Local, Ring, SqPoll};
 
-const HANGS: Duration = Duration::from_secs(20);
+const HANGS: Duration = Duration::from_secs(5);
 
 /// Runs the future; fails the test when it hangs.
 fn run<F: Future>(ring: &Ring<Local>, future: F) -> F::Output {
-    ring.block_on(ring.timeout(HANGS, future)).unwrap().expect("it hangs")
+    in_time(ring, &Runner::new(ring).unwrap(), future)
+}
+
+/// The end of the time wakes the task too, which finds then what it was not woken for. So what counts is
+/// when it is done.
+fn in_time<F: Future>(ring: &Ring<Local>, runner: &Runner<'_>, future: F) -> F::Output {
+    let began = Instant::now();
+    let output = runner.block_on(ring.timeout(HANGS, future)).unwrap().expect("it hangs");
+    assert!(began.elapsed() < HANGS, "nobody woke it");
+    output
 }
 
 #[test]
@@ -84,7 +94,7 @@ fn another_thread_wakes_a_thread_that_sleeps_in_its_ring() {
         let runner = Runner::new(&ring).unwrap().spins(spins);
         let (to_thread, wakers) = mpsc::channel::<Waker>();
         let thread = std::thread::spawn(move || wakers.into_iter().for_each(Waker::wake));
-        for round in 0..200 {
+        for _round in 0..200 {
             let mut polls = 0;
             let woken = poll_fn(|context| {
                 polls += 1;
@@ -94,8 +104,7 @@ fn another_thread_wakes_a_thread_that_sleeps_in_its_ring() {
                 }
                 Poll::Ready(())
             });
-            let in_time = runner.block_on(ring.timeout(HANGS, woken)).unwrap();
-            assert!(in_time.is_ok(), "round {round} of {spins} spins hangs");
+            in_time(&ring, &runner, woken);
         }
         drop(to_thread);
         thread.join().unwrap();
@@ -110,7 +119,7 @@ fn a_thread_is_woken_out_of_its_sleep() {
     let thread = std::thread::spawn(move || {
         let waker = wakers.recv().unwrap();
         // `S`: it sleeps, and in nothing else than the ring.
-        let stat = std::path::Path::new("/proc").join(asleep).join("stat");
+        let stat = Path::new("/proc").join(asleep).join("stat");
         until("the thread to sleep", || std::fs::read_to_string(&stat).unwrap().contains(") S "));
         waker.wake();
     });
@@ -263,4 +272,81 @@ fn runners_nest() {
         ring.push(Nop::new()).unwrap().await.unwrap()
     });
     inner.unwrap();
+}
+
+/// A wake for the outer future comes while the inner one is run.
+#[test]
+fn a_runner_inside_itself_swallows_no_wake() {
+    let ring = Ring::local().unwrap();
+    let runner = Runner::new(&ring).unwrap();
+    let mut polls = 0;
+    let outer = poll_fn(|context| {
+        polls += 1;
+        if polls == 2 {
+            return Poll::Ready(());
+        }
+        let waker = context.waker().clone();
+        let inner = async {
+            waker.wake();
+            ring.push(Nop::new()).unwrap().await.unwrap().unwrap();
+        };
+        runner.block_on(inner).unwrap();
+        Poll::Pending
+    });
+    in_time(&ring, &runner, outer);
+}
+
+/// Whether this thread of the process sleeps: `S` in `proc_pid_stat(5)`.
+fn sleeps(thread: &Path) -> bool {
+    std::fs::read_to_string(thread.join("stat")).unwrap().contains(") S ")
+}
+
+/// The kernel's thread that takes submissions for the ring.
+fn poller_sleeps() -> bool {
+    let threads =
+        std::fs::read_dir("/proc/self/task").unwrap().map(|thread| thread.unwrap().path());
+    let comm = |thread: &Path| std::fs::read_to_string(thread.join("comm")).unwrap_or_default();
+    let mut pollers = threads.filter(|thread| comm(thread).starts_with("iou-sqp"));
+    pollers.any(|thread| sleeps(&thread))
+}
+
+/// Where the kernel's thread has not made room yet, the runner cannot read its alarm, and must not sleep
+/// without.
+#[test]
+fn a_full_submission_queue_does_not_keep_the_alarm_from_ringing() {
+    let sqpoll = SqPoll { idle: Some(Duration::from_millis(1)), cpu: None };
+    let ring = Ring::builder().entries(1).operations(8).sqpoll(sqpoll).build_local().unwrap();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let reader = Fd::new(reader);
+    let asleep = Path::new("/proc").join(std::fs::read_link("/proc/thread-self").unwrap());
+    let (to_thread, wakers) = mpsc::channel::<Waker>();
+    let (done, is_done) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        for waker in wakers {
+            until("the thread to sleep", || sleeps(&asleep));
+            waker.wake();
+            // What the ring reads ends its sleep, when the alarm does not.
+            let in_time = is_done.recv_timeout(HANGS);
+            writer.write_all(b"x").unwrap();
+            in_time.expect("nobody woke it");
+        }
+    });
+    for _round in 0..20 {
+        until("the poller to sleep", poller_sleeps);
+        let mut read = None;
+        let woken = poll_fn(|context| {
+            if read.is_some() {
+                return Poll::Ready(());
+            }
+            // The queue is full with this one, until the poller has woken up.
+            read = Some(ring.push(Read::new(&reader, vec![0; 1], 0)).unwrap());
+            to_thread.send(context.waker().clone()).unwrap();
+            Poll::Pending
+        });
+        ring.block_on(woken).unwrap();
+        done.send(()).unwrap();
+        assert_eq!(read.unwrap().wait(Some(HANGS)).unwrap().result.unwrap(), 1);
+    }
+    drop(to_thread);
+    thread.join().unwrap();
 }

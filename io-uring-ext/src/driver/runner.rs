@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake as _, Waker};
 
 use super::alarm::Alarm;
 use crate::error::{Error, Result, StartError};
@@ -86,6 +86,9 @@ impl<'ring> Runner<'ring> {
         let mut future = pin!(future);
         let waker = Waker::from(Arc::clone(&self.alarm));
         let mut context = Context::from_waker(&waker);
+        // What is run inside the future of another `block_on` of the same runner sees the wakes of both:
+        // that one looks again.
+        let _look_again = LookAgain(&self.alarm);
         loop {
             self.alarm.look();
             if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
@@ -108,8 +111,7 @@ impl<'ring> Runner<'ring> {
             std::hint::spin_loop();
         }
         while !self.alarm.is_woken() {
-            self.arm()?;
-            if self.alarm.fall_asleep() {
+            if self.arm()? && self.alarm.fall_asleep() {
                 self.ring.inner.with(|state| {
                     let slept = state.wait(1, None);
                     // Before the tasks are woken, which is done when the ring is released: their
@@ -122,13 +124,14 @@ impl<'ring> Runner<'ring> {
         Ok(())
     }
 
-    /// Sees to it that the ring reads from the eventfd.
-    fn arm(&self) -> Result<()> {
+    /// Sees to it that the ring reads from the eventfd. False if there was no room for that in the
+    /// submission queue.
+    fn arm(&self) -> Result<bool> {
         let mut armed = self.armed.borrow_mut();
         let buf = match armed.take().map(Pending::try_take) {
             Some(Err(reading)) => {
                 *armed = Some(reading);
-                return Ok(());
+                return Ok(true);
             }
             Some(Ok(done)) => done.buf,
             None => Box::from([0; 8]),
@@ -136,17 +139,26 @@ impl<'ring> Runner<'ring> {
         match self.ring.push(Read::new(&self.event_fd, buf, 0)) {
             Ok(reading) => {
                 *armed = Some(reading);
-                Ok(())
+                Ok(true)
             }
             Err(refused) => match refused.why {
                 // Taking completions makes room; the loop comes back here.
-                StartError::QueueFull => self.ring.submit(),
+                StartError::QueueFull => self.ring.submit().map(|()| false),
                 StartError::TooMany { capacity } => {
                     Err(Error::config("operations", capacity, "a runner needs one of its own"))
                 }
                 StartError::Ring(error) => Err(error),
             },
         }
+    }
+}
+
+/// Leaves a wake behind.
+struct LookAgain<'a>(&'a Arc<Alarm>);
+
+impl Drop for LookAgain<'_> {
+    fn drop(&mut self) {
+        self.0.wake_by_ref();
     }
 }
 
