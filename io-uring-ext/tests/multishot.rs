@@ -360,3 +360,52 @@ fn nonsense_periods_are_refused_by_name() {
     let mut beyond = Ticker::new(&ring, Duration::MAX).unwrap();
     assert_eq!(beyond.wait(SOON).unwrap_err().raw_os_error(), Some(libc::EINVAL));
 }
+
+/// The completion that says that the queue was full is there already, unseen, when it is cancelled.
+#[test]
+fn what_was_cancelled_stays_ended_whatever_it_ended_of() {
+    let ring = Ring::builder().entries(4).completions(4).operations(8).build_local().unwrap();
+    let (fd, listener, address) = listener();
+    let mut incoming = Incoming::new(&ring, &fd);
+    assert!(incoming.try_next().unwrap().is_none());
+    let clients = connect(address, 20);
+    until("the kernel to end it", || {
+        ring.submit().unwrap();
+        ring.in_flight() == 0
+    });
+    incoming.cancel().unwrap();
+    while let Some(connection) = incoming.wait(BRIEFLY).unwrap() {
+        drop(connection);
+    }
+    assert_eq!(incoming.end_reason(), Some(EndReason::Cancelled));
+    let counters = incoming.counters();
+    assert_eq!((counters.armed, counters.overflows), (1, 1));
+    assert!(backlog(&listener) > 0, "the others wait with the listener");
+    drop(clients);
+}
+
+/// As above, with an error: it is told, and nothing is armed again.
+#[test]
+fn an_error_before_the_cancel_is_told() {
+    let ring = Ring::local().unwrap();
+    let unbound = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let mut incoming = Incoming::new(&ring, &Fd::new(unbound));
+    let mut errors = 0;
+    let _ = incoming.try_next().map_err(|_| errors += 1);
+    incoming.cancel().unwrap();
+    for _ in 0..3 {
+        let _ = incoming.wait(BRIEFLY).map_err(|_| errors += 1);
+    }
+    assert_eq!(errors, 1);
+    assert_eq!(incoming.end_reason(), Some(EndReason::Cancelled));
+}
+
+#[test]
+fn waiting_for_what_a_closed_ring_has_leaked_is_an_error() {
+    let ring = Ring::builder().shutdown_deadline(Duration::ZERO).build_local().unwrap();
+    let (fd, _listener, _address) = listener();
+    let mut incoming = Incoming::new(&ring, &fd);
+    assert!(incoming.try_next().unwrap().is_none());
+    assert_eq!(ring.close(), 1);
+    assert!(matches!(incoming.wait(SOON), Err(Error::Closed)));
+}

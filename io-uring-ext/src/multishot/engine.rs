@@ -68,6 +68,8 @@ pub(crate) struct Engine<S: Source, M: Mode> {
     /// Completions taken from the operation and not handed out yet.
     pub(crate) fetched: VecDeque<Cqe>,
     ended: Option<EndReason>,
+    /// It was cancelled, and the completion that ends it has not been looked at.
+    cancelled: bool,
     ends: Ends,
 }
 
@@ -75,7 +77,15 @@ impl<S: Source, M: Mode> Engine<S, M> {
     /// Arms nothing yet. `capacity` completions are fetched without an allocation.
     pub(crate) fn new(ring: M::Ptr<Inner<M>>, source: S, capacity: usize) -> Self {
         let fetched = VecDeque::with_capacity(capacity);
-        Self { ring, source, armed: None, fetched, ended: None, ends: Ends::default() }
+        Self {
+            ring,
+            source,
+            armed: None,
+            fetched,
+            ended: None,
+            cancelled: false,
+            ends: Ends::default(),
+        }
     }
 
     /// The next result, without sleeping. Errors come in their place among the results.
@@ -100,13 +110,11 @@ impl<S: Source, M: Mode> Engine<S, M> {
             return Ok(Some(item));
         }
         while let Some(cqe) = self.fetched.pop_front() {
-            if !cqe.more() {
-                self.end(cqe);
-            }
+            let reason = if cqe.more() { None } else { Some(self.end(cqe)) };
             if let Some(item) = self.source.take(cqe) {
                 return Ok(Some(item));
             }
-            if let (Some(EndReason::Error(errno)), false) = (self.ended, cqe.more()) {
+            if let Some(EndReason::Error(errno)) = reason {
                 return Err(Error::os(S::WHAT, io::Error::from_raw_os_error(errno)));
             }
         }
@@ -156,11 +164,13 @@ impl<S: Source, M: Mode> Engine<S, M> {
         }
     }
 
-    /// The operation has ended: notes why, and frees its place.
-    fn end(&mut self, cqe: Cqe) {
+    /// The operation has ended: notes why, and frees its place. Returns what ended it, also where it
+    /// stays ended because it was cancelled.
+    fn end(&mut self, cqe: Cqe) -> EndReason {
+        let cancelled = std::mem::take(&mut self.cancelled) || self.cancel_was_asked();
         let reason = self.source.end(cqe).unwrap_or_else(|| match -cqe.result {
             libc::ENOBUFS => EndReason::NoBuffers,
-            libc::ECANCELED if self.cancel_was_asked() => EndReason::Cancelled,
+            libc::ECANCELED if cancelled => EndReason::Cancelled,
             libc::ECANCELED => EndReason::Orphaned,
             errno if errno > 0 => EndReason::Error(errno),
             _ => EndReason::Overflow,
@@ -168,13 +178,15 @@ impl<S: Source, M: Mode> Engine<S, M> {
         self.ends.no_buffers += u64::from(reason == EndReason::NoBuffers);
         self.ends.overflows += u64::from(reason == EndReason::Overflow);
         self.ends.orphaned += u64::from(reason == EndReason::Orphaned);
-        self.ended = Some(reason);
+        let stays = cancelled && !reason.is_final();
+        self.ended = Some(if stays { EndReason::Cancelled } else { reason });
         if let Some(key) = self.armed.take() {
             let mut rest = VecDeque::new();
             let operation = self.ring.with(|state| state.take::<S::Operation>(key, &mut rest));
             debug_assert!(rest.is_empty(), "completions after the terminal one");
             drop(operation);
         }
+        reason
     }
 
     fn cancel_was_asked(&self) -> bool {
@@ -192,9 +204,18 @@ impl<S: Source, M: Mode> Engine<S, M> {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let Some(key) = self.armed else { return Ok(None) };
             let over = left.is_some_and(|left| left.is_zero());
-            let something = |state: &mut State| state.first_result(key).map(drop);
-            if over || self.ring.wait_until(left, something)?.is_none() {
+            // A closed ring has let its operations end, or leaked them.
+            let something = |state: &mut State| match state.first_result(key) {
+                Some(_) => Some(true),
+                None => state.is_closed().then_some(false),
+            };
+            if over {
                 return self.next();
+            }
+            match self.ring.wait_until(left, something)? {
+                Some(true) => {}
+                Some(false) => return Err(Error::Closed),
+                None => return self.next(),
             }
         }
     }
@@ -240,6 +261,7 @@ impl<S: Source, M: Mode> Engine<S, M> {
             self.ended = Some(EndReason::Cancelled);
             return Ok(());
         };
+        self.cancelled = true;
         self.ring.with(|state| {
             state.cancel(key);
             state.submit()
