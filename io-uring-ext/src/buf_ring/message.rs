@@ -33,6 +33,10 @@ impl MessageLayout {
         HEADER + self.name + self.control
     }
 
+    pub(super) fn has_control(self) -> bool {
+        self.control > 0
+    }
+
     pub(super) fn header(self) -> libc::msghdr {
         let mut header = Header::empty().0;
         header.msg_namelen = self.name as _;

@@ -20,11 +20,13 @@ use std::sync::Arc;
 use crate::buf::{Bell, IoBufMut};
 use crate::error::{Error, Result};
 use crate::mode::{Local, Lock, Mode, OwnedBy};
+use crate::op::close_rights;
 use crate::ring::{Inner, Ring};
 use crate::sys::buf_ring::{BufRingMemory, MAX_ENTRIES};
 
 pub use crate::multishot::EndReason;
 pub use message::{MessageLayout, ReceivedMessage};
+use receiver::clear_gaps;
 pub use receiver::{MessageReceiver, Receiver, ReceiverCounters};
 
 /// Where a [`BufRing`] gets its buffers.
@@ -199,6 +201,23 @@ impl<S: BufSource> Slots<S> {
             self.write(id);
         }
         self.memory.publish();
+    }
+
+    /// Closes the descriptors in the control data of a message of `len` bytes that nobody will take.
+    fn close_rights(&mut self, id: u16, layout: MessageLayout, len: usize) {
+        let Some(Some(buf)) = self.held.get_mut(usize::from(id)) else { return };
+        let front = layout.payload_at();
+        if !layout.has_control() || front > len.min(buf.capacity()) {
+            return;
+        }
+        clear_gaps(buf, layout, len);
+        // SAFETY: the kernel has written so many bytes to the start of this buffer, except for the gaps,
+        // which were just written.
+        let front = unsafe { std::slice::from_raw_parts(buf.stable_mut_ptr(), front) };
+        if let Some(parsed) = layout.parse(front) {
+            // SAFETY: the control data of one message, whose completion is discarded once.
+            unsafe { close_rights(&front[parsed.control]) };
+        }
     }
 
     /// Which buffer of a bundle comes behind `id`, with `left` bytes in this one and those behind.

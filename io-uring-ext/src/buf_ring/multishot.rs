@@ -59,9 +59,9 @@ unsafe impl<S: BufSource, M: Mode> Prepare for RecvMulti<S, M> {
         let (fd, group) = (self.fd.number(), self.ring.group);
         match self.how {
             How::Data => opcode::RecvMulti::new(fd, group).build(),
-            How::Messages(_) => {
-                opcode::RecvMsgMulti::new(fd, &raw const self.header, group).build()
-            }
+            How::Messages(_) => opcode::RecvMsgMulti::new(fd, &raw const self.header, group)
+                .flags(libc::MSG_CMSG_CLOEXEC as u32)
+                .build(),
             How::Bundles => opcode::RecvMultiBundle::new(fd, group).build(),
             How::Reads => opcode::ReadMulti::new(fd, 0, group).offset(POSITION).build(),
         }
@@ -73,11 +73,17 @@ unsafe impl<S: BufSource, M: Mode> Prepare for RecvMulti<S, M> {
 }
 
 impl<S: BufSource, M: Mode> Registered<S, M> {
-    /// Gives the buffers of a completion that nobody will take back to the kernel.
+    /// Gives the buffers of a completion that nobody will take back to the kernel, and closes the
+    /// descriptors that came in its control data.
     pub(super) fn discard(&self, cqe: Cqe, how: How) {
         let Some(first) = cqueue::buffer_select(cqe.flags) else { return };
         let len = usize::try_from(cqe.result).unwrap_or(0);
         let bytes = if how == How::Bundles { len } else { 0 };
-        self.with(|slots| slots.put_back(first, bytes));
+        self.with(|slots| {
+            if let Some(layout) = how.layout() {
+                slots.close_rights(first, layout, len);
+            }
+            slots.put_back(first, bytes);
+        });
     }
 }

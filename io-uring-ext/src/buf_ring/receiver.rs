@@ -166,7 +166,7 @@ impl<S: BufSource, M: Mode> Source for RecvSource<S, M> {
 
 /// Zeroes what the kernel counts among the `len` bytes of a message and does not write: the ends of
 /// the rooms for address and control data (`io_recvmsg_multishot` in `io_uring/net.c`).
-fn clear_gaps(buf: &mut impl IoBufMut, layout: MessageLayout, len: usize) {
+pub(super) fn clear_gaps(buf: &mut impl IoBufMut, layout: MessageLayout, len: usize) {
     let start = buf.stable_mut_ptr();
     for (field, room) in [0, 4].into_iter().zip(layout.rooms()) {
         if len < room.end {
@@ -231,6 +231,10 @@ where
     /// Receives messages from `socket` into this ring's buffers, beginning with the first call.
     ///
     /// Each buffer has to hold [`MessageLayout::payload_at`] bytes more than the largest message.
+    ///
+    /// A Unix socket's peer can put open descriptors among the control data (`SCM_RIGHTS`), with
+    /// close-on-exec set: whoever makes room for control data has to take them out of what is handed out
+    /// and close them. Those of messages that nobody takes are closed.
     pub fn message_receiver(
         &self,
         socket: &DatagramFd,

@@ -28,7 +28,7 @@ pub use file::*;
 pub use futex::{FutexWait, FutexWaitV, FutexWake};
 pub use install::{FilesUpdate, FixedFdInstall};
 pub use net::*;
-pub(crate) use net::{Header, take_fd};
+pub(crate) use net::{Header, close_rights, take_fd};
 pub use pipe::{Pipe, Splice, SpliceFlags, Tee};
 pub use read::{Read, ReadDone};
 pub use target::{DatagramFd, Fd, StreamFd, Target};

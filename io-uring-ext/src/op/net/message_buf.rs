@@ -108,6 +108,11 @@ impl<B: IoBufMut> MessageBuf<B> {
         unsafe { std::slice::from_raw_parts(self.control.as_ptr().cast(), len) }
     }
 
+    /// Notes that nothing has come: what was there before is not received once more.
+    pub(super) fn failed(&mut self) {
+        self.header.0.msg_controllen = 0;
+    }
+
     /// Whether the message did not fit the buffers (`MSG_TRUNC`).
     pub fn is_truncated(&self) -> bool {
         self.header.0.msg_flags & libc::MSG_TRUNC != 0
@@ -159,10 +164,18 @@ impl<B: IoBufMut> MessageBuf<B> {
     }
 }
 
-/// Closes the descriptors among the control data of a message that nobody will take.
-pub(super) fn close_rights(control: &[u8]) {
+/// Closes the descriptors among the control data of a message that nobody will take: those that the peer
+/// has sent, and those of its process, for which the socket asks by `SO_PASSPIDFD`.
+///
+/// # Safety
+///
+/// The kernel has written the control data of one received message there, and they are given to this
+/// once, and to nobody else.
+pub(crate) unsafe fn close_rights(control: &[u8]) {
     /// `sizeof(struct cmsghdr)`: length, level, type.
     const HEADER: usize = 16;
+    /// `include/linux/socket.h`
+    const SCM_PIDFD: i32 = 4;
 
     let mut rest = control;
     while let Some(header) = rest.first_chunk::<HEADER>() {
@@ -171,11 +184,13 @@ pub(super) fn close_rights(control: &[u8]) {
         });
         let len = header.first_chunk().map_or(0, |bytes| usize::from_ne_bytes(*bytes));
         let Some(data) = rest.get(HEADER..len) else { return };
-        if (level, kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
-            for fd in data.chunks_exact(4).filter_map(|fd| fd.first_chunk()) {
+        if level == libc::SOL_SOCKET && matches!(kind, libc::SCM_RIGHTS | SCM_PIDFD) {
+            let fds = data.chunks_exact(4).filter_map(|fd| fd.first_chunk());
+            // In the place of a process's descriptor there may be an error number.
+            for fd in fds.map(|fd| i32::from_ne_bytes(*fd)).filter(|fd| *fd >= 0) {
                 // SAFETY: the kernel has just made this descriptor for the message, and nobody else
                 // has seen its number.
-                drop(unsafe { OwnedFd::from_raw_fd(i32::from_ne_bytes(*fd)) });
+                drop(unsafe { OwnedFd::from_raw_fd(fd) });
             }
         }
         rest = rest.get(len.next_multiple_of(8)..).unwrap_or_default();

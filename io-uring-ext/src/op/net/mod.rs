@@ -19,6 +19,7 @@ pub use flags::{RecvFlags, SendFlags};
 pub(crate) use message::Header;
 pub use message::Message;
 pub use message_buf::MessageBuf;
+pub(crate) use message_buf::close_rights;
 pub use option::{GetSockOpt, SetSockOpt, SocketOption};
 pub use recv::{Received, ReceivedFrom, ReceivedMsg, Recv, RecvFrom, RecvMsg};
 pub use send::{Send, SendMsg, Sent, SentMsg};

@@ -246,7 +246,8 @@ unsafe impl<B: IoBufMut> Prepare for RecvMsg<B> {
 
     fn discard(&mut self, cqe: Cqe) {
         if cqe.result >= 0 {
-            close_rights(self.message.control());
+            // SAFETY: after success they are those of the message received, and nobody takes it.
+            unsafe { close_rights(self.message.control()) };
         }
     }
 }
@@ -256,10 +257,11 @@ impl<B: IoBufMut> Operation for RecvMsg<B> {
 
     fn complete(mut self, completions: Completions) -> ReceivedMsg<B> {
         let result = completions.result_or(0);
-        if let Ok(received) = result {
+        match result {
             // SAFETY: without `MSG_TRUNC` among the flags given, the result is what the kernel has
             // written to the message that `entry` prepared, from its first buffer on.
-            unsafe { self.message.received(received) };
+            Ok(received) => unsafe { self.message.received(received) },
+            Err(_) => self.message.failed(),
         }
         ReceivedMsg { result, message: self.message }
     }
