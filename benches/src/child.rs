@@ -1,6 +1,6 @@
 //! A contestant in a process of its own, which does the work itself and measures itself.
 //!
-//! Servers, which need a client beside them, are in [`crate::server`].
+//! Servers, which need a client beside them, are in `echo`.
 
 use std::process::{Command, Stdio};
 use std::thread;

@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 
 use common::{SOON, Tracked, count, counter};
-use io_uring_ext::op::{Message, Send, SendMsg, SendMsgZc, SendZc};
+use io_uring_ext::op::{ControlRefused, Message, Send, SendMsg, SendMsgZc, SendZc};
 use io_uring_ext::{DatagramFd, Fd, Ring, SqPoll};
 
 fn udp_pair() -> (UdpSocket, UdpSocket) {
@@ -93,8 +93,19 @@ fn control_data_reaches_the_socket() {
     control.extend(libc::SOL_UDP.to_ne_bytes());
     control.extend(libc::UDP_SEGMENT.to_ne_bytes());
     control.extend([4, 0, 0, 0, 0, 0, 0, 0]);
+    // Numbers of descriptors are nothing that a message owns, wherever they stand.
+    let mut rights = control.clone();
+    rights.extend(20_usize.to_ne_bytes());
+    rights.extend(libc::SOL_SOCKET.to_ne_bytes());
+    rights.extend(libc::SCM_RIGHTS.to_ne_bytes());
+    rights.extend([0; 8]);
+    assert_eq!(message.set_control(&rights), Err(ControlRefused::Descriptors));
+    assert_eq!(message.set_control(&rights[24..]), Err(ControlRefused::Descriptors));
     message.set_control(&control).unwrap();
-    assert_eq!(message.set_control(&[0; 200]), Err(128));
+    assert_eq!(
+        message.set_control(&[0; 200]),
+        Err(ControlRefused::TooLong { len: 200, room: 128 })
+    );
     let sent = ring.push(SendMsg::new(&Fd::new(a), message)).unwrap().wait(SOON).unwrap();
     assert_eq!(sent.result.unwrap(), 8);
     assert_eq!((received(&b), received(&b)), (b"abcd".to_vec(), b"efgh".to_vec()));

@@ -35,6 +35,9 @@ pub trait BufSource: 'static {
     type Buf: IoBufMut;
 
     /// The next free buffer. Its capacity is what one completion can hold.
+    ///
+    /// Called with the buffer ring's lock held: it must not use that buffer ring, which on a
+    /// [`Local`] ring panics and on a [`Shared`](crate::Shared) one waits for itself.
     fn supply(&mut self) -> Option<Self::Buf>;
 
     /// What rings when another buffer can be supplied. `None` for a source that cannot tell: then a
@@ -140,7 +143,8 @@ impl<S: BufSource, M: Mode> BufRing<S, M> {
         self.shared.refill()
     }
 
-    /// Uses the source: to add buffers to it, or to look at it.
+    /// Uses the source: to add buffers to it, or to look at it. As in [`BufSource::supply`], the buffer
+    /// ring must not be used meanwhile.
     pub fn with_source<R>(&self, f: impl FnOnce(&mut S) -> R) -> Option<R> {
         self.shared.with(|slots| f(&mut slots.source))
     }

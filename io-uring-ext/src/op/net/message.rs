@@ -97,14 +97,17 @@ impl<B: IoBuf> Message<B> {
         self.destination = destination.map_or(RawAddress::NONE, RawAddress::new);
     }
 
-    /// Sets the control data: whole `cmsghdr`s as `cmsg(3)` lays them out.
+    /// Sets the control data: whole `cmsghdr`s as `cmsg(3)` lays them out, in at most 128 bytes.
     ///
     /// # Errors
     ///
-    /// Says how many bytes fit when these are more.
-    pub fn set_control(&mut self, control: &[u8]) -> Result<(), usize> {
+    /// [`ControlRefused`], with what was set before left as it is.
+    pub fn set_control(&mut self, control: &[u8]) -> Result<(), ControlRefused> {
         if control.len() > CONTROL {
-            return Err(CONTROL);
+            return Err(ControlRefused::TooLong { len: control.len(), room: CONTROL });
+        }
+        if carries_descriptors(control) {
+            return Err(ControlRefused::Descriptors);
         }
         for (word, bytes) in self.control.iter_mut().zip(control.chunks(8)) {
             let mut padded = [0; 8];
@@ -167,4 +170,45 @@ impl<B: IoBuf> fmt::Debug for Message<B> {
             .field("control_len", &self.control_len)
             .finish_non_exhaustive()
     }
+}
+/// Why [`Message::set_control`] did not take control data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControlRefused {
+    /// There is no room for so much.
+    #[error("{len} bytes of control data do not fit into {room}")]
+    TooLong {
+        /// Bytes that were given.
+        len: usize,
+        /// Bytes that fit.
+        room: usize,
+    },
+    /// It has descriptors by number (`SCM_RIGHTS`), which the message would not own: the numbers could
+    /// mean other files when the kernel looks. Send them with `sendmsg(2)`, or to another ring as a
+    /// message.
+    #[error(
+        "control data with descriptors (SCM_RIGHTS) does not own them; send them with sendmsg(2)"
+    )]
+    Descriptors,
+}
+
+/// Whether one of the `cmsghdr`s is `SCM_RIGHTS`, found as the kernel finds them (`CMSG_NXTHDR`).
+fn carries_descriptors(mut control: &[u8]) -> bool {
+    const HEADER: usize = size_of::<libc::cmsghdr>();
+    const WORD: usize = size_of::<usize>();
+
+    while let Some((len, rest)) = control.split_first_chunk::<WORD>()
+        && let Some((level, rest)) = rest.split_first_chunk::<4>()
+        && let Some((kind, _)) = rest.split_first_chunk::<4>()
+    {
+        let [level, kind] = [level, kind].map(|bytes| i32::from_ne_bytes(*bytes));
+        if (level, kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            return true;
+        }
+        let len = usize::from_ne_bytes(*len);
+        let next = len.max(HEADER).checked_next_multiple_of(WORD);
+        let Some(next) = next.and_then(|next| control.get(next..)) else { return false };
+        control = next;
+    }
+    false
 }

@@ -17,7 +17,7 @@ pub use connect::{Bind, Connect, Listen, Shutdown};
 pub use direct::{AcceptFixed, AcceptedFixed, SocketFixed};
 pub use flags::{RecvFlags, SendFlags};
 pub(crate) use message::Header;
-pub use message::Message;
+pub use message::{ControlRefused, Message};
 pub use message_buf::MessageBuf;
 pub(crate) use message_buf::close_rights;
 pub use option::{GetSockOpt, SetSockOpt, SocketOption};
