@@ -14,7 +14,7 @@ mod wait;
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use builder::{DisabledRing, IoPoll, RingBuilder, Setup, SqPoll};
 pub use features::{NapiBusyPoll, WorkerLimits};
@@ -190,15 +190,28 @@ impl<M: Mode> Ring<M> {
     /// `ETIME` when the time is over; [`Error::ForeignRing`](crate::Error::ForeignRing); as
     /// [`submit`](Self::submit).
     pub fn cancel_now(&self, target: Option<&Target>, timeout: Option<Duration>) -> Result<()> {
-        self.inner.with(|state| {
-            if target.is_some_and(|target| !target.belongs_to(state.id())) {
-                return Err(crate::Error::ForeignRing);
+        /// How long to keep the lock of a ring that threads share at most.
+        const SLICE: Duration = Duration::from_millis(5);
+
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+            let sliced = !M::LOCAL && left.is_none_or(|left| left > SLICE);
+            let limit = if sliced { Some(SLICE) } else { left };
+            let cancelled = self.inner.with(|state| {
+                if target.is_some_and(|target| !target.belongs_to(state.id())) {
+                    return Err(crate::Error::ForeignRing);
+                }
+                state.submit()?;
+                let cancelled = state.cancel_now(target, limit);
+                state.submit()?;
+                cancelled.map_err(|error| crate::Error::os("cancelling and waiting", error))
+            })?;
+            match cancelled {
+                Err(error) if sliced && error.raw_os_error() == Some(libc::ETIME) => {}
+                answer => return answer,
             }
-            state.submit()?;
-            let cancelled = state.cancel_now(target, timeout);
-            state.submit()?;
-            cancelled.map_err(|error| crate::Error::os("cancelling and waiting", error))
-        })?
+        }
     }
 
     /// Operations whose memory the kernel may still use.
