@@ -4,9 +4,10 @@
 mod common;
 
 use std::io::Write;
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
 
+use common::stream::{pattern, tcp_pair};
 use common::{SOON, until};
 use io_uring_ext::buf::BufPool;
 use io_uring_ext::buf_ring::{BufRing, EndReason, Receiver};
@@ -15,17 +16,6 @@ use io_uring_ext::{Fd, Ring, StreamFd};
 fn buffers(ring: &Ring, size: usize, entries: u16) -> (BufRing<BufPool>, BufPool) {
     let pool = BufPool::local(size, 2 * usize::from(entries)).unwrap();
     (BufRing::new(ring, entries, pool.clone()).unwrap(), pool)
-}
-
-fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    (near, listener.accept().unwrap().0)
-}
-
-/// Bytes of which each tells where in the stream it is, as good as.
-fn pattern(from: usize, len: usize) -> Vec<u8> {
-    (from..from + len).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
 
 /// Writes `total` bytes of the pattern in pieces of all sizes, from a thread of its own.

@@ -9,10 +9,15 @@
 //! 6.12), which cut several completions from one buffer, truncate datagrams silently when little is
 //! left of a buffer and end a multishot `recvmsg` with `EFAULT`; they belong to streams, and there is
 //! no way here to combine one with a datagram socket.
+//!
+//! The other way round, a [`BundleSender`] has a ring of its own, from which the kernel takes what it
+//! sends down a stream.
 
+mod bundle;
 mod message;
 mod multishot;
 mod receiver;
+mod sender;
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,6 +33,7 @@ pub use crate::multishot::EndReason;
 pub use message::{MessageLayout, ReceivedMessage};
 use receiver::clear_gaps;
 pub use receiver::{MessageReceiver, Receiver, ReceiverCounters};
+pub use sender::{BundleCounters, BundleSender};
 
 /// Where a [`BufRing`] gets its buffers.
 pub trait BufSource: 'static {

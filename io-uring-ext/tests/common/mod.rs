@@ -5,6 +5,7 @@
 pub mod arena;
 pub mod file;
 pub mod fixed;
+pub mod stream;
 pub mod task;
 
 use std::os::fd::OwnedFd;
