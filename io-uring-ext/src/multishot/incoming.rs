@@ -18,9 +18,12 @@ use crate::ring::{Cqe, Inner, Ring, RingId};
 ///
 /// The connections are closed on `exec`; `getpeername(2)` says where they come from.
 ///
-/// When the kernel ends it, it is armed again as its [`EndReason`] allows. Out of descriptors
-/// (`EMFILE`), the call that finds out returns the error and the next one tries again; connections
-/// wait with the listener meanwhile.
+/// When the kernel ends it, it is armed again as its [`EndReason`] allows. Out of descriptors (`EMFILE`
+/// or `ENFILE`), the kernel ends it before it takes a connection (`io_accept` in `io_uring/net.c`), so
+/// connections wait with the listener. The call that finds out returns the error; nothing is tried
+/// before the next call, which tries once, and fails at once while there is still no descriptor, whether
+/// or not somebody waits. So close something before that call, or [sleep](Ring::sleep) a while: a loop
+/// that only ignores the error spins.
 ///
 /// A connection that the kernel has accepted and that nobody takes, because this or its ring is
 /// dropped, is closed and counted in the [`Tally`].

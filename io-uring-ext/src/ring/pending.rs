@@ -94,7 +94,7 @@ impl<T: Operation, M: Mode> Pending<T, M> {
     }
 
     /// Asks the kernel to end the operation early. Its result comes as always, and says whether the
-    /// cancel was in time. The request is never lost: it waits when the submission queue is full.
+    /// cancel was in time: `ECANCELED`, or `EINTR` where a worker of the kernel was interrupted at it. The request is never lost: it waits when the submission queue is full.
     ///
     /// # Errors
     ///
