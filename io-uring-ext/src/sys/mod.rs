@@ -1,9 +1,9 @@
 //! The raw layer: everything here that is `unsafe` says what it relies on, and nothing above this
 //! folder talks to the kernel's memory.
 //!
-//! - [`entries`]: queued submission entries, to be changed before the kernel takes them.
+//! - [`queued_entries`]: queued submission entries, to be changed before the kernel takes them.
 //! - [`uring`]: submission and completion queue, `enter`, `register`.
-//! - [`entry`]: fields of a submission entry that the `io-uring` crate cannot set.
+//! - [`entry_fields`]: fields of a submission entry that the `io-uring` crate cannot set.
 //! - [`payload`]: places for operations of any type, at fixed addresses.
 //! - [`buf_ring`]: the shared memory of a provided-buffer ring.
 //! - [`control`]: `enter` for every kind of ring, and registrations that no crate has.
@@ -19,14 +19,14 @@ pub(crate) mod arena;
 pub(crate) mod buf_ring;
 #[expect(unsafe_code, reason = "hands structures to the kernel that no crate has")]
 pub(crate) mod control;
-#[expect(unsafe_code, reason = "changes submission entries in shared memory")]
-pub(crate) mod entries;
 #[expect(unsafe_code, reason = "writes fields of a submission entry by their offset")]
-pub(crate) mod entry;
+pub(crate) mod entry_fields;
 #[expect(unsafe_code, reason = "marks a page to be wiped in a forked child")]
 pub(crate) mod fork;
 #[expect(unsafe_code, reason = "stores operations of any type inline, by hand-written vtable")]
 pub(crate) mod payload;
+#[expect(unsafe_code, reason = "changes submission entries in shared memory")]
+pub(crate) mod queued_entries;
 #[expect(unsafe_code, reason = "hands structures to the kernel that its own crate does not have")]
 pub(crate) mod register;
 #[expect(unsafe_code, reason = "makes and maps rings from their raw parameters")]

@@ -13,7 +13,7 @@ use io_uring::{opcode, squeue};
 use crate::op::sealed::Prepare;
 use crate::op::{Completions, Operation, Target};
 use crate::ring::{Cqe, RingId};
-use crate::sys::entry;
+use crate::sys::entry_fields;
 use crate::sys::socket_address::AddressRoom;
 
 /// `IORING_ACCEPT_POLL_FIRST`.
@@ -62,7 +62,7 @@ impl Accept {
             .flags(if slot.is_some() { 0 } else { libc::SOCK_CLOEXEC })
             .file_index(slot)
             .build();
-        entry::or_ioprio(accept, if self.poll_first { ACCEPT_POLL_FIRST } else { 0 })
+        entry_fields::or_ioprio(accept, if self.poll_first { ACCEPT_POLL_FIRST } else { 0 })
     }
 
     pub(super) fn listener(&self) -> &Target {

@@ -7,7 +7,7 @@ use io_uring::{opcode, squeue};
 use crate::op::sealed::Prepare;
 use crate::op::{Completions, Operation, Target};
 use crate::ring::RingId;
-use crate::sys::entry;
+use crate::sys::entry_fields;
 
 /// `SOCKET_URING_OP_GETSOCKOPT`.
 const GET: u32 = 2;
@@ -158,7 +158,7 @@ unsafe impl Prepare for GetSockOpt {
     }
 
     fn entry(&mut self, _ring: RingId) -> squeue::Entry {
-        entry::set_command(self.option.entry(&self.socket, &raw mut self.value), GET)
+        entry_fields::set_command(self.option.entry(&self.socket, &raw mut self.value), GET)
     }
 }
 

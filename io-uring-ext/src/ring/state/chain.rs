@@ -25,7 +25,7 @@ use crate::chain::parts::{Parts, Sequence};
 use crate::error::{Error, StartError};
 use crate::ring::Cqe;
 use crate::ring::key::{self, Key, Kind};
-use crate::sys::entries::Entries;
+use crate::sys::queued_entries::Entries;
 
 /// A member's neighbours.
 #[derive(Clone, Copy, Debug, Default)]

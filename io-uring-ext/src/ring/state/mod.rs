@@ -7,9 +7,12 @@
 mod buffers;
 mod cancel;
 pub(crate) mod chain;
+mod complete;
+mod flight;
 mod inbox;
 mod outbox;
 mod shutdown;
+mod submit;
 mod tables;
 #[cfg(feature = "tracing")]
 mod trace;
@@ -18,11 +21,11 @@ mod watch;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
-use std::time::Duration;
 
-use io_uring::{cqueue, squeue};
+use io_uring::squeue;
 
-use self::chain::{Chains, Linked};
+use self::chain::Chains;
+use self::flight::Flight;
 use self::tables::Table;
 use super::key::{self, Key, Kind};
 use super::slab::Slab;
@@ -30,65 +33,10 @@ use super::{Counters, Cqe};
 use crate::error::{Error, Result, StartError};
 use crate::op::Target;
 use crate::op::sealed::Prepare;
-use crate::sys::payload::Payload;
-use crate::sys::uring::{Entered, Uring};
+use crate::sys::uring::Uring;
+pub(crate) use flight::Ends;
 pub(crate) use outbox::{Deferred, Outbox};
 pub(crate) use watch::{Until, Watched};
-
-/// What a place of the slab holds.
-#[derive(Debug)]
-struct Flight {
-    payload: Payload,
-    /// Completions that the owner has not taken yet.
-    results: VecDeque<Cqe>,
-    /// The kernel may use the operation's memory: its terminal completion has not come.
-    in_flight: bool,
-    /// Nobody will take the result; the place is vacated with the terminal completion.
-    abandoned: bool,
-    /// A cancel of it has been asked for.
-    cancelling: bool,
-    /// How often a cancel of everything had been asked for when it was started.
-    began_after: u64,
-    /// The task that waits for it.
-    watcher: Option<watch::Watcher>,
-    #[cfg(feature = "tracing")]
-    span: Option<tracing::Span>,
-    /// Its place in a chain.
-    linked: Option<Linked>,
-    /// The kernel took its chain without it; its entry is a nop now.
-    cut: bool,
-}
-
-impl Flight {
-    fn new() -> Self {
-        // Four completions are more than a single-shot operation has; taken now, so that starting
-        // one allocates nothing.
-        let results = VecDeque::with_capacity(4);
-        Self {
-            payload: Payload::empty(),
-            results,
-            in_flight: false,
-            abandoned: false,
-            cancelling: false,
-            began_after: 0,
-            watcher: None,
-            #[cfg(feature = "tracing")]
-            span: None,
-            linked: None,
-            cut: false,
-        }
-    }
-}
-
-/// When the kernel is done with an operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ends {
-    /// With a completion that has no `MORE` flag.
-    WithCompletion,
-    /// Inside the submission that consumes its entry: success posts no completion (`SKIP_SUCCESS`),
-    /// failure does. Only for operations that cannot be deferred; see [`crate::op::Send`].
-    InSubmission,
-}
 
 /// Which ring of this process: what is known to one by number is nothing, or something else, to
 /// another.
@@ -283,209 +231,6 @@ impl State {
         // has consumed an entry that ends in its submission. Cancels point to nothing.
         let pushed = unsafe { self.uring.push(entry) };
         debug_assert!(pushed, "room was checked");
-    }
-
-    /// Submits everything that waits, lets the kernel do what it has deferred, takes completions.
-    /// Makes no system call when there is nothing to do.
-    pub(crate) fn submit(&mut self) -> Result<()> {
-        self.release_slots();
-        self.repeat_late_cancels();
-        loop {
-            self.queue_cancels();
-            let waiting = self.uring.unsubmitted();
-            let idle = if self.sqpoll {
-                !self.uring.poller_sleeps() || waiting == 0
-            } else {
-                waiting == 0
-            };
-            // A device is asked whether it is done only when somebody enters the ring.
-            let asks = self.iopoll && self.in_flight > 0;
-            if idle && !asks && !self.uring.kernel_has_work() {
-                break;
-            }
-            let entered = self.enter(0, None)?;
-            if !self.led {
-                self.reap();
-            }
-            let progress = self.uring.unsubmitted() < waiting;
-            if entered == Entered::Done
-                && (!progress || (self.cancels.is_empty() && !self.cancel_all))
-            {
-                break;
-            }
-            if entered == Entered::Busy && !progress {
-                break;
-            }
-        }
-        if !self.led {
-            self.reap();
-        }
-        Ok(())
-    }
-
-    /// Submits, and sleeps until `want` completions have been taken since the last call returned, or the
-    /// time is over. Returns how many that were.
-    pub(crate) fn wait(&mut self, want: usize, timeout: Option<Duration>) -> Result<usize> {
-        self.wait_batch(want, timeout, Duration::ZERO)
-    }
-
-    /// [`wait`](Self::wait), but after `min` one completion is enough.
-    pub(crate) fn wait_batch(
-        &mut self,
-        want: usize,
-        timeout: Option<Duration>,
-        min: Duration,
-    ) -> Result<usize> {
-        let before = self.waited;
-        let want = want.saturating_sub((self.counters.completions - before) as usize);
-        if want == 0 {
-            self.submit()?;
-        } else {
-            self.sleep(want, timeout, min)?;
-        }
-        self.waited = self.counters.completions;
-        Ok((self.waited - before) as usize)
-    }
-
-    /// Submits, and sleeps until `want` completions are there to take, or the time is over; after `min`
-    /// one is enough. Takes them. One system call, or none when they are there.
-    pub(crate) fn sleep(
-        &mut self,
-        want: usize,
-        timeout: Option<Duration>,
-        min: Duration,
-    ) -> Result<()> {
-        self.release_slots();
-        let timeout = self.nap(timeout);
-        self.repeat_late_cancels();
-        self.queue_cancels();
-        if !self.cancels.is_empty() || self.cancel_all {
-            // Those that found no room must not wait for as long as this sleeps.
-            self.submit()?;
-        }
-        if self.uring.completions() < want {
-            self.enter_batch(want, timeout, min)?;
-        }
-        self.reap();
-        self.queue_cancels();
-        Ok(())
-    }
-
-    /// Whether to submit before sleeping: there are operations that end with their submission, completions
-    /// that the kernel has put off, or more cancels than the submission queue takes at once.
-    pub(crate) fn is_better_submitted(&mut self) -> bool {
-        !self.ending.is_empty()
-            || !self.cancels.is_empty()
-            || self.cancel_all
-            || self.uring.kernel_has_work()
-    }
-
-    fn enter(&mut self, want: usize, timeout: Option<Duration>) -> Result<Entered> {
-        self.enter_batch(want, timeout, Duration::ZERO)
-    }
-
-    fn enter_batch(
-        &mut self,
-        want: usize,
-        timeout: Option<Duration>,
-        min: Duration,
-    ) -> Result<Entered> {
-        self.counters.enters += 1;
-        let overflown = self.uring.overflown();
-        // Counted on the rising edge: once per time that completions had to wait in the kernel.
-        self.counters.overflows += u64::from(overflown && !self.overflown);
-        self.overflown = overflown;
-        let entered = self.uring.enter_batch(want, timeout, min);
-        #[cfg(feature = "tracing")]
-        self.trace_submitted();
-        self.mend_cut_chain();
-        entered.map_err(|error| Error::os("io_uring_enter", error))
-    }
-
-    /// Takes every completion that is there.
-    pub(crate) fn reap(&mut self) {
-        // Those that the kernel's polling thread has taken.
-        #[cfg(feature = "tracing")]
-        self.trace_submitted();
-        while let Some((user_data, cqe)) = self.uring.pop() {
-            self.counters.completions += 1;
-            self.deliver(user_data, cqe);
-        }
-        self.settle();
-    }
-
-    /// Gives a completion to its operation.
-    fn deliver(&mut self, user_data: u64, cqe: Cqe) {
-        let key = match key::decode(user_data) {
-            Some((Kind::Operation, key)) => key,
-            Some((Kind::Cancel, key)) => return self.cancel_answered(key, cqe),
-            Some((kind @ (Kind::Message | Kind::FileMessage), key)) => {
-                return self.mail_came(kind, key, cqe);
-            }
-            Some((kind, key)) => return self.tag_came(kind, key),
-            None => return,
-        };
-        let Some(flight) = self.slab.get_mut(key).filter(|flight| flight.in_flight) else {
-            self.counters.stale += 1;
-            return;
-        };
-        let cqe = if flight.cut { Cqe { result: -libc::ECANCELED, ..cqe } } else { cqe };
-        if flight.abandoned {
-            flight.payload.discard(cqe);
-        } else {
-            flight.results.push_back(cqe);
-        }
-        // The first one is when the kernel starts the next member of a chain, though a zero-copy send goes
-        // on until the other end has its data.
-        let next = flight.linked.as_mut().and_then(Linked::answered);
-        #[cfg(feature = "tracing")]
-        self.trace_completion(key, cqe);
-        if let Some(next) = next {
-            self.start_next(next);
-        }
-        if cqueue::more(cqe.flags) {
-            self.wake_watcher(key, false);
-        } else {
-            self.end(key);
-        }
-    }
-
-    /// Ends the operations that end in their submission and that the kernel has consumed. Their
-    /// failures, if any, are among the completions that have been delivered.
-    fn settle(&mut self) {
-        if self.ending.is_empty() || self.uring.overflown() {
-            // A failure may wait inside the kernel; the next `enter` brings it out.
-            return;
-        }
-        while let Some((position, key)) = self.ending.front().copied() {
-            if !self.uring.consumed(position) {
-                break;
-            }
-            self.ending.pop_front();
-            // A failure has ended it already, and the place may serve another operation.
-            if self.slab.get_mut(key).is_some_and(|flight| flight.in_flight) {
-                #[cfg(feature = "tracing")]
-                self.trace_settled(key);
-                self.end(key);
-            }
-        }
-    }
-
-    /// The kernel is done with the operation's memory.
-    fn end(&mut self, key: Key) {
-        #[cfg(feature = "tracing")]
-        self.trace_end(key);
-        let Some(flight) = self.slab.get_mut(key) else { return };
-        flight.in_flight = false;
-        self.in_flight -= 1;
-        if flight.abandoned {
-            let payload = flight.payload.evict();
-            self.outbox.push(Deferred::Free(payload));
-            self.slab.vacate(key);
-            self.place_is_vacant();
-        } else {
-            self.wake_watcher(key, true);
-        }
     }
 
     /// Nobody will take the result any more: everything that came is discarded, and what the
