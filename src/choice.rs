@@ -2,46 +2,62 @@
 //!
 //! Features add, so several may be on. The first of these that is built in wins:
 //!
-//! 1. `io-uring`
-//! 2. plain sockets (`socket` for datagrams, `packet` for frames), which are always there
+//! | | frames | datagrams |
+//! |---|---|---|
+//! | 1. | `xdp` | |
+//! | 2. | `io-uring` | `io-uring` |
+//! | 3. | `packet`, always there | `socket`, always there |
 //!
-//! `--cfg bypass_backend="packet"` (or `"io-uring"`) in `RUSTFLAGS` overrides that, for the whole
-//! build; a backend whose feature is off is then a compile error.
+//! AF_XDP is asked for by name and moves frames only; `io-uring` is there by default.
+//!
+//! `--cfg bypass_backend="packet"` (or `"io-uring"`, or `"xdp"`) in `RUSTFLAGS` starts at that line, for
+//! the whole build; a backend whose feature is off is then a compile error.
 
+#[cfg(all(bypass_backend = "xdp", not(feature = "xdp")))]
+compile_error!("--cfg bypass_backend=\"xdp\" needs the feature `xdp`");
 #[cfg(all(bypass_backend = "io-uring", not(feature = "io-uring")))]
 compile_error!("--cfg bypass_backend=\"io-uring\" needs the feature `io-uring`");
-#[cfg(any(bypass_backend = "xdp", bypass_backend = "dpdk"))]
-compile_error!("this version of bypass-io has no backend `xdp` or `dpdk` yet");
+#[cfg(bypass_backend = "dpdk")]
+compile_error!("this version of bypass-io has no backend `dpdk` yet");
+
+cfg_select! {
+    all(feature = "xdp", not(any(bypass_backend = "io-uring", bypass_backend = "packet"))) => {
+        use crate::xdp::XdpPort as Port;
+    }
+    all(feature = "io-uring", not(bypass_backend = "packet")) => {
+        use crate::io_uring::UringPort as Port;
+    }
+    _ => {
+        use crate::backend::packet::PacketPort as Port;
+    }
+}
+
+cfg_select! {
+    all(feature = "io-uring", not(bypass_backend = "packet")) => {
+        use crate::io_uring::UringSocket as Socket;
+    }
+    _ => {
+        use crate::backend::socket::UdpSocket as Socket;
+    }
+}
 
 /// The datagram backend that the features chose.
-#[cfg(all(feature = "io-uring", not(bypass_backend = "packet")))]
-pub type DefaultSocket = crate::io_uring::UringSocket;
-/// The datagram backend that the features chose.
-#[cfg(not(all(feature = "io-uring", not(bypass_backend = "packet"))))]
-pub type DefaultSocket = crate::backend::socket::UdpSocket;
+pub type DefaultSocket = Socket;
 
 /// The frame backend that the features chose.
-#[cfg(all(feature = "io-uring", not(bypass_backend = "packet")))]
-pub type DefaultPort = crate::io_uring::UringPort;
-/// The frame backend that the features chose.
-#[cfg(not(all(feature = "io-uring", not(bypass_backend = "packet"))))]
-pub type DefaultPort = crate::backend::packet::PacketPort;
+pub type DefaultPort = Port;
 
-// The choice, asserted: each line compiles only when the alias is the type that is named.
-#[cfg(all(feature = "io-uring", not(bypass_backend = "packet")))]
-mod asserted {
-    use super::{DefaultPort, DefaultSocket};
-    use crate::io_uring::{UringPort, UringSocket};
-
-    const _: fn(DefaultSocket) -> UringSocket = |socket| socket;
-    const _: fn(DefaultPort) -> UringPort = |port| port;
-}
-#[cfg(any(bypass_backend = "packet", not(feature = "io-uring")))]
-mod asserted {
-    use super::{DefaultPort, DefaultSocket};
-    use crate::backend::packet::PacketPort;
-    use crate::backend::socket::UdpSocket;
-
-    const _: fn(DefaultSocket) -> UdpSocket = |socket| socket;
-    const _: fn(DefaultPort) -> PacketPort = |port| port;
-}
+// What an override promises, asserted: each line compiles only when the alias is the type that is named.
+// The order of the features is asserted by a test, without an override.
+#[cfg(bypass_backend = "packet")]
+const _: (
+    fn(DefaultPort) -> crate::backend::packet::PacketPort,
+    fn(DefaultSocket) -> crate::backend::socket::UdpSocket,
+) = (|port| port, |socket| socket);
+#[cfg(bypass_backend = "io-uring")]
+const _: (
+    fn(DefaultPort) -> crate::io_uring::UringPort,
+    fn(DefaultSocket) -> crate::io_uring::UringSocket,
+) = (|port| port, |socket| socket);
+#[cfg(bypass_backend = "xdp")]
+const _: fn(DefaultPort) -> crate::xdp::XdpPort = |port| port;

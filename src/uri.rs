@@ -58,6 +58,19 @@ impl<'a> Uri<'a> {
         Ok(())
     }
 
+    /// Takes the setting `key`, whose values have names, if it is there.
+    #[cfg(feature = "xdp")]
+    pub(crate) fn one_of<T: Copy>(
+        &mut self,
+        key: &'static str,
+        values: &[(&str, T)],
+    ) -> Result<Option<T>> {
+        let Some(name) = self.take::<String>(key)? else { return Ok(None) };
+        let value = values.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+        let names = || values.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" or ");
+        value.map(Some).ok_or_else(|| Error::config(key, &name, format!("it is {}", names())))
+    }
+
     /// The target, read as a `T`.
     pub(crate) fn target<T>(&self, what: &'static str) -> Result<T>
     where
@@ -83,11 +96,12 @@ impl<'a> Uri<'a> {
     pub(crate) fn unknown(&self, known: &str) -> Error {
         let feature = match self.scheme.rsplit('+').next() {
             Some("uring") if cfg!(not(feature = "io-uring")) => Some("io-uring"),
+            Some("xdp") if cfg!(not(feature = "xdp")) => Some("xdp"),
             _ => None,
         };
         let why = match (feature, self.scheme.rsplit('+').next()) {
             (Some(feature), _) => format!("build bypass-io with the feature `{feature}`"),
-            (None, Some("xdp" | "dpdk")) => {
+            (None, Some("dpdk")) => {
                 format!("this version of bypass-io has no such backend yet; it has {known}")
             }
             _ => format!("there is no such backend; there are {known}"),

@@ -13,3 +13,18 @@ fn the_default_socket_is_the_first_backend_that_is_built_in() {
     let socket = DefaultSocket::bind(&UdpOptions::new(([127, 0, 0, 1], 0).into())).unwrap();
     assert_eq!(socket.caps().backend, if uring { "uring" } else { "socket" });
 }
+
+#[test]
+fn the_default_port_is_the_first_backend_that_is_built_in() {
+    let backend = if cfg!(bypass_backend = "packet") {
+        "PacketPort"
+    } else if cfg!(all(feature = "xdp", not(bypass_backend = "io-uring"))) {
+        "XdpPort"
+    } else if cfg!(feature = "io-uring") {
+        "UringPort"
+    } else {
+        "PacketPort"
+    };
+    let port = std::any::type_name::<bypass_io::DefaultPort>();
+    assert!(port.ends_with(&format!("::{backend}")), "{port} in place of {backend}");
+}

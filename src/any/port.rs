@@ -21,6 +21,8 @@ any_buffer! {
         Packet(PacketFrame),
         #[cfg(feature = "io-uring")]
         Uring(crate::io_uring::UringFrame),
+        #[cfg(feature = "xdp")]
+        Xdp(crate::xdp::XdpFrame),
     }
 
     impl Frame for AnyFrame {
@@ -61,7 +63,9 @@ pub fn open_port(uri: &str) -> Result<AnyPort> {
         "packet" => Ok(Box::new(Lane::new(PacketPort::attach(&options(uri)?)?))),
         #[cfg(feature = "io-uring")]
         "uring" => Ok(Box::new(Lane::new(crate::io_uring::UringPort::attach(&options(uri)?)?))),
-        _ => Err(uri.unknown("memory, packet and uring")),
+        #[cfg(feature = "xdp")]
+        "xdp" => Ok(Box::new(Lane::new(xdp(uri)?))),
+        _ => Err(uri.unknown("memory, packet, uring and xdp")),
     }
 }
 
@@ -85,6 +89,24 @@ fn options(mut uri: Uri<'_>) -> Result<PacketOptions> {
     pool(&mut uri, &mut options.pool)?;
     uri.finish()?;
     Ok(options)
+}
+
+/// A queue of an interface; a mode that is named is required, not preferred.
+#[cfg(feature = "xdp")]
+fn xdp(mut uri: Uri<'_>) -> Result<crate::xdp::XdpPort> {
+    use crate::xdp::{CopyMode, Hook, Want, XdpOptions};
+
+    let queue = uri.take("queue")?;
+    let force = uri.take("force")?;
+    let hook = uri.one_of("hook", &[("native", Hook::Native), ("generic", Hook::Generic)])?;
+    let modes = [("zero-copy", CopyMode::ZeroCopy), ("copy", CopyMode::Copy)];
+    let mode = uri.one_of("mode", &modes)?;
+    let mut xdp = XdpOptions::try_from(&options(uri)?)?;
+    xdp.queue = queue.unwrap_or(xdp.queue);
+    xdp.force = force.unwrap_or(xdp.force);
+    xdp.hook = hook.map_or(xdp.hook, Want::Require);
+    xdp.copy = mode.map_or(xdp.copy, Want::Require);
+    xdp.open()
 }
 
 /// The end of a link that waits for whoever opens the same name next.

@@ -63,8 +63,10 @@ pub fn open_socket(uri: &str) -> Result<AnySocket> {
         #[cfg(feature = "io-uring")]
         "udp+uring" => Ok(Box::new(Lane::new(crate::io_uring::UringSocket::bind(&options(uri)?)?))),
         "udp+packet" => over_frames("packet", uri),
+        #[cfg(feature = "xdp")]
+        "udp+xdp" => over_frames("xdp", uri),
         "udp+memory" => over_frames("memory", uri),
-        _ => Err(uri.unknown("udp+socket, udp+uring, udp+packet and udp+memory")),
+        _ => Err(uri.unknown("udp+socket, udp+uring, udp+packet, udp+xdp and udp+memory")),
     }
 }
 

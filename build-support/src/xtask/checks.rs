@@ -129,14 +129,16 @@ fn features() -> Result<Vec<Command>> {
     Ok(commands)
 }
 
-/// The facade with its backend chosen by `--cfg`; it asserts the choice at compile time.
+/// The facade with its backend chosen by `--cfg`; it asserts the choice at compile time. With all
+/// features, so that the override has something to override (the steps above need the same packages).
 fn overrides() -> Result<Vec<Command>> {
     let chosen = |backend: &str| {
-        let mut command = cargo(&["rustc", "--quiet", "--package=bypass-io", "--lib"]);
+        let mut command =
+            cargo(&["rustc", "--quiet", "--package=bypass-io", "--lib", "--all-features"]);
         command.args(["--profile=check", "--", "--cfg", &format!("bypass_backend=\"{backend}\"")]);
         command
     };
-    Ok(["packet", "io-uring"].map(chosen).into())
+    Ok(["packet", "io-uring", "xdp"].map(chosen).into())
 }
 
 /// The XDP program's object against its source; by this tool, called again.

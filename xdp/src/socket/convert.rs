@@ -12,7 +12,8 @@ impl TryFrom<&PacketOptions> for XdpOptions {
     /// Queue 0 with every frame, like a port of the packet backend; but the kernel gets none of them.
     ///
     /// `ring` becomes the size of the RX ring, rounded up; `max_frame` beyond a chunk asks for frames of
-    /// several segments; `send_buffer` stays what it is. `batch` and `qdisc_bypass` say nothing here:
+    /// several segments; half of the pool is posted for receiving, or `rx_reserve` if that is more, for
+    /// frames wait nowhere else (a packet socket has a buffer behind its pool); `send_buffer` stays what it is. `batch` and `qdisc_bypass` say nothing here:
     /// AF_XDP sends past the queueing discipline, 32 frames with a call.
     ///
     /// # Errors
@@ -38,7 +39,8 @@ impl TryFrom<&PacketOptions> for XdpOptions {
             let rx = ring.max(1).checked_next_power_of_two().ok_or_else(|| too_large(ring))?;
             options.rings = RingSizes { rx, ..options.rings };
         }
-        let posted = packet.pool.rx_reserve;
+        let posted = packet.pool.rx_reserve.max(packet.pool.chunks / 2);
+        options.umem.pool.rx_reserve = posted;
         let fill = posted.checked_next_power_of_two().ok_or_else(|| too_large(posted))?;
         options.rings.fill = options.rings.fill.max(fill);
         let room = options.umem.rx_room();
@@ -64,6 +66,7 @@ mod tests {
         packet.max_frame = Some(9014);
         let options = XdpOptions::try_from(&packet).unwrap();
         assert_eq!((options.rings.rx, options.rings.fill), (1024, 4096));
+        assert_eq!(options.umem.pool.rx_reserve, 4096);
         assert_eq!((options.multi_buffer, options.send_buffer), (true, Some(1 << 20)));
         assert_eq!((&*options.interface, options.umem.pool.chunks), ("eth1", 8192));
 
