@@ -19,6 +19,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Duration;
 
@@ -129,11 +130,14 @@ fn send_outside(job: &Job) -> Result<Report> {
 fn send_inside(job: &Job) -> Result<Report> {
     let [ours, theirs] = Sandbox::enter()?.veth("orders")?;
     let stop = Arc::new(Stop::new());
+    let (opened, is_open) = mpsc::channel();
     let exchange = {
         let (to, stop) = (job.to, Arc::clone(&stop));
-        thread::spawn(move || run_exchange(&theirs, to, &stop))
+        thread::spawn(move || run_exchange(&theirs, to, &opened, &stop))
     };
     let mut socket = job.from.open(&ours.name, ours.mac)?;
+    // Nobody would answer before; an exchange that failed says so when it is joined.
+    let _open_or_failed = is_open.recv();
     let mut meter = Meter::start(Clock::new());
     let outcome = trade(&mut socket, job, &mut meter, PATIENCE);
     stop.stop();
@@ -230,9 +234,16 @@ struct Exchange {
 }
 
 /// Acknowledges every order by sending it back, in the frame that it came in.
-fn run_exchange(interface: &Interface, at: SocketAddr, stop: &Stop) -> Result<Exchange> {
+fn run_exchange(
+    interface: &Interface,
+    at: SocketAddr,
+    opened: &Sender<()>,
+    stop: &Stop,
+) -> Result<Exchange> {
     let station = Station::new(at.ip(), at.port())?;
     let mut socket = station.open(&interface.name, interface.mac)?;
+    // Whoever waits may have failed and gone.
+    let _gone = opened.send(());
     let mut exchange = Exchange { orders: 0, out_of_order: 0, dropped: 0 };
     let (mut burst, mut wait) = (Burst::with_capacity(BURST), Adaptive::default());
     while !stop.stopping() {
