@@ -333,7 +333,11 @@ fn the_log_survives_twenty_kills() {
     if skip(&[Need::IoUring]) {
         return;
     }
-    let output = example("storage").args(["--rounds", &KILLS.to_string()]).output().unwrap();
+    // A folder in which anybody may write.
+    let folder = std::env::temp_dir();
+    let mut storage = example("storage");
+    let storage = storage.args(["--rounds", &KILLS.to_string()]).arg("--dir").arg(folder);
+    let output = storage.output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let why = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{text}{why}");

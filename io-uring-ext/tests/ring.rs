@@ -295,9 +295,11 @@ fn sqpoll_takes_submissions_awake_and_asleep() {
 #[test]
 fn threads_share_a_ring_and_each_gets_its_own() {
     let ring = Ring::shared().unwrap();
+    // The kernel may cancel what a thread has submitted, also for others, when the thread exits.
+    let end = std::sync::Barrier::new(4);
     std::thread::scope(|scope| {
         for thread in 0..4_u8 {
-            let ring = &ring;
+            let (ring, end) = (&ring, &end);
             scope.spawn(move || {
                 let (reader, writer) = pipe();
                 let (reader, mut writer) = (Fd::new(reader), std::fs::File::from(writer));
@@ -315,6 +317,7 @@ fn threads_share_a_ring_and_each_gets_its_own() {
                         });
                     }
                 }
+                end.wait();
             });
         }
     });
