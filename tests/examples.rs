@@ -65,8 +65,12 @@ fn socat(address: &str, text: &str) -> String {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    socat.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let output = socat.wait_with_output().unwrap();
+    let mut stdin = socat.stdin.take().unwrap();
+    // At once: socat reads no more while nobody takes what comes back.
+    let output = std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(text.as_bytes()).unwrap());
+        socat.wait_with_output().unwrap()
+    });
     assert!(output.status.success(), "socat failed");
     String::from_utf8(output.stdout).unwrap()
 }
