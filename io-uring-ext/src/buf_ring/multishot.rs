@@ -60,7 +60,7 @@ unsafe impl<S: BufSource, M: Mode> Prepare for RecvMulti<S, M> {
         match self.how {
             How::Data => opcode::RecvMulti::new(fd, group).build(),
             How::Messages(_) => opcode::RecvMsgMulti::new(fd, &raw const self.header, group)
-                .flags(libc::MSG_CMSG_CLOEXEC as u32)
+                .flags(self.fd.close_on_exec() as u32)
                 .build(),
             How::Bundles => opcode::RecvMultiBundle::new(fd, group).build(),
             How::Reads => opcode::ReadMulti::new(fd, 0, group).offset(POSITION).build(),

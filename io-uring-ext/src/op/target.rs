@@ -158,6 +158,15 @@ impl Target {
         }
     }
 
+    /// The flag with which descriptors that a message carries are closed on `exec`. Frames carry none,
+    /// and their sockets refuse the flag (`packet_recvmsg` in `net/packet/af_packet.c`).
+    pub(crate) fn close_on_exec(&self) -> i32 {
+        match &self.0 {
+            Kind::Fd(fd) if matches!(SockRef::from(fd).domain(), Ok(socket2::Domain::PACKET)) => 0,
+            _ => libc::MSG_CMSG_CLOEXEC,
+        }
+    }
+
     /// Whether it is a stream socket. What is no socket says so when it is used.
     pub(crate) fn is_stream(&self) -> bool {
         match &self.0 {

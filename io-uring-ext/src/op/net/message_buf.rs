@@ -100,6 +100,10 @@ impl<B: IoBufMut> MessageBuf<B> {
         self.control_room = bytes.min(CONTROL);
     }
 
+    pub(super) fn has_control_room(&self) -> bool {
+        self.control_room > 0
+    }
+
     /// The control data that was received last: whole `cmsghdr`s as `cmsg(3)` lays them out.
     pub fn control(&self) -> &[u8] {
         let received: usize = self.header.0.msg_controllen as _;

@@ -238,8 +238,10 @@ unsafe impl<B: IoBufMut> Prepare for RecvMsg<B> {
     }
 
     fn entry(&mut self, _ring: RingId) -> squeue::Entry {
+        // Without room for control data no descriptors come, and nothing has to be looked up.
+        let close = if self.message.has_control_room() { self.fd.close_on_exec() } else { 0 };
         opcode::RecvMsg::new(self.fd.number(), self.message.prepare())
-            .flags((self.flags.to_raw() | libc::MSG_CMSG_CLOEXEC) as u32)
+            .flags((self.flags.to_raw() | close) as u32)
             .ioprio(if self.poll_first { POLL_FIRST } else { 0 })
             .build()
     }
