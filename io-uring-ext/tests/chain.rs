@@ -398,9 +398,11 @@ fn a_polling_kernel_thread_sees_a_chain_as_a_whole() {
 #[test]
 fn threads_make_chains_on_a_shared_ring() {
     let ring = Ring::shared().unwrap();
+    // The kernel may cancel what a thread has submitted, also for others, when the thread exits.
+    let end = std::sync::Barrier::new(4);
     std::thread::scope(|scope| {
         for thread in 0..4_u8 {
-            let ring = &ring;
+            let (ring, end) = (&ring, &end);
             scope.spawn(move || {
                 let (a, b) = UnixStream::pair().unwrap();
                 let (a, b) = (Fd::new(a), Fd::new(b));
@@ -412,6 +414,7 @@ fn threads_make_chains_on_a_shared_ring() {
                     assert!(done.summary.is_whole(), "{:?}", done.summary);
                     assert_eq!(done.results.1.buf, [thread, round]);
                 }
+                end.wait();
             });
         }
     });

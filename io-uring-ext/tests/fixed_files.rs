@@ -316,14 +316,17 @@ fn a_ring_cannot_be_a_fixed_file() {
 fn threads_share_a_table() {
     let ring = Ring::builder().operations(64).build_shared().unwrap();
     let table = FileTable::new(&ring, 8).unwrap();
+    // The kernel may cancel what a thread has submitted, also for others, when the thread exits.
+    let end = std::sync::Barrier::new(4);
     std::thread::scope(|scope| {
         for n in 0..4_u8 {
-            let (ring, table) = (&ring, table.clone());
+            let (ring, table, end) = (&ring, table.clone(), &end);
             scope.spawn(move || {
                 for round in 0..200_u8 {
                     let slot = table.install(&file(&[n, round])).unwrap();
                     assert_eq!(read(ring, &slot).unwrap(), [n, round]);
                 }
+                end.wait();
             });
         }
     });

@@ -10,7 +10,7 @@ use std::net::UdpSocket;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -133,9 +133,11 @@ fn a_leaked_operation_tells_its_task() {
 #[test]
 fn threads_await_operations_of_a_shared_ring() {
     let ring = Arc::new(Ring::shared().unwrap());
+    // The kernel may cancel what a thread has submitted, also for others, when the thread exits.
+    let end = Arc::new(Barrier::new(4));
     let threads: Vec<_> = (0..4_u8)
         .map(|thread| {
-            let ring = Arc::clone(&ring);
+            let (ring, end) = (Arc::clone(&ring), Arc::clone(&end));
             std::thread::spawn(move || {
                 let (reader, writer) = pipe();
                 let (reader, mut writer) = (Fd::new(reader), std::fs::File::from(writer));
@@ -155,8 +157,9 @@ fn threads_await_operations_of_a_shared_ring() {
                             }),
                         }
                     };
-                    assert_eq!(done.buf, [thread, round]);
+                    assert_eq!((done.result.unwrap(), done.buf), (2, vec![thread, round]));
                 }
+                end.wait();
             })
         })
         .collect();

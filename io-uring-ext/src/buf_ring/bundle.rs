@@ -144,11 +144,10 @@ impl<B: IoBuf, M: Mode> Batch<B, M> {
                 let len = (buf.init_len() - from).min(CHUNK);
                 let start = buf.stable_ptr().wrapping_add(from).cast_mut();
                 let Some(address) = NonNull::new(start) else { break };
-                // SAFETY: the kernel only reads for a send. The bytes are initialised and stable
-                // (`IoBuf`), and their buffer stays in this operation until its terminal completion;
-                // if that has not used the entry up, `stale` has the group unregistered before
-                // another operation uses it. The ring is empty before, and gets no more entries than
-                // it has. `CHUNK` fits `u32`.
+                // The ring is empty before, and gets no more entries than it has; `CHUNK` fits `u32`.
+                // SAFETY: the kernel only reads. The bytes are initialised and stable (`IoBuf`), in a
+                // buffer that stays here until the terminal completion; if that has not used the
+                // entry up, `stale` has the group unregistered before another operation uses it.
                 unsafe { memory.write(address, len as u32, entry) };
                 (entry, from) = (entry + 1, from + len);
                 self.offered += len;
