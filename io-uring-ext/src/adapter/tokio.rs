@@ -9,110 +9,82 @@ use ::tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use super::{Duplex, Reader, Writer};
 use crate::mode::Mode;
 
-impl<M: Mode> AsyncRead for Reader<M> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if buf.remaining() == 0 {
-            return Poll::Ready(Ok(()));
+/// For a type, or for a part of it, that reads.
+macro_rules! reads {
+    ($($type:ident $(. $half:ident)?),*) => {$(
+        impl<M: Mode> AsyncRead for $type<M> {
+            fn poll_read(
+                self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+                buf: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
+                if buf.remaining() == 0 {
+                    return Poll::Ready(Ok(()));
+                }
+                ready!(self.get_mut()$(.$half)?.poll_copy(context, |there| {
+                    let amount = there.len().min(buf.remaining());
+                    buf.put_slice(&there[..amount]);
+                    amount
+                }))?;
+                Poll::Ready(Ok(()))
+            }
         }
-        ready!(self.poll_copy(context, |there| {
-            let amount = there.len().min(buf.remaining());
-            buf.put_slice(&there[..amount]);
-            amount
-        }))?;
-        Poll::Ready(Ok(()))
-    }
+
+        impl<M: Mode> AsyncBufRead for $type<M> {
+            fn poll_fill_buf(
+                self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+            ) -> Poll<io::Result<&[u8]>> {
+                self.get_mut()$(.$half)?.poll_fill(context)
+            }
+
+            fn consume(self: Pin<&mut Self>, amount: usize) {
+                self.get_mut()$(.$half)?.take(amount);
+            }
+        }
+    )*};
 }
 
-impl<M: Mode> AsyncBufRead for Reader<M> {
-    fn poll_fill_buf(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
-        self.get_mut().poll_fill(context)
-    }
+/// For a type, or for a part of it, that writes.
+macro_rules! writes {
+    ($($type:ident $(. $half:ident)?),*) => {$(
+        impl<M: Mode> AsyncWrite for $type<M> {
+            fn poll_write(
+                self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+                buf: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                self.poll_write_vectored(context, &[IoSlice::new(buf)])
+            }
 
-    fn consume(mut self: Pin<&mut Self>, amount: usize) {
-        self.take(amount);
-    }
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+                slices: &[IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                self.get_mut()$(.$half)?.poll_put(context, slices)
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                true
+            }
+
+            fn poll_flush(
+                self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+            ) -> Poll<io::Result<()>> {
+                self.get_mut()$(.$half)?.poll_written(context)
+            }
+
+            fn poll_shutdown(
+                self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+            ) -> Poll<io::Result<()>> {
+                self.get_mut()$(.$half)?.poll_end(context)
+            }
+        }
+    )*};
 }
 
-impl<M: Mode> AsyncWrite for Writer<M> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_put(context, &[IoSlice::new(buf)])
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_put(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_written(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_end(context)
-    }
-}
-
-impl<M: Mode> AsyncRead for Duplex<M> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.reader).poll_read(context, buf)
-    }
-}
-
-impl<M: Mode> AsyncBufRead for Duplex<M> {
-    fn poll_fill_buf(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
-        self.get_mut().reader.poll_fill(context)
-    }
-
-    fn consume(mut self: Pin<&mut Self>, amount: usize) {
-        self.reader.take(amount);
-    }
-}
-
-impl<M: Mode> AsyncWrite for Duplex<M> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.writer.poll_put(context, &[IoSlice::new(buf)])
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.writer.poll_put(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.writer.poll_written(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.writer.poll_end(context)
-    }
-}
+reads!(Reader, Duplex.reader);
+writes!(Writer, Duplex.writer);

@@ -24,9 +24,10 @@ pub(super) fn registered(job: &Job, clock: Clock) -> Result<Tally> {
     read_registered(&ring, job, clock)
 }
 
-/// The same with a kernel thread that takes the submissions.
+/// The same with a kernel thread that takes the submissions. A read may be complete before the thread
+/// has said that its entry is free, so there is room for the next ones beside it.
 pub(super) fn polled(job: &Job, clock: Clock) -> Result<Tally> {
-    let ring = Ring::builder().entries(job.depth as u32).sqpoll(SqPoll::default());
+    let ring = Ring::builder().entries(2 * job.depth as u32).sqpoll(SqPoll::default());
     read_registered(&ring.build_local()?, job, clock)
 }
 
