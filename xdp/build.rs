@@ -1,9 +1,14 @@
 //! Says in one line which system package is missing, before libbpf's build says it in many.
 
+use bypass_build_support::{Library, Packages};
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    for (library, package) in [("libelf", "libelf-dev"), ("zlib", "zlib1g-dev")] {
-        if let Err(missing) = bypass_build_support::require(library, "0", package, "xdp") {
+    let elf = Packages { debian: "libelf-dev", fedora: "elfutils-libelf-devel", arch: "libelf" };
+    let zlib = Packages { debian: "zlib1g-dev", fedora: "zlib-devel", arch: "zlib" };
+    for (name, packages) in [("libelf", elf), ("zlib", zlib)] {
+        let library = Library { name, at_least: "0", feature: "xdp", packages };
+        if let Err(missing) = library.find() {
             println!("cargo::error={missing}");
         }
     }

@@ -1,0 +1,228 @@
+//! [`Vdev`]: virtual devices that come and go while the environment runs.
+//!
+//! Relied on: `rte_eal_hotplug_add` and `rte_eal_hotplug_remove` copy the strings that they are given;
+//! a port belongs to the device that `rte_eth_dev_info_get` names. A device is removed only when nobody
+//! holds its [`Plugged`], and whoever uses one of its ports does.
+
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::sync::{Arc, Weak};
+
+use bypass_dpdk_sys as sys;
+
+use crate::eal::{Eal, stream, text};
+use crate::error::{DpdkError, Errno, Result};
+
+/// The bus of virtual devices.
+const BUS: &CStr = c"vdev";
+
+/// A virtual device that was plugged in. It is pulled when this and all its ports are dropped.
+///
+/// ```
+/// use bypass_dpdk::{EalOptions, Vdev};
+///
+/// let eal = EalOptions::new().start()?;
+/// let ring = Vdev::plug(&eal, "net_ring0", "")?;
+/// assert_eq!(ring.ports(), [0]);
+/// ring.unplug().map_err(|(_, error)| error)?;
+/// # Ok::<(), bypass_dpdk::DpdkError>(())
+/// ```
+#[derive(Debug)]
+pub struct Vdev(Arc<Plugged>);
+
+/// The device itself, held by its [`Vdev`] and by its ports.
+#[derive(Debug)]
+pub(crate) struct Plugged {
+    name: String,
+    /// Whether it is still to be removed.
+    there: bool,
+    eal: Eal,
+}
+
+impl Vdev {
+    /// Makes the device `name`, which begins with its driver's name (`net_null0`, `net_tap1`), with
+    /// arguments for the driver (`iface=tap0,mac=fixed`; the drivers' pages in the DPDK guide list them).
+    ///
+    /// # Errors
+    ///
+    /// [`DpdkError::Config`] for what can be no device's name; [`DpdkError::Probe`] when there is no such
+    /// driver, or when it refuses, with what it said.
+    pub fn plug(eal: &Eal, name: &str, arguments: &str) -> Result<Self> {
+        // Held throughout, so that nobody meets a device that is half there.
+        let mut devices = eal.devices();
+        probe(name, arguments)?;
+        let plugged = Arc::new(Plugged { name: name.to_owned(), there: true, eal: eal.clone() });
+        devices.insert(plugged.name.clone(), Arc::downgrade(&plugged));
+        Ok(Self(plugged))
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The numbers of its ports; devices that are no network devices have none.
+    #[must_use]
+    pub fn ports(&self) -> Vec<u16> {
+        (0..sys::RTE_MAX_ETHPORTS)
+            .filter_map(|port| u16::try_from(port).ok())
+            .filter(|&port| device_of(port).is_some_and(|device| device == self.0.name))
+            .collect()
+    }
+
+    /// Pulls the device now.
+    ///
+    /// # Errors
+    ///
+    /// The device and [`DpdkError::DeviceInUse`] while a port of it is in use.
+    pub fn unplug(self) -> Result<(), (Self, DpdkError)> {
+        let eal = self.0.eal.clone();
+        let mut devices = eal.devices();
+        let mut plugged = match Arc::try_unwrap(self.0) {
+            // From here on nobody else can come to hold it.
+            Ok(plugged) => plugged,
+            Err(shared) => {
+                let device = shared.name.clone();
+                return Err((Self(shared), DpdkError::DeviceInUse { device }));
+            }
+        };
+        let removed = remove(&plugged.name);
+        match removed {
+            Ok(()) => {
+                devices.remove(&plugged.name);
+                plugged.there = false;
+                drop(devices);
+                Ok(())
+            }
+            Err(error) => {
+                let plugged = Arc::new(plugged);
+                devices.insert(plugged.name.clone(), Arc::downgrade(&plugged));
+                Err((Self(plugged), error))
+            }
+        }
+    }
+}
+
+impl Drop for Plugged {
+    fn drop(&mut self) {
+        if self.there {
+            // Whoever plugs the same name in meanwhile waits for the lock.
+            let mut devices = self.eal.devices();
+            let _logged_by_dpdk = remove(&self.name);
+            devices.remove(&self.name);
+        }
+    }
+}
+
+/// Makes the device.
+pub(crate) fn probe(name: &str, arguments: &str) -> Result<()> {
+    check(name)?;
+    let device = text("vdev", name)?;
+    let arguments = text("vdev arguments", arguments)?;
+    let (code, said) = stream::collect(|| {
+        // SAFETY: C strings that live throughout the call; the environment runs.
+        unsafe { sys::rte_eal_hotplug_add(BUS.as_ptr(), device.as_ptr(), arguments.as_ptr()) }
+    });
+    if code == 0 {
+        return Ok(());
+    }
+    let errno = Errno::new(code);
+    let remedy = match errno.raw() {
+        libc::EEXIST => "a device of this name is there: choose another number at its end",
+        libc::EPERM | libc::EACCES => {
+            "devices of the kernel's (net_tap, net_af_packet, net_af_xdp) need CAP_NET_ADMIN and \
+             CAP_NET_RAW"
+        }
+        _ => {
+            "does the name begin with the name of a driver that is installed (Debian: librte-net-*, all in \
+             dpdk's own folder), and does the driver know these arguments?"
+        }
+    };
+    Err(DpdkError::Probe { device: name.to_owned(), errno, said, remedy: Some(remedy.into()) })
+}
+
+fn remove(name: &str) -> Result<()> {
+    let device = text("vdev", name)?;
+    // SAFETY: C strings that live throughout the call; the environment runs, and nobody uses the device.
+    match unsafe { sys::rte_eal_hotplug_remove(BUS.as_ptr(), device.as_ptr()) } {
+        0 => Ok(()),
+        code => Err(DpdkError::refused(format!("remove {name}"), code)),
+    }
+}
+
+/// Refuses what can be no virtual device's name.
+pub(crate) fn check(name: &str) -> Result<()> {
+    let longest = sys::RTE_DEV_NAME_MAX_LEN as usize - 1;
+    let letters = |letter: u8| letter.is_ascii_alphanumeric() || letter == b'_' || letter == b'-';
+    if name.contains('_') && name.len() <= longest && name.bytes().all(letters) {
+        return Ok(());
+    }
+    let why = format!(
+        "the name of a virtual device begins with its driver's, such as `net_ring0`, and has at most \
+         {longest} letters, digits, `_` and `-`"
+    );
+    Err(DpdkError::config("vdev", name.escape_debug(), why))
+}
+
+/// The name of the device that a port belongs to, if there is such a port.
+pub(crate) fn device_of(port: u16) -> Option<String> {
+    let mut info = MaybeUninit::<sys::rte_eth_dev_info>::zeroed();
+    // SAFETY: has no preconditions.
+    if unsafe { sys::rte_eth_dev_is_valid_port(port) } == 0 {
+        return None;
+    }
+    // SAFETY: writes the information into memory that is there for it.
+    if unsafe { sys::rte_eth_dev_info_get(port, info.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // SAFETY: it was written, and zeroed before: every field is a number or a pointer.
+    let device = unsafe { info.assume_init() }.device;
+    if device.is_null() {
+        return None;
+    }
+    // SAFETY: the port's device lives as long as the port.
+    let name = unsafe { sys::rte_dev_name(device) };
+    // SAFETY: it is the device's name, a C string.
+    let name = unsafe { CStr::from_ptr(name) };
+    Some(name.to_string_lossy().into_owned())
+}
+
+impl Eal {
+    /// What whoever uses `port` has to hold: the device, where it was plugged in as a [`Vdev`]. Nothing
+    /// otherwise: other devices stay until the environment ends.
+    ///
+    /// # Errors
+    ///
+    /// [`DpdkError::Refused`] when there is no such port, or it is about to go.
+    #[expect(dead_code, reason = "ports hold it")]
+    pub(crate) fn hold_device(&self, port: u16) -> Result<Option<Arc<Plugged>>> {
+        let devices = self.devices();
+        let gone = || {
+            DpdkError::refused(format!("use port {port}"), libc::ENODEV)
+                .with_remedy("there is no such port; `Vdev::ports` tells those of a device")
+        };
+        let device = device_of(port).ok_or_else(gone)?;
+        match devices.get(&device) {
+            None => Ok(None),
+            Some(plugged) => Weak::upgrade(plugged).map(Some).ok_or_else(gone),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_begin_with_a_driver() {
+        for good in ["net_ring0", "net_af_packet-a", "virtio_user0"] {
+            check(good).unwrap();
+        }
+        for bad in
+            ["", "eth0", "net_ring0,size=64", "net_ring 0", "0000:03:00.0", &"net_".repeat(20)]
+        {
+            assert!(check(bad).is_err(), "{bad}");
+        }
+    }
+}
