@@ -52,7 +52,7 @@ impl Caps {
 
 bitflags! {
     /// What a backend finds out on receive.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct RxOffloads: u32 {
         /// Fills [`RxMeta::checksum`](crate::RxMeta::checksum).
         const CHECKSUM = 1 << 0;
@@ -70,7 +70,7 @@ bitflags! {
 
 bitflags! {
     /// What a backend does on send.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct TxOffloads: u32 {
         /// Fills in a checksum ([`TxMeta::checksum`](crate::TxMeta::checksum)).
         const CHECKSUM = 1 << 0;
@@ -78,5 +78,7 @@ bitflags! {
         const SEGMENTATION = 1 << 1;
         /// Sends at a stated time ([`TxMeta::launch_time`](crate::TxMeta::launch_time)).
         const LAUNCH_TIME = 1 << 2;
+        /// Tells when a packet was sent ([`TxMeta::timestamp`](crate::TxMeta::timestamp)).
+        const TIMESTAMP = 1 << 3;
     }
 }

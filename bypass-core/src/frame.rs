@@ -75,6 +75,8 @@ pub struct Timestamp {
 pub enum Clock {
     /// `CLOCK_REALTIME`, stamped by the kernel in software.
     Realtime,
+    /// `CLOCK_TAI`, stamped by the kernel in software.
+    Tai,
     /// The device's own clock (PHC); its epoch is the device's.
     Device,
 }
@@ -98,9 +100,16 @@ pub struct TxMeta {
     pub segment_size: Option<u16>,
     /// Not before this time, by the device's clock, in nanoseconds.
     pub launch_time: Option<u64>,
+    /// Tell when it was sent, under this number, which the sender chooses.
+    ///
+    /// Told by: AF_XDP (`XdpPort::sent_times`).
+    pub timestamp: Option<u64>,
 }
 
 /// Where a device writes the internet checksum (RFC 1071) of the end of a frame.
+///
+/// What is in the field beforehand is summed with the rest: for UDP and TCP the sum over the pseudo
+/// header, not complemented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TxChecksum {
     /// Offset of the first byte that is summed, from the start of the frame.
@@ -118,6 +127,7 @@ impl TxMeta {
         asked.set(TxOffloads::CHECKSUM, self.checksum.is_some());
         asked.set(TxOffloads::SEGMENTATION, self.segment_size.is_some());
         asked.set(TxOffloads::LAUNCH_TIME, self.launch_time.is_some());
+        asked.set(TxOffloads::TIMESTAMP, self.timestamp.is_some());
         asked
     }
 }

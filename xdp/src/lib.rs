@@ -28,7 +28,7 @@
 //!
 //! # What it does not do
 //!
-//! It shares no queue between sockets, and has no offloads on send yet. It runs on Linux 5.9 and later
+//! It shares no queue between sockets, and cuts no trains of segments. It runs on Linux 5.9 and later
 //! (5.4 with an XDP program of another's).
 
 mod error;
@@ -43,10 +43,13 @@ mod sys;
 mod umem;
 
 pub use error::XdpError;
-pub use port::XdpPort;
+#[cfg(feature = "tokio")]
+pub use port::TokioPort;
+pub use port::{SentTime, XdpPort};
 pub use socket::{
     BusyPoll, CopyMode, Holder, Hook, Interface, Receive, RingSizes, Want, XdpOptions, XdpQueue,
 };
+pub use sys::DeviceFeatures;
 pub use umem::{Umem, UmemOptions, Xdp, XdpFrame};
 
 #[cfg(doctest)]

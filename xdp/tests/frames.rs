@@ -251,7 +251,7 @@ fn ports_that_share_memory_forward_without_a_copy() {
                 rx_reserve: 1024,
                 ..bypass_core::pool::PoolOptions::new(4096)
             },
-            unaligned: false,
+            ..bypass_xdp::UmemOptions::default()
         })
         .unwrap();
         let mut into = on(Veth::NAME).open_on(&umem).unwrap();

@@ -306,6 +306,22 @@ impl<K: Kind> Pool<K> {
         Ok(slot.extent.get().1)
     }
 
+    /// Takes a chunk back that the kernel or device has sent, as the buffer that it was when it was lent.
+    ///
+    /// # Errors
+    ///
+    /// [`StrayChunk`] when no such chunk was being sent. Nothing changes; count it.
+    ///
+    /// # Safety
+    ///
+    /// As for [`reclaim`](Self::reclaim).
+    pub unsafe fn reclaim_sent(&self, chunk: u32) -> Result<PoolBuf<K>, StrayChunk> {
+        let slot = self.shared.slots.get(chunk as usize).ok_or(StrayChunk { chunk })?;
+        let (offset, len) = slot.extent.get();
+        // SAFETY: the caller says that the kernel or device is done with the chunk.
+        unsafe { self.reclaim(chunk, Lent::Tx, offset, len) }
+    }
+
     /// Where each chunk is.
     #[must_use]
     pub fn census(&self) -> FrameCensus {

@@ -2,6 +2,8 @@
 
 mod kernel;
 mod rx;
+#[cfg(feature = "tokio")]
+mod tokio;
 mod tx;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,16 +13,20 @@ use std::time::{Duration, Instant};
 
 use bypass_core::pool::Kind as _;
 use bypass_core::{
-    Burst, Caps, DropCause, Endpoint, Error, Interest, PacketIo, Ready, Result, Stats,
+    Burst, Caps, DropCause, Endpoint, Error, Interest, PacketIo, Ready, Result, RxOffloads, Stats,
+    Unsupported,
 };
 
 use self::kernel::Kernel;
 use self::rx::Rx;
+#[cfg(feature = "tokio")]
+pub use self::tokio::TokioPort;
+pub use self::tx::SentTime;
 use self::tx::{Outcome, Tx};
 use crate::program::Program;
 use crate::socket::{CopyMode, Opened, Source};
 use crate::sys::Place;
-use crate::umem::{Umem, Xdp, XdpFrame};
+use crate::umem::{Umem, Xdp, XdpFrame, metadata};
 
 /// How many calls of `recv` that find nothing go by before one asks whether the link is still there.
 const IDLE_CALLS: u32 = 4096;
@@ -28,6 +34,10 @@ const IDLE_CALLS: u32 = 4096;
 /// How long to sleep before one asks whether the link is still there: the kernel wakes nobody when it
 /// has gone.
 const LINK_CHECK: Duration = Duration::from_millis(100);
+
+/// How long to sleep before what was sent is looked after, while something is to be sent: a device that
+/// had no room, and one that goes without copies, wakes nobody when it is done.
+const TX_CHECK: Duration = Duration::from_millis(1);
 
 /// The most segments of a frame in copy mode: a linear part and `MAX_SKB_FRAGS` fragments, less one.
 const MAX_SEGMENTS: usize = 17;
@@ -85,10 +95,9 @@ pub struct XdpPort {
 
 impl XdpPort {
     pub(crate) fn new(opened: Opened) -> Self {
-        let caps = caps(&opened);
+        let (caps, hints) = (caps(&opened), opened.has_hints());
         let Opened { bound, umem, link, source, place, zero_copy, polls, target, .. } = opened;
         let rings = bound.rings;
-        let hints = matches!(&source, Source::Program(program) if program.has_hints());
         Self {
             rx: Rx::new(
                 rings.rx,
@@ -137,6 +146,50 @@ impl XdpPort {
         if self.caps.zero_copy { CopyMode::ZeroCopy } else { CopyMode::Copy }
     }
 
+    /// When frames were sent that asked for it ([`TxMeta::timestamp`](bypass_core::TxMeta::timestamp)),
+    /// in the order in which they were done. Those that nobody takes are kept until there are as many as
+    /// the umem has chunks, and then counted (`tx_times_lost`).
+    ///
+    /// ```no_run
+    /// use bypass_core::{Burst, Endpoint, Frame, PacketIo, TxMeta, TxOffloads};
+    /// use bypass_xdp::XdpOptions;
+    ///
+    /// let mut options = XdpOptions::new("eth1");
+    /// options.umem.pool.tx_offloads = TxOffloads::TIMESTAMP;
+    /// let mut port = options.open()?;
+    /// let mut burst = Burst::with_capacity(1);
+    /// port.alloc(&mut burst, 1);
+    /// let mut asked = TxMeta::default();
+    /// asked.timestamp = Some(7);
+    /// for frame in burst.iter_mut() {
+    ///     // ... fill it ...
+    ///     frame.set_tx_meta(asked)?;
+    /// }
+    /// port.send(&mut burst)?;
+    /// port.flush()?;
+    /// for sent in port.sent_times() {
+    ///     println!("frame {} left at {} ns", sent.tag, sent.time.nanos);
+    /// }
+    /// # Ok::<(), bypass_core::Error>(())
+    /// ```
+    pub fn sent_times(&mut self) -> impl Iterator<Item = SentTime> + '_ {
+        self.tx.times()
+    }
+
+    /// Refuses what the device, or the kernel for it, does not do when frames are sent.
+    pub(crate) fn check_offloads(&self) -> Result<()> {
+        let Self { umem, kernel, caps, .. } = self;
+        let link = kernel.link();
+        let lacking = umem.tx_offloads() - metadata::available(caps.zero_copy, link.features);
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let mode = self.copy_mode();
+        let what = format!("send offload {lacking:?} on {}", link.name).into();
+        let why = format!("its driver does not offer it in {mode}; leave it out of `tx_offloads`");
+        Err(Unsupported { what, backend: Xdp::BACKEND, why: why.into() }.into())
+    }
+
     /// The program that redirects frames to the queue, where it is known: its filter can be changed
     /// while packets flow.
     #[must_use]
@@ -168,44 +221,57 @@ impl XdpPort {
         self.idle += 1;
         if self.polls || self.idle >= IDLE_CALLS {
             self.idle = 0;
-            return self.kernel.poll(self.socket.as_fd());
+            return self.check_link();
         }
         Ok(())
     }
-}
 
-impl XdpPort {
-    /// Sleeps until there is something to do, looking after the link now and then.
-    fn sleep(&mut self, interest: Interest, timeout: Option<Duration>) -> Result<Ready> {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        loop {
-            let begin = Instant::now();
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(begin));
-            let slice = left.map_or(LINK_CHECK, |left| left.min(LINK_CHECK));
-            self.kernel.syscalls += 1;
-            let attempt = "wait for an AF_XDP socket";
-            let ready =
-                bypass_core::sys::wait(self.socket.as_fd(), interest, Some(slice), attempt)?;
-            let is_over = left.is_some_and(|left| left <= LINK_CHECK);
-            // An answer before its time is a signal's.
-            if !ready.is_empty() || is_over || begin.elapsed() < slice {
-                return Ok(ready);
-            }
-            self.kernel.poll(self.socket.as_fd())?;
-        }
+    /// What is to be done before sleeping: what was sent goes out, and memory is there to receive into.
+    fn advance(&mut self) -> Result<()> {
+        self.kernel.still_there()?;
+        self.tx.reclaim();
+        self.refill()?;
+        self.transmit()
+    }
+
+    /// What can be done now, exactly.
+    fn ready(&self, interest: Interest) -> Ready {
+        let mut ready = Ready::empty();
+        ready.set(Ready::RX, interest.contains(Interest::RX) && !self.rx.is_empty());
+        let can_send =
+            interest.contains(Interest::TX) && self.tx.has_room() && self.umem.has_spare();
+        ready.set(Ready::TX, can_send);
+        ready
+    }
+
+    /// How long to sleep at most before looking again at what wakes nobody.
+    fn nap(&self, interest: Interest) -> Duration {
+        let is_sending = interest.contains(Interest::TX) && self.tx.is_sending();
+        if is_sending { TX_CHECK } else { LINK_CHECK }
+    }
+
+    /// Finds out whether the link is still there.
+    fn check_link(&mut self) -> Result<()> {
+        self.kernel.poll(self.socket.as_fd())
     }
 }
 
 fn caps(opened: &Opened) -> Caps {
     let Opened { umem, link, zero_copy, multi_buffer, fallbacks, .. } = opened;
-    let chunk = umem.arena().chunk_size() - umem.headroom();
-    let single = if opened.source.map().is_some() { umem.rx_room() } else { chunk as usize };
+    let features = link.features.unwrap_or_default();
+    let single = if opened.source.map().is_some() { umem.rx_room() } else { umem.data_room() };
     let max_len = if *multi_buffer { link.max_len() } else { link.max_len().min(single) };
     let mut caps = Caps::new(Xdp::BACKEND, max_len, umem.headroom() as usize);
     caps.zero_copy = *zero_copy;
     let copies = u8::from(!zero_copy);
     (caps.rx_copies, caps.tx_copies) = (copies, copies);
-    caps.max_segments = if *multi_buffer { MAX_SEGMENTS } else { 1 };
+    caps.max_segments = match (*multi_buffer, *zero_copy) {
+        (false, _) => 1,
+        (true, false) => MAX_SEGMENTS,
+        (true, true) => MAX_SEGMENTS.min(features.zero_copy_segments.max(1) as usize),
+    };
+    caps.rx_offloads = if opened.has_hints() { features.rx_hints } else { RxOffloads::empty() };
+    caps.tx_offloads = umem.tx_offloads();
     caps.fallbacks.clone_from(fallbacks);
     caps
 }
@@ -282,18 +348,27 @@ impl Endpoint for XdpPort {
     }
 
     fn wait(&mut self, interest: Interest, timeout: Option<Duration>) -> Result<Ready> {
-        self.kernel.still_there()?;
-        self.refill()?;
-        self.transmit()?;
-        let mut ready = Ready::empty();
-        ready.set(Ready::RX, interest.contains(Interest::RX) && !self.rx.is_empty());
-        let can_send =
-            interest.contains(Interest::TX) && self.tx.has_room() && self.umem.has_spare();
-        ready.set(Ready::TX, can_send);
-        if !ready.is_empty() {
-            return Ok(ready);
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            self.advance()?;
+            let ready = self.ready(interest);
+            if !ready.is_empty() {
+                return Ok(ready);
+            }
+            let (begin, nap) = (Instant::now(), self.nap(interest));
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(begin));
+            let slice = left.map_or(nap, |left| left.min(nap));
+            self.kernel.syscalls += 1;
+            let attempt = "wait for an AF_XDP socket";
+            let ready =
+                bypass_core::sys::wait(self.socket.as_fd(), interest, Some(slice), attempt)?;
+            let is_over = left.is_some_and(|left| left <= nap);
+            // An answer before its time is a signal's.
+            if !ready.is_empty() || is_over || begin.elapsed() < slice {
+                return Ok(ready);
+            }
+            self.check_link()?;
         }
-        self.sleep(interest, timeout)
     }
 
     /// Of use as long as the interface is there: when it is removed, the kernel wakes nobody (`xsk_poll`

@@ -1,14 +1,17 @@
 //! [`Tx`]: sending, and taking back what was sent.
 
+use std::collections::VecDeque;
 use std::io;
 
-use bypass_core::pool::{Kind as _, Lent};
-use bypass_core::{Buffer, Burst, DropCause, FrameError, Stats, Unsupported};
+use bypass_core::pool::{Kind as _, Lent, StrayChunk};
+use bypass_core::{
+    Buffer, Burst, Clock, DropCause, FrameError, Stats, Timestamp, TxOffloads, Unsupported,
+};
 
 use crate::ring::{Consumer, Mapped, Producer};
 use crate::socket::Interface;
 use crate::sys::{Desc, DescOptions};
-use crate::umem::{Umem, Xdp, XdpFrame};
+use crate::umem::{Umem, Xdp, XdpFrame, metadata};
 
 /// A frame has at least a header.
 const MIN_LEN: usize = 14;
@@ -34,6 +37,9 @@ pub(super) struct Tx {
     strays: u64,
     /// The kernel did not take everything when it was last called.
     stalled: bool,
+    /// Frames may ask for something.
+    offloads: bool,
+    times: Times,
 }
 
 /// How far [`Tx::take`] came.
@@ -57,7 +63,6 @@ impl Tx {
         Self {
             ring,
             completion,
-            umem,
             zero_copy,
             max_segments,
             parts,
@@ -69,7 +74,16 @@ impl Tx {
             bytes_failed: 0,
             strays: 0,
             stalled: false,
+            offloads: !umem.tx_offloads().is_empty(),
+            times: Times::new(&umem, zero_copy),
+            umem,
         }
+    }
+
+    /// When frames were sent that asked for it.
+    pub(super) fn times(&mut self) -> impl Iterator<Item = SentTime> + '_ {
+        self.reclaim();
+        self.times.told.drain(..)
     }
 
     #[cfg(test)]
@@ -85,6 +99,11 @@ impl Tx {
     /// Whether the kernel left frames in the ring for want of room elsewhere.
     pub(super) fn is_stalled(&self) -> bool {
         self.stalled
+    }
+
+    /// Whether there is anything that has not come back.
+    pub(super) fn is_sending(&self) -> bool {
+        self.chunks_in_flight > 0
     }
 
     /// Puts frames into the ring, from the front, and returns how many.
@@ -108,13 +127,23 @@ impl Tx {
             let Some(mut frame) = frames.pop_front() else { break Outcome::All };
             taken += 1;
             self.chunks_in_flight += segments;
-            while let Some(rest) = frame.split_next() {
-                let (chunk, desc) = lend(frame, DescOptions::XDP_PKT_CONTD);
-                self.parts.set(chunk);
+            let (mut options, mut is_timed) = if self.offloads {
+                metadata::put(&mut frame)
+            } else {
+                (DescOptions::empty(), false)
+            };
+            loop {
+                let rest = frame.split_next();
+                options.set(DescOptions::XDP_PKT_CONTD, rest.is_some());
+                let (chunk, desc) = lend(frame, options);
                 places.push(desc);
-                frame = rest;
+                if is_timed {
+                    self.times.awaited.set(chunk);
+                }
+                let Some(rest) = rest else { break };
+                self.parts.set(chunk);
+                (frame, options, is_timed) = (rest, DescOptions::empty(), false);
             }
-            places.push(lend(frame, DescOptions::empty()).1);
         };
         drop(places);
         self.taken += taken as u64;
@@ -128,7 +157,12 @@ impl Tx {
             return;
         }
         for address in self.completion.entries(1) {
-            match self.umem.sent(address) {
+            let sent = if self.times.awaited.is_empty() {
+                self.umem.sent(address)
+            } else {
+                self.times.sent(&self.umem, address)
+            };
+            match sent {
                 Ok((chunk, len)) => {
                     self.chunks_in_flight = self.chunks_in_flight.saturating_sub(1);
                     self.bytes_done += u64::from(len);
@@ -212,6 +246,7 @@ impl Tx {
 
     pub(super) fn visit(&self, visit: &mut dyn FnMut(&str, u64)) {
         visit("tx_strays", self.strays);
+        visit("tx_times_lost", self.times.lost);
     }
 }
 
@@ -246,6 +281,9 @@ fn check(
     if len > link.max_len() && len > link.max_len_of(data) {
         return Err(FrameError::TooLong { len, max: link.max_len_of(data) });
     }
+    if !umem.tx_offloads().is_empty() {
+        metadata::check(frame)?;
+    }
     if segments > max_segments {
         return Err(FrameError::Unsupported(Unsupported {
             what: format!("frames of {} segments", frame.segments().count()).into(),
@@ -254,6 +292,58 @@ fn check(
         }));
     }
     Ok(segments as u32)
+}
+
+/// When a frame was sent that asked for it with [`TxMeta::timestamp`](bypass_core::TxMeta::timestamp).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SentTime {
+    /// The number that the sender gave it.
+    pub tag: u64,
+    /// In copy mode: when the driver, or the kernel that had to drop the frame, was done with it, by the
+    /// kernel's clock (`CLOCK_TAI`). Without copies: when the device sent it, by the device's.
+    pub time: Timestamp,
+}
+
+/// When frames were sent.
+#[derive(Debug)]
+struct Times {
+    /// The first chunks of frames whose time is to come.
+    awaited: Marks,
+    /// As many as there are chunks, at most.
+    told: VecDeque<SentTime>,
+    room: usize,
+    /// Frames whose time nobody took, or that the device did not stamp.
+    lost: u64,
+    clock: Clock,
+}
+
+impl Times {
+    fn new(umem: &Umem, zero_copy: bool) -> Self {
+        let is_used = umem.tx_offloads().contains(TxOffloads::TIMESTAMP);
+        let chunks = if is_used { umem.arena().chunks() } else { 0 };
+        Self {
+            awaited: Marks::new(chunks),
+            told: VecDeque::with_capacity(chunks as usize),
+            room: chunks as usize,
+            lost: 0,
+            clock: if zero_copy { Clock::Device } else { Clock::Tai },
+        }
+    }
+
+    /// Takes a frame back that was sent; as [`Umem::sent`].
+    fn sent(&mut self, umem: &Umem, address: u64) -> Result<(u32, u32), StrayChunk> {
+        let (chunk, mut frame) = umem.take_sent(address)?;
+        let len = frame.data().len() as u32;
+        if self.awaited.take(chunk) {
+            match metadata::sent_time(&mut frame, self.clock) {
+                Some((tag, time)) if self.told.len() < self.room => {
+                    self.told.push_back(SentTime { tag, time });
+                }
+                _ => self.lost += 1,
+            }
+        }
+        Ok((chunk, len))
+    }
 }
 
 /// A bit for each chunk.
@@ -266,6 +356,11 @@ struct Marks {
 impl Marks {
     fn new(chunks: u32) -> Self {
         Self { words: vec![0; chunks.div_ceil(64) as usize].into(), set: 0 }
+    }
+
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.set == 0
     }
 
     fn set(&mut self, chunk: u32) {

@@ -30,7 +30,7 @@ impl TryFrom<&PacketOptions> for XdpOptions {
             return Err(Unsupported { what, backend: "AF_XDP", why }.into());
         }
         let mut options = Self::new(&*packet.interface);
-        options.umem = UmemOptions { pool: packet.pool.clone(), unaligned: false };
+        options.umem = UmemOptions { pool: packet.pool.clone(), ..UmemOptions::default() };
         let too_large = |ring| {
             let why = "there is no power of two that is so large";
             Error::config("ring", ring, why)

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use bypass_core::sys::{VLAN_LEN, interface};
 use bypass_core::{Error, Result};
 
-use crate::sys::ethtool;
+use crate::sys::{DeviceFeatures, ethtool, netdev};
 
 /// Bytes of an Ethernet header.
 const ETHERNET_LEN: usize = 14;
@@ -30,6 +30,8 @@ pub struct Interface {
     pub mtu: usize,
     /// How many queues can have a socket.
     pub queues: u32,
+    /// What its driver says that it can do; nothing where the kernel does not tell (before Linux 6.3).
+    pub features: Option<DeviceFeatures>,
 }
 
 impl Interface {
@@ -47,7 +49,8 @@ impl Interface {
         let mtu = interface::mtu(socket.as_fd(), name)?;
         let queues = ethtool::queues(socket.as_fd(), name)
             .map_err(|error| Error::os(format!("count the queues of {name}"), error))?;
-        Ok(Self { name: name.to_owned(), index, mtu, queues })
+        let features = netdev::features(index);
+        Ok(Self { name: name.to_owned(), index, mtu, queues, features })
     }
 
     /// The longest frame without a VLAN tag, in bytes.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bypass_core::sys::option;
 use bypass_core::{Error, Result};
 
-use super::{Holder, Interface, Receive, XdpOptions};
+use super::{CopyMode, Holder, Interface, Receive, XdpOptions};
 use crate::error::XdpError;
 use crate::port::XdpPort;
 use crate::program::{Frags, Program, ProgramOptions, XskMap};
@@ -81,6 +81,13 @@ pub(crate) struct Opened {
     /// Chunks to keep posted.
     pub(crate) target: u32,
     pub(crate) fallbacks: Vec<String>,
+}
+
+impl Opened {
+    /// Whether the device is asked for what it knows of received frames.
+    pub(crate) fn has_hints(&self) -> bool {
+        matches!(&self.source, Source::Program(program) if program.has_hints())
+    }
 }
 
 impl XdpQueue {
@@ -162,6 +169,7 @@ impl XdpQueue {
     ///
     /// [`Error::Backend`] with an [`XdpError`]: the queue is in use, the driver refuses the mode,
     /// frames are too long for a chunk, memory cannot be locked, the kernel is too old.
+    /// [`Error::Unsupported`] when the umem allows offloads that are not to be had here.
     pub fn open_on(self, umem: &Umem) -> Result<XdpPort> {
         let Self { socket, place, link, source, options } = self;
         if umem.serves(place) {
@@ -173,6 +181,10 @@ impl XdpQueue {
             let (interface, mtu, frame) = (link.name.clone(), link.mtu, link.longest());
             let room = umem.rx_room();
             return Err(XdpError::MtuTooLarge { interface, mtu, frame, room }.into());
+        }
+        if umem.has_software_checksum() && options.copy != Want::Require(CopyMode::Copy) {
+            let why = "the kernel sums in copy mode only: set `copy` to `Require(CopyMode::Copy)`";
+            return Err(Error::config("software_checksum", true, why));
         }
         let mut fallbacks = Vec::new();
         if umem.registered().is_none() {
@@ -225,13 +237,14 @@ impl XdpQueue {
             target,
             fallbacks,
         });
+        port.check_offloads()?;
         port.listen()?;
         Ok(port)
     }
 }
 
-fn mode(zero_copy: bool) -> super::CopyMode {
-    if zero_copy { super::CopyMode::ZeroCopy } else { super::CopyMode::Copy }
+fn mode(zero_copy: bool) -> CopyMode {
+    if zero_copy { CopyMode::ZeroCopy } else { CopyMode::Copy }
 }
 
 /// Chunks that are promised to a port that may yet fail to open.
@@ -330,6 +343,10 @@ fn not_registered(umem: &Umem, error: io::Error) -> Error {
     let bytes = umem.arena().len();
     match error.raw_os_error() {
         Some(libc::ENOBUFS | libc::EPERM) => XdpError::LockedMemory { bytes }.into(),
+        Some(libc::EINVAL) if !umem.tx_offloads().is_empty() => {
+            let attempt = "register packet memory with AF_XDP for `tx_offloads`".to_owned();
+            XdpError::OldKernel { attempt, since: "6.11", source: error }.into()
+        }
         _ => Error::os(format!("register {bytes} bytes of packet memory with AF_XDP"), error),
     }
 }

@@ -4,6 +4,10 @@
 
 #[allow(unsafe_code, reason = "an ioctl that no safe wrapper has")]
 pub(crate) mod ethtool;
+pub(crate) mod netdev;
+#[cfg(feature = "tokio")]
+#[allow(unsafe_code, reason = "tokio wants to be promised that a descriptor stays open")]
+pub(crate) mod watch;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -20,12 +24,19 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use crate::ring::{Consumer, Layout, Mapped, Producer};
 
+pub use netdev::DeviceFeatures;
 pub(crate) use rustix::net::sockopt::{set_xdp_umem_reg as register, xdp_statistics as statistics};
 pub(crate) use rustix::net::xdp::{
     SocketAddrXdpFlags as BindFlags, XdpDesc as Desc, XdpDescOptions as DescOptions,
     XdpStatistics as Statistics, XdpUmemReg as UmemReg, XdpUmemRegFlags as UmemFlags,
 };
 
+/// `linux/if_xdp.h`, Linux 6.8: the kernel sums what a device should, in copy mode.
+pub(crate) const XDP_UMEM_TX_SW_CSUM: u32 = 1 << 1;
+/// `linux/if_xdp.h`, Linux 6.11: there is room for metadata in front of frames that are sent.
+pub(crate) const XDP_UMEM_TX_METADATA_LEN: u32 = 1 << 2;
+/// `linux/if_xdp.h`, Linux 6.8: metadata lies in front of this frame.
+pub(crate) const XDP_TX_METADATA: u32 = 1 << 1;
 /// `XDP_MAX_TX_SKB_BUDGET` of `linux/if_xdp.h`, Linux 6.17.
 const XDP_MAX_TX_SKB_BUDGET: i32 = 9;
 /// `asm-generic/socket.h`: microseconds to poll the device in a call that would block.

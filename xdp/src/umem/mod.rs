@@ -11,6 +11,7 @@
 
 mod addressing;
 mod bind;
+pub(crate) mod metadata;
 mod options;
 
 use std::cell::{Cell, RefCell};
@@ -19,12 +20,12 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::{Rc, Weak};
 
 use bypass_core::pool::{Arena, FrameMeta, Kind, Lent, Pool, PoolBuf, StrayChunk};
-use bypass_core::{Burst, FrameCensus, Result};
+use bypass_core::{Burst, FrameCensus, Result, TxOffloads};
 
 use self::addressing::Addressing;
 pub(crate) use self::bind::{Bound, Plan, Refused, bind};
 pub use self::options::UmemOptions;
-use crate::sys::{self, Place, UmemFlags, UmemReg};
+use crate::sys::{self, Place, UmemFlags, UmemReg, XDP_UMEM_TX_METADATA_LEN, XDP_UMEM_TX_SW_CSUM};
 
 /// Marks the pools and frames of this backend.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +101,9 @@ pub struct Umem {
 struct Shared {
     pool: Pool<Xdp>,
     addressing: Addressing,
+    /// What frames may ask for when they are sent, and whether the kernel sums in place of the device.
+    tx_offloads: TxOffloads,
+    software_checksum: bool,
     /// Chunks that each port keeps posted for receiving.
     reserve: u32,
     /// Chunks that the ports want to post and have not.
@@ -122,10 +126,13 @@ impl Umem {
         let mut layout = options.pool.clone();
         // What is reserved for receiving is what is posted, and what is owed.
         let reserve = std::mem::take(&mut layout.rx_reserve);
+        layout.headroom += metadata::len(layout.tx_offloads);
         Ok(Self {
             shared: Rc::new(Shared {
                 pool: Pool::new(&layout)?,
                 addressing: Addressing::new(layout.chunk_size, options.unaligned),
+                tx_offloads: layout.tx_offloads,
+                software_checksum: options.software_checksum,
                 reserve,
                 owed: Cell::new(0),
                 promised: Cell::new(0),
@@ -165,9 +172,24 @@ impl Umem {
         self.shared.pool.attach(frame)
     }
 
-    /// Bytes in front of the data of a fresh frame.
+    /// Bytes in front of the data of a fresh frame that are the application's.
     pub(crate) fn headroom(&self) -> u32 {
-        self.shared.pool.headroom()
+        self.shared.pool.headroom() - metadata::len(self.tx_offloads())
+    }
+
+    /// Bytes of a fresh frame.
+    pub(crate) fn data_room(&self) -> usize {
+        self.shared.pool.data_room() as usize
+    }
+
+    /// What frames may ask for when they are sent.
+    pub(crate) fn tx_offloads(&self) -> TxOffloads {
+        self.shared.tx_offloads
+    }
+
+    /// Whether the kernel sums in place of the device.
+    pub(crate) fn has_software_checksum(&self) -> bool {
+        self.shared.software_checksum
     }
 
     /// The longest piece of a frame that the kernel puts into one chunk.
@@ -258,6 +280,19 @@ impl Umem {
         Ok((chunk, len))
     }
 
+    /// Takes a frame back that the kernel has sent, as it was.
+    ///
+    /// # Errors
+    ///
+    /// [`StrayChunk`] when the kernel did not have it for that.
+    pub(crate) fn take_sent(&self, address: u64) -> Result<(u32, XdpFrame), StrayChunk> {
+        let (chunk, _) = self.shared.addressing.locate(address);
+        // SAFETY: the address was on the completion ring, so the kernel is done with the chunk (see the
+        // module's head).
+        let frame = unsafe { self.shared.pool.reclaim_sent(chunk) }?;
+        Ok((chunk, frame))
+    }
+
     /// A bound socket that this memory is registered with.
     pub(crate) fn registered(&self) -> Option<Rc<OwnedFd>> {
         self.shared.sockets.borrow().iter().find_map(|(socket, _)| socket.upgrade())
@@ -274,6 +309,14 @@ impl Umem {
         let arena = self.arena();
         let mut flags = UmemFlags::empty();
         flags.set(UmemFlags::XDP_UMEM_UNALIGNED_CHUNK_FLAG, self.shared.addressing.unaligned);
+        let tx_metadata_len = metadata::len(self.tx_offloads());
+        // Flags that rustix has no names for.
+        if tx_metadata_len > 0 {
+            flags |= UmemFlags::from_bits_retain(XDP_UMEM_TX_METADATA_LEN);
+        }
+        if self.has_software_checksum() {
+            flags |= UmemFlags::from_bits_retain(XDP_UMEM_TX_SW_CSUM);
+        }
         sys::register(
             socket,
             UmemReg {
@@ -282,7 +325,7 @@ impl Umem {
                 chunk_size: arena.chunk_size(),
                 headroom: self.headroom(),
                 flags,
-                tx_metadata_len: 0,
+                tx_metadata_len,
             },
         )?;
         Ok(())

@@ -8,7 +8,7 @@ use super::*;
 
 fn small() -> UmemOptions {
     let pool = PoolOptions { rx_reserve: 4, ..PoolOptions::new(8) };
-    UmemOptions { pool, unaligned: false }
+    UmemOptions { pool, ..UmemOptions::default() }
 }
 
 #[test]
