@@ -1,5 +1,5 @@
-//! Copies the examples into an empty crate, where each must work as the one file that it is, runs
-//! them for real and judges what they print.
+//! Copies the examples into an empty crate, where each must work as the one file or folder that it is,
+//! runs them for real and judges what they print.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +19,23 @@ struct Example {
     prints: &'static [&'static str],
 }
 
+/// What examples use beside the facade, as it stands in a manifest.
+const DEPENDENCIES: &[&str] = &[
+    "bytes = \"1.12\"",
+    "crc32fast = \"1.5\"",
+    "domain = { version = \"0.12\", features = [\"zonefile\"] }",
+    "hashbrown = \"0.17\"",
+    "serde_json = \"1.0\"",
+    "thiserror = \"2.0\"",
+];
+
 const EXAMPLES: &[Example] = &[
+    // Ends before the first query; the tests of its own ask it.
+    Example {
+        name: "dns",
+        arguments: &["127.0.0.1:0", "--queries", "0"],
+        prints: &["tcp on", "dns on", "0 queries, 0 answered"],
+    },
     // Ends before the first packet; the tests of the facade talk to it.
     Example { name: "echo", arguments: &["127.0.0.1:0", "--packets", "0"], prints: &["echo on"] },
     // Talks to itself, and compares what comes back.
@@ -38,7 +54,7 @@ const EXAMPLES: &[Example] = &[
     Example { name: "storage", arguments: &[], prints: &["random reads", "all verified"] },
 ];
 
-/// Every file in `examples/` whose name holds `filter`; one that has no entry in the table fails,
+/// Every file, and every folder with a `main.rs`, in `examples/` whose name holds `filter`; one that has no entry in the table fails,
 /// so that none is forgotten.
 pub(crate) fn run(filter: Option<&str>, scratch: &Path) -> Result<Outcome> {
     let mut outcome = Outcome { pass: "examples", ..Outcome::default() };
@@ -76,11 +92,26 @@ fn names() -> Result<BTreeSet<String>> {
         fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?
     {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "rs") {
+        let is_file = path.extension().is_some_and(|extension| extension == "rs");
+        if is_file || path.join("main.rs").exists() {
             names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
         }
     }
     Ok(names)
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from).with_context(|| format!("cannot list {}", from.display()))? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
 }
 
 /// A crate that depends on this one and has the examples as its programs.
@@ -99,15 +130,20 @@ impl EmptyCrate {
         }
         fs::create_dir_all(&programs)?;
         for name in names {
-            let file = format!("{name}.rs");
-            fs::copy(root().join("examples").join(&file), programs.join(&file))?;
+            let (file, examples) = (format!("{name}.rs"), root().join("examples"));
+            if examples.join(&file).exists() {
+                fs::copy(examples.join(&file), programs.join(&file))?;
+            } else {
+                copy_folder(&examples.join(name), &programs.join(name))?;
+            }
         }
         let manifest = format!(
             "[package]\nname = \"examples-alone\"\nedition = \"2024\"\n\n\
              [dependencies]\nbypass-io = {{ path = {:?} }}\n\
-             # What examples use beside it.\ncrc32fast = \"1.5\"\n\n\
+             # What examples use beside it.\n{}\n\n\
              # Part of no workspace.\n[workspace]\n\n[profile.dev]\nopt-level = 1\n",
-            root()
+            root(),
+            DEPENDENCIES.join("\n"),
         );
         fs::write(folder.join("Cargo.toml"), manifest)?;
         // The versions that everything else is tested with.

@@ -120,9 +120,45 @@ const PACKAGES: &[Package] = &[
         layer: Layer::Traffic,
     },
     Package {
+        name: "bind9-dnsutils",
+        proof: "dig",
+        used_for: "a DNS client of other hands",
+        layer: Layer::Traffic,
+    },
+    Package {
+        name: "knot-dnsutils",
+        proof: "kdig",
+        used_for: "a DNS client of other hands",
+        layer: Layer::Traffic,
+    },
+    Package {
+        name: "ldnsutils",
+        proof: "drill",
+        used_for: "a DNS client of other hands",
+        layer: Layer::Traffic,
+    },
+    Package {
+        name: "nsd",
+        proof: "nsd",
+        used_for: "a DNS server of other hands, which must give the same answers",
+        layer: Layer::Traffic,
+    },
+    Package {
+        name: "knot",
+        proof: "knotd",
+        used_for: "a DNS server of other hands, which must give the same answers",
+        layer: Layer::Traffic,
+    },
+    Package {
         name: "fio",
         proof: "fio",
         used_for: "random reads of other hands",
+        layer: Layer::Benchmarks,
+    },
+    Package {
+        name: "dnsperf",
+        proof: "dnsperf",
+        used_for: "DNS queries of other hands",
         layer: Layer::Benchmarks,
     },
     Package {

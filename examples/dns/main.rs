@@ -1,0 +1,127 @@
+//! An authoritative DNS server on any backend: every answer is worked out when it starts, and a query
+//! becomes its own response in the memory in which it came.
+//!
+//! ```text
+//! cargo run --release --example dns                                     # 127.0.0.1:5353, example.com
+//! cargo run --release --example dns -- --zone example.org=FILE 0.0.0.0:53
+//! cargo run --release --example dns -- udp+socket://127.0.0.1:5353      # another backend
+//! cargo run --release --example dns -- --cores 0,1 --json 127.0.0.1:5353
+//! cargo run --release --features xdp --example dns -- 'udp+xdp://10.0.0.9:53?interface=eth1&prefix=24'
+//! ```
+//!
+//! Ask it with `dig @127.0.0.1 -p 5353 www.example.com`. Ctrl-C ends it and prints what happened.
+//!
+//! | option | meaning |
+//! |---|---|
+//! | `--zone NAME=FILE` | serve this zone (several are possible); without one, `example.com` as it comes along |
+//! | `--cores A,B` | one worker on each of these cores; without it, one on the first |
+//! | `--tcp ADDRESS`, `--tcp off` | where to take connections; without it, at the same address, if that is a socket's |
+//! | `--queries N` | end after N queries in datagrams |
+//! | `--json` | print the report as JSON |
+//!
+//! It follows RFC 1034, 1035, 2181, 2308, 4592 (wildcards), 6891 (EDNS), 7766 (connections), 8482 (ANY)
+//! and 9471 (glue). Not here: DNSSEC, DNAME, zone transfers, dynamic updates.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
+
+mod options;
+mod report;
+mod responder;
+mod tcp;
+mod udp;
+
+use std::net::TcpListener;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use bypass_io::any::open_socket;
+use bypass_io::prelude::DatagramIo;
+use bypass_io::worker::{Stop, Worker, Workers};
+use bypass_io::{Bind as _, DefaultSocket, UdpOptions};
+
+use options::{Options, Place};
+use report::Report;
+use responder::Responder;
+use responder::zone::Zone;
+
+/// Bytes of the kernel's receive queue of each socket.
+const RECV_BUFFER: usize = 4 << 20;
+
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result {
+    let Some(mut options) = Options::read(std::env::args().skip(1))? else {
+        println!("{}", options::USAGE);
+        return Ok(());
+    };
+    let responder = Arc::new(Responder::new(&zones(&options)?)?);
+    let stop = Stop::on_signals()?;
+    let listener = options.tcp_address().map(TcpListener::bind).transpose()?;
+    if let Some(listener) = &listener {
+        let address = listener.local_addr()?;
+        println!("tcp on {address}");
+        // Port 0 has been replaced by one that is free.
+        options.place.set_port(address.port());
+    }
+    let (cores, json) = (options.cores.clone(), options.json);
+    let workers = {
+        let responder = Arc::clone(&responder);
+        Workers::spawn_until(&stop, &cores, move |worker| work(&options, &responder, worker))?
+    };
+    let tcp = listener.map(|listener| tcp::serve(listener, &responder, &stop));
+    let report = Report { workers: workers.join()?, tcp: tcp.transpose()? };
+    println!("{}", if json { report.to_json() } else { report.to_string() });
+    Ok(())
+}
+
+fn zones(options: &Options) -> Result<Vec<Zone>> {
+    if options.zones.is_empty() {
+        return Ok(vec![Zone::parse("example.com.", include_str!("example.zone"))?]);
+    }
+    let zones = options.zones.iter().map(|(apex, file)| Zone::load(apex, file));
+    Ok(zones.collect::<std::result::Result<_, _>>()?)
+}
+
+/// What each worker does: it opens its own queue, and answers what comes there.
+fn work(
+    options: &Options,
+    responder: &Responder,
+    worker: &Worker,
+) -> bypass_io::Result<udp::Served> {
+    match &options.place {
+        // An address: the backend that the features chose, known to the compiler.
+        Place::Address(address) => {
+            let mut socket = UdpOptions::new(*address);
+            socket.reuse_port = options.cores.len() > 1;
+            socket.recv_buffer = Some(RECV_BUFFER);
+            start(DefaultSocket::bind(&socket)?, options, responder, worker)
+        }
+        // A URI: whichever backend it names.
+        Place::Uri(uri) => {
+            let socket = open_socket(&options.uri(uri, worker.index()))?;
+            start(socket, options, responder, worker)
+        }
+    }
+}
+
+fn start<S: DatagramIo>(
+    socket: S,
+    options: &Options,
+    responder: &Responder,
+    worker: &Worker,
+) -> bypass_io::Result<udp::Served> {
+    let (address, backend) = (socket.local_addr(), socket.caps().backend);
+    println!("dns on {address}, backend {backend}, core {}", worker.core());
+    udp::serve(socket, responder, worker, options.queries)
+}

@@ -1,0 +1,142 @@
+//! What the command line says.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use bypass_io::worker::available_cores;
+
+use crate::Result;
+
+pub(crate) const USAGE: &str = "\
+usage: dns [--zone NAME=FILE]... [--cores A,B] [--tcp ADDRESS|off] [--queries N] [--json] [PLACE]
+
+PLACE is an address (127.0.0.1:5353), or a URI such as udp+socket://127.0.0.1:5353 or
+'udp+xdp://10.0.0.9:53?interface=eth1&prefix=24'.";
+
+/// Where queries come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// The backend that the features chose.
+    Address(SocketAddr),
+    /// The backend that it names.
+    Uri(String),
+}
+
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) place: Place,
+    pub(crate) zones: Vec<(String, PathBuf)>,
+    pub(crate) cores: Vec<usize>,
+    pub(crate) tcp: Tcp,
+    pub(crate) queries: u64,
+    pub(crate) json: bool,
+}
+
+/// Where connections come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tcp {
+    /// From where the datagrams come, if the kernel has that address.
+    Same,
+    At(SocketAddr),
+    Off,
+}
+
+impl Options {
+    /// Reads the command line; `None` when it asks for help.
+    pub(crate) fn read(mut args: impl Iterator<Item = String>) -> Result<Option<Self>> {
+        let mut place = "127.0.0.1:5353".to_owned();
+        let mut options = Self {
+            place: Place::Uri(String::new()),
+            zones: Vec::new(),
+            cores: available_cores()?.into_iter().take(1).collect(),
+            tcp: Tcp::Same,
+            queries: u64::MAX,
+            json: false,
+        };
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
+            match arg.as_str() {
+                "--help" | "-h" => return Ok(None),
+                "--json" => options.json = true,
+                "--queries" => options.queries = value()?.parse()?,
+                "--zone" => {
+                    let zone = value()?;
+                    let (name, file) = zone.split_once('=').ok_or("--zone takes NAME=FILE")?;
+                    options.zones.push((name.to_owned(), file.into()));
+                }
+                "--cores" => {
+                    let cores = value()?;
+                    let cores = cores.split(',').map(|core| Ok(core.parse()?));
+                    options.cores = cores.collect::<Result<_>>()?;
+                }
+                "--tcp" => {
+                    options.tcp = match value()?.as_str() {
+                        "off" => Tcp::Off,
+                        address => Tcp::At(address.parse()?),
+                    };
+                }
+                _ if arg.starts_with('-') => {
+                    return Err(format!("there is no option {arg}\n{USAGE}").into());
+                }
+                _ => place = arg.clone(),
+            }
+        }
+        options.place = Place::read(place);
+        Ok(Some(options))
+    }
+
+    /// Where connections are to be taken.
+    pub(crate) fn tcp_address(&self) -> Option<SocketAddr> {
+        match self.tcp {
+            Tcp::Off => None,
+            Tcp::At(address) => Some(address),
+            Tcp::Same => self.place.kernel_address(),
+        }
+    }
+
+    /// The URI for the worker of this number. Sockets share their address, among which the kernel spreads
+    /// the queries; other backends have a queue for each.
+    pub(crate) fn uri(&self, uri: &str, worker: usize) -> String {
+        let separator = if uri.contains('?') { '&' } else { '?' };
+        match self.place.kernel_address() {
+            _ if self.cores.len() == 1 => uri.to_owned(),
+            Some(_) => format!("{uri}{separator}reuse_port=true"),
+            None => format!("{uri}{separator}queue={worker}"),
+        }
+    }
+}
+
+impl Place {
+    fn read(text: String) -> Self {
+        text.parse().map_or(Self::Uri(text), Self::Address)
+    }
+
+    /// The address, if the kernel has it: one of a socket.
+    fn kernel_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Address(address) => Some(*address),
+            Self::Uri(uri) => {
+                let (scheme, rest) = uri.split_once("://")?;
+                let address = rest.split('?').next()?;
+                matches!(scheme, "udp+socket" | "udp+uring").then(|| address.parse().ok())?
+            }
+        }
+    }
+
+    /// Puts a port in the place of port 0.
+    pub(crate) fn set_port(&mut self, port: u16) {
+        match self {
+            Self::Address(address) if address.port() == 0 => address.set_port(port),
+            Self::Uri(uri) => {
+                let (address, settings) = match uri.split_once('?') {
+                    Some((address, settings)) => (address, format!("?{settings}")),
+                    None => (uri.as_str(), String::new()),
+                };
+                if let Some(host) = address.strip_suffix(":0") {
+                    *uri = format!("{host}:{port}{settings}");
+                }
+            }
+            Self::Address(_) => {}
+        }
+    }
+}
