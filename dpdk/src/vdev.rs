@@ -195,7 +195,6 @@ impl Eal {
     /// # Errors
     ///
     /// [`DpdkError::Refused`] when there is no such port, or it is about to go.
-    #[expect(dead_code, reason = "ports hold it")]
     pub(crate) fn hold_device(&self, port: u16) -> Result<Option<Arc<Plugged>>> {
         let devices = self.devices();
         let gone = || {

@@ -140,6 +140,8 @@ impl Eal {
     /// [`current`](Self::current) gives a handle in place of this one. [`DpdkError::Refused`] when DPDK
     /// could not let go of everything; it has ended all the same.
     pub fn cleanup(self) -> Result<()> {
+        // Pools whose last packets have come home since anybody looked hold a handle no longer.
+        crate::mempool::reap();
         let mut state = state();
         // This one and the one in `STATE`. Nobody can come by another meanwhile: the state is locked.
         let handles = Arc::strong_count(&self.0).saturating_sub(2);

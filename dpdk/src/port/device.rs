@@ -1,0 +1,267 @@
+//! [`Device`]: a port of DPDK's, as long as anything uses it.
+//!
+//! # What the unsafe code here relies on
+//!
+//! - The functions of the control path (`rte_eth_dev_*`, `rte_eth_stats_get` and the like) may be called
+//!   for a port by one thread at a time, while others send and receive: `control` sees to the first.
+//! - A port stays until it is closed, which happens when the [`Device`] is dropped; it is stopped before,
+//!   when the [`Running`] is dropped. Queues, flow rules and callbacks hold these.
+
+use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bypass_core::{Error, MacAddr, Result};
+use bypass_dpdk_sys as sys;
+
+use super::{Capabilities, Features, PortOptions, PortStats, Report, RssTypes};
+use crate::eal::Eal;
+use crate::error::DpdkError;
+use crate::mempool::{Mempool, reap};
+use crate::queue::FastPath;
+use crate::vdev::Plugged;
+
+/// An open port.
+#[derive(Debug)]
+pub(crate) struct Device {
+    id: u16,
+    name: String,
+    /// One control call at a time.
+    control: Mutex<()>,
+    /// Where its queues lie.
+    pools: Mutex<Vec<Mempool>>,
+    /// It did not stop, so that nothing it uses may go.
+    stuck: AtomicBool,
+    /// Held as long as the port, when it is one of a device that can be pulled.
+    plugged: Option<Arc<Plugged>>,
+    eal: Eal,
+}
+
+/// A port that is started, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) device: Arc<Device>,
+    pub(crate) report: Report,
+    /// Which queues are handed out.
+    pub(crate) rx: Vec<AtomicBool>,
+    pub(crate) tx: Vec<AtomicBool>,
+    pub(crate) pools: Vec<Mempool>,
+    /// Counters that the device had before.
+    pub(crate) before: PortStats,
+    pub(crate) is_virtual: bool,
+    /// For each receiving queue a descriptor that tells of packets, when they were asked for.
+    pub(crate) interrupts: Vec<RawFd>,
+}
+
+impl Device {
+    /// Opens the port of this name.
+    pub(super) fn open(eal: &Eal, name: &str) -> Result<Self> {
+        let gone = |why: &'static str| Error::config("port", name, why);
+        let c_name = CString::new(name).map_err(|_| gone("the name has a zero byte"))?;
+        let mut id = 0;
+        // SAFETY: a C string, and room for the answer.
+        if unsafe { sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &raw mut id) } != 0 {
+            let why = "there is no port of this name: was the device probed, and is its driver one of \
+                       those that DPDK loads? A port that was closed comes back with its device";
+            return Err(gone(why));
+        }
+        let plugged = eal.hold_device(id)?;
+        claim(id, name)?;
+        Ok(Self {
+            id,
+            name: name.to_owned(),
+            control: Mutex::default(),
+            pools: Mutex::default(),
+            stuck: AtomicBool::new(false),
+            plugged,
+            eal: eal.clone(),
+        })
+    }
+
+    pub(crate) fn id(&self) -> u16 {
+        self.id
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// For calls of the control path; two at a time are not allowed.
+    pub(crate) fn control(&self) -> MutexGuard<'_, ()> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a call of the control path answered.
+    pub(crate) fn answer(&self, what: &str, code: i32) -> Result<()> {
+        if code >= 0 {
+            return Ok(());
+        }
+        Err(DpdkError::refused(format!("{what} of port {} ({})", self.id, self.name), code).into())
+    }
+
+    /// A call of the control path that takes nothing but the port's number.
+    pub(crate) fn call(
+        &self,
+        what: &str,
+        function: unsafe extern "C" fn(u16) -> i32,
+    ) -> Result<i32> {
+        let _one = self.control();
+        // SAFETY: the port is open, and no other control call is under way. Every function that is passed
+        // here takes a port and nothing else.
+        let code = unsafe { function(self.id) };
+        self.answer(what, code).map(|()| code)
+    }
+
+    pub(crate) fn info(&self) -> Result<sys::rte_eth_dev_info> {
+        let _one = self.control();
+        let mut info = MaybeUninit::<sys::rte_eth_dev_info>::zeroed();
+        // SAFETY: the port is open; there is room for the answer.
+        let code = unsafe { sys::rte_eth_dev_info_get(self.id, info.as_mut_ptr()) };
+        self.answer("ask for the abilities", code)?;
+        // SAFETY: it was zeroed, and consists of numbers and pointers.
+        Ok(unsafe { info.assume_init() })
+    }
+
+    pub(super) fn capabilities(&self) -> Result<Capabilities> {
+        let info = self.info()?;
+        let mut mtu = 0;
+        // SAFETY: the port is open; there is room for the answer.
+        let code = unsafe { sys::rte_eth_dev_get_mtu(self.id, &raw mut mtu) };
+        self.answer("ask for the MTU", code)?;
+        let driver = match info.driver_name.is_null() {
+            true => String::new(),
+            // SAFETY: the name of a driver, which is a constant.
+            false => unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned(),
+        };
+        // SAFETY: the port is open.
+        let socket = unsafe { sys::rte_eth_dev_socket_id(self.id) };
+        let most_segments = info.tx_desc_lim.nb_mtu_seg_max;
+        Ok(Capabilities {
+            driver,
+            socket: u32::try_from(socket).ok(),
+            interface: (info.if_index != 0).then_some(info.if_index),
+            rx_queues: info.max_rx_queues,
+            tx_queues: info.max_tx_queues,
+            min_mtu: info.min_mtu,
+            max_mtu: info.max_mtu,
+            // Some drivers say 0 until they are configured.
+            mtu: if mtu == 0 { 1500 } else { mtu },
+            features: Features::of(info.rx_offload_capa, info.tx_offload_capa),
+            rss: RssTypes::from_bits_retain(info.flow_type_rss_offloads),
+            rss_key_len: info.hash_key_size,
+            rss_table_len: info.reta_size,
+            max_segments: if most_segments == 0 { u16::MAX } else { most_segments },
+        })
+    }
+
+    pub(super) fn mac(&self) -> Result<MacAddr> {
+        let _one = self.control();
+        let mut address = sys::rte_ether_addr { addr_bytes: [0; 6] };
+        // SAFETY: the port is open; there is room for the answer.
+        let code = unsafe { sys::rte_eth_macaddr_get(self.id, &raw mut address) };
+        self.answer("ask for the address", code).map(|()| MacAddr(address.addr_bytes))
+    }
+
+    pub(super) fn set_mac(&self, address: MacAddr) -> Result<()> {
+        let _one = self.control();
+        let mut raw = sys::rte_ether_addr { addr_bytes: address.0 };
+        // SAFETY: the port is open; the address is read.
+        let code = unsafe { sys::rte_eth_dev_default_mac_addr_set(self.id, &raw mut raw) };
+        self.answer("set the address", code)
+    }
+
+    /// Keeps these pools as long as the queues that lie in them.
+    pub(super) fn keep(&self, pools: Vec<Mempool>) {
+        *self.pools.lock().unwrap_or_else(PoisonError::into_inner) = pools;
+    }
+
+    /// Whether the device is a virtual one, which reads packets with the processor.
+    pub(super) fn is_virtual(&self) -> bool {
+        self.plugged.is_some() || self.name.contains('_')
+    }
+}
+
+/// Makes the port ours; nobody else can open it until it is closed.
+fn claim(id: u16, name: &str) -> Result<()> {
+    let attempt = || format!("open port {id} ({name})");
+    let mut owner = MaybeUninit::<sys::rte_eth_dev_owner>::zeroed();
+    let at = owner.as_mut_ptr();
+    // SAFETY: there is room for the number.
+    let number = unsafe { &raw mut (*at).id };
+    // SAFETY: as above.
+    let code = unsafe { sys::rte_eth_dev_owner_new(number) };
+    if code != 0 {
+        return Err(DpdkError::refused(attempt(), code).into());
+    }
+    // SAFETY: there is room for the name, which was zeroed.
+    let to = unsafe { &mut (*at).name };
+    to.iter_mut().zip(b"bypass-io").for_each(|(to, &from)| *to = from as libc::c_char);
+    // SAFETY: the owner is filled in; the function is safe to be called by any thread.
+    let code = unsafe { sys::rte_eth_dev_owner_set(id, at) };
+    if code != 0 {
+        let error = DpdkError::refused(attempt(), code);
+        return Err(error.with_remedy("it is open already: a port is opened once").into());
+    }
+    Ok(())
+}
+
+impl Running {
+    /// Sets a port up and starts it.
+    pub(super) fn start(device: &Arc<Device>, options: &PortOptions) -> Result<Self> {
+        super::setup::start(device, options)
+    }
+
+    pub(crate) fn id(&self) -> u16 {
+        self.device.id
+    }
+
+    /// Frees the packets in a `net_ring`, which would lose them with its rings.
+    fn drain(&self) {
+        for queue in 0..self.rx.len() as u16 {
+            let mut packets = [std::ptr::null_mut(); 64];
+            loop {
+                let at = packets.as_mut_ptr();
+                // SAFETY: the port is started and has the queue, which nobody uses any more; there is
+                // room for 64.
+                let n = unsafe { FastPath::new(self.id(), queue).receive(at, 64) };
+                if n == 0 {
+                    break;
+                }
+                // SAFETY: these were received just now, and are nobody else's.
+                unsafe { sys::rte_pktmbuf_free_bulk(at, u32::from(n)) };
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _one = self.device.control();
+        if self.report.driver == "net_ring" {
+            self.drain();
+        }
+        // SAFETY: no queue is in use: each holds this.
+        let code = unsafe { sys::rte_eth_dev_stop(self.device.id) };
+        if code != 0 {
+            self.device.stuck.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        let pools = std::mem::take(&mut *self.pools.lock().unwrap_or_else(PoisonError::into_inner));
+        // SAFETY: the port is stopped and nobody uses it: whoever does holds this.
+        let is_closed =
+            !self.stuck.load(Ordering::Relaxed) && unsafe { sys::rte_eth_dev_close(self.id) } == 0;
+        if !is_closed {
+            // It may go on to use all of this; it stays, and so does the environment.
+            std::mem::forget((pools, self.plugged.take(), self.eal.clone()));
+            return;
+        }
+        drop(pools);
+        reap();
+    }
+}

@@ -1,0 +1,104 @@
+//! [`FastPath`]: `rte_eth_rx_burst` and `rte_eth_tx_burst`, which are inline functions in C.
+
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use bypass_dpdk_sys as sys;
+use libc::c_void;
+
+/// Where the functions of a port's queue are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FastPath {
+    ops: *const sys::rte_eth_fp_ops,
+    port: u16,
+    queue: u16,
+}
+
+impl FastPath {
+    /// Of a port that is open.
+    pub(crate) fn new(port: u16, queue: u16) -> Self {
+        let all = (&raw const sys::rte_eth_fp_ops).cast::<sys::rte_eth_fp_ops>();
+        // An open port's number is below `RTE_MAX_ETHPORTS`, for which there are entries.
+        Self { ops: all.wrapping_add(usize::from(port)), port, queue }
+    }
+
+    /// Receives up to `n` packets to `at`, and returns how many.
+    ///
+    /// # Safety
+    ///
+    /// The port is started and has the receiving queue, which nobody else uses during the call; there is
+    /// room for `n` pointers.
+    #[inline(always)]
+    pub(crate) unsafe fn receive(self, at: *mut *mut sys::rte_mbuf, n: u16) -> u16 {
+        // SAFETY: the entry is there, and does not change while the port is started.
+        let ops = unsafe { &*self.ops };
+        let Some(receive) = ops.rx_pkt_burst else { return 0 };
+        // SAFETY: the port has the queue (contract).
+        let data = unsafe { self.at(ops.rxq.data).read() };
+        // SAFETY: as the driver wants it: its own data, and room for `n` pointers (contract).
+        let got = unsafe { receive(data, at, n) };
+        // SAFETY: the port has the queue (contract).
+        let callbacks = unsafe { self.callbacks(ops.rxq.clbk) };
+        if callbacks.is_null() {
+            return got;
+        }
+        // SAFETY: the arguments are those of the call above.
+        unsafe { sys::rte_eth_call_rx_callbacks(self.port, self.queue, at, got, n, callbacks) }
+    }
+
+    /// Sends up to `n` packets, and returns how many the driver took, from the first.
+    ///
+    /// # Safety
+    ///
+    /// The port is started and has the sending queue, which nobody else uses during the call; `at` has
+    /// `n` packets, which are the caller's, and as many of them as are taken are the driver's then.
+    #[inline(always)]
+    pub(crate) unsafe fn send(self, at: *mut *mut sys::rte_mbuf, mut n: u16) -> u16 {
+        // SAFETY: the entry is there, and does not change while the port is started.
+        let ops = unsafe { &*self.ops };
+        let Some(send) = ops.tx_pkt_burst else { return 0 };
+        // SAFETY: the port has the queue (contract).
+        let data = unsafe { self.at(ops.txq.data).read() };
+        // SAFETY: the port has the queue (contract).
+        let callbacks = unsafe { self.callbacks(ops.txq.clbk) };
+        if !callbacks.is_null() {
+            // SAFETY: the packets are the caller's (contract).
+            n = unsafe { sys::rte_eth_call_tx_callbacks(self.port, self.queue, at, n, callbacks) };
+        }
+        // SAFETY: as the driver wants it: its own data, and packets that it may take (contract).
+        unsafe { send(data, at, n) }
+    }
+
+    /// Has the driver make packets ready whose offloads are asked for; returns how many are, from the
+    /// first. The one behind them is one that it cannot send.
+    ///
+    /// # Safety
+    ///
+    /// As for [`send`](Self::send), but for what becomes of the packets: they stay the caller's.
+    pub(crate) unsafe fn prepare(self, at: *mut *mut sys::rte_mbuf, n: u16) -> u16 {
+        // SAFETY: the entry is there, and does not change while the port is started.
+        let ops = unsafe { &*self.ops };
+        let Some(prepare) = ops.tx_pkt_prepare else { return n };
+        // SAFETY: the port has the queue (contract).
+        let data = unsafe { self.at(ops.txq.data).read() };
+        // SAFETY: as the driver wants it.
+        unsafe { prepare(data, at, n) }
+    }
+
+    #[inline(always)]
+    fn at(self, of_queues: *mut *mut c_void) -> *mut *mut c_void {
+        of_queues.wrapping_add(usize::from(self.queue))
+    }
+
+    /// The first of the functions that want to see the queue's packets (packet capture, for example).
+    ///
+    /// # Safety
+    ///
+    /// The port is started and has the queue.
+    #[inline(always)]
+    unsafe fn callbacks(self, of_queues: *mut *mut c_void) -> *mut c_void {
+        // SAFETY: it is aligned, there (contract), and changed by atomic operations.
+        let first = unsafe { AtomicPtr::from_ptr(self.at(of_queues)) };
+        // As in C: what it points to was written before, and is reached through it.
+        first.load(Ordering::Relaxed)
+    }
+}

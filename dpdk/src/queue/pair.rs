@@ -1,0 +1,290 @@
+//! [`QueuePair`]: DPDK behind [`PacketIo`].
+
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use bypass_core::{
+    Buffer, Burst, Caps, DropCause, Endpoint, Interest, PacketIo, Ready, Result, RxOffloads, Stats,
+    TxOffloads,
+};
+
+use super::{RxQueue, TxQueue};
+use crate::mbuf::Mbuf;
+use crate::mempool::Mempool;
+use crate::port::{Features, Report};
+
+/// How often a thread that waits looks before it sleeps.
+const LOOKS: u32 = 64;
+
+/// How long a thread that waits sleeps between two looks: a device that is polled wakes nobody.
+const NAP: Duration = Duration::from_micros(50);
+
+/// How long a thread sleeps on a descriptor before it looks nevertheless: drivers may miss a packet that
+/// came while they were told to watch.
+const DOZE: Duration = Duration::from_millis(100);
+
+/// Packets that [`wait`](Endpoint::wait) takes while it looks whether there are any.
+const AHEAD: usize = 32;
+
+/// Drivers that copy each packet: between the kernel, a file or another process and an mbuf.
+const COPYING: &[&str] = &[
+    "net_af_packet",
+    "net_af_xdp",
+    "net_tap",
+    "net_pcap",
+    "net_memif",
+    "net_vhost",
+    "net_virtio_user",
+];
+
+/// A receiving and a sending queue, used by one thread at a time: DPDK's
+/// [`PacketIo`](bypass_core::PacketIo).
+///
+/// - Received packets are the mbufs that the driver filled; sending one copies nothing here.
+/// - `recv` and `send` call the driver once. There is no doorbell: what `send` took is on its way.
+/// - What the driver took counts as sent, since most do not say when it has left.
+/// - [`DropCause::RxQueueFull`], [`RxNoFrame`](DropCause::RxNoFrame), [`RxError`](DropCause::RxError) and
+///   [`TxError`](DropCause::TxError) are the device's counters (`imissed`, `rx_nombuf`, `ierrors`,
+///   `oerrors`). It has them for the port as a whole; they are in the statistics of the pair whose
+///   receiving queue is number 0, or whose sending queue is.
+/// - [`alloc`](PacketIo::alloc) takes mbufs of the receiving queue's pool, and leaves its
+///   [reserve](crate::MempoolOptions::rx_reserve).
+/// - [`wait`](Endpoint::wait) sleeps on a descriptor where the port was started with
+///   [`rx_interrupts`](crate::PortOptions::rx_interrupts). Elsewhere it looks, and sleeps for 50 µs.
+///
+/// ```
+/// use bypass_core::{Burst, PacketIoExt, Verdict, swap_addresses};
+/// use bypass_dpdk::{EalOptions, Mempool, MempoolOptions, Port, PortOptions, Vdev};
+///
+/// let eal = EalOptions::new().start()?;
+/// let pool = Mempool::new(&eal, &MempoolOptions::new(4095))?;
+/// let _device = Vdev::plug(&eal, "net_null0", "")?;
+/// let port = Port::open(&eal, "net_null0")?.start(&PortOptions::new(&pool))?;
+/// let mut queue = port.queue_pair(0)?;
+/// let mut burst = Burst::with_capacity(32);
+/// let sent = queue.reflect(&mut burst, |packet| {
+///     swap_addresses(packet);
+///     Verdict::Send
+/// })?;
+/// assert_eq!(sent, 32);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct QueuePair {
+    rx: RxQueue,
+    tx: TxQueue,
+    pool: Mempool,
+    /// Received while waiting.
+    ahead: Burst<Mbuf>,
+    caps: Caps,
+    rx_packets: u64,
+    rx_bytes: u64,
+    tx_packets: u64,
+    /// The pool was found empty: what was sent is asked back.
+    is_short: bool,
+}
+
+impl QueuePair {
+    /// Joins any two queues, of one port or of two.
+    #[must_use]
+    pub fn new(rx: RxQueue, tx: TxQueue) -> Self {
+        let caps = caps(&rx.running().report, &tx.running().report, &tx);
+        Self {
+            pool: rx.pool().clone(),
+            ahead: Burst::with_capacity(AHEAD),
+            caps,
+            rx_packets: 0,
+            rx_bytes: 0,
+            tx_packets: 0,
+            is_short: false,
+            rx,
+            tx,
+        }
+    }
+
+    /// The pool that [`alloc`](PacketIo::alloc) takes from.
+    #[must_use]
+    pub fn pool(&self) -> &Mempool {
+        &self.pool
+    }
+
+    /// Has [`alloc`](PacketIo::alloc) take from another pool.
+    #[must_use]
+    pub fn with_pool(mut self, pool: &Mempool) -> Self {
+        self.pool = pool.clone();
+        self
+    }
+
+    /// The queue that it receives from, for what a pair has no name for.
+    pub fn rx(&mut self) -> &mut RxQueue {
+        &mut self.rx
+    }
+
+    /// The queue that it sends to. What is sent there directly is not in the pair's statistics.
+    pub fn tx(&mut self) -> &mut TxQueue {
+        &mut self.tx
+    }
+
+    /// Looks whether packets are there, and takes some.
+    fn look(&mut self) -> bool {
+        !self.ahead.is_empty() || self.rx.recv(&mut self.ahead) > 0
+    }
+
+    fn ready(&mut self, interest: Interest) -> Ready {
+        let mut ready = Ready::empty();
+        ready.set(Ready::RX, interest.contains(Interest::RX) && self.look());
+        if interest.contains(Interest::TX) {
+            if !self.pool.has_spare() {
+                self.tx.reclaim();
+            }
+            ready.set(Ready::TX, self.pool.has_spare());
+        }
+        ready
+    }
+
+    /// Sleeps until packets may be there, for `limit` at most.
+    fn sleep(&mut self, limit: Duration) -> Result<()> {
+        let Some(fd) = self.rx.as_fd() else {
+            std::thread::sleep(limit.min(NAP));
+            return Ok(());
+        };
+        bypass_core::sys::wait(fd, Interest::RX, Some(limit.min(DOZE)), "wait for a DPDK queue")?;
+        Ok(())
+    }
+}
+
+fn caps(rx: &Report, tx: &Report, queue: &TxQueue) -> Caps {
+    let mut caps = Caps::new(crate::BACKEND, queue.max_len(), usize::from(Mempool::headroom()));
+    caps.rx_copies = u8::from(COPYING.contains(&rx.driver.as_str()));
+    caps.tx_copies = u8::from(COPYING.contains(&tx.driver.as_str()));
+    caps.zero_copy = caps.rx_copies + caps.tx_copies == 0;
+    caps.max_segments = tx.max_segments;
+    for (feature, offload) in [
+        (Features::RX_L4_CHECKSUM, RxOffloads::CHECKSUM),
+        (Features::RX_TIMESTAMP, RxOffloads::TIMESTAMP),
+        (Features::RX_HASH, RxOffloads::HASH),
+        (Features::RX_VLAN_STRIP, RxOffloads::VLAN_STRIP),
+        (Features::RX_LRO, RxOffloads::COALESCE),
+    ] {
+        caps.rx_offloads.set(offload, rx.features.contains(feature));
+    }
+    caps.tx_offloads.set(TxOffloads::CHECKSUM, tx.features.contains(Features::TX_L4_CHECKSUM));
+    let cuts = Features::TX_TCP_SEGMENTATION | Features::TX_UDP_SEGMENTATION;
+    caps.tx_offloads.set(TxOffloads::SEGMENTATION, tx.features.intersects(cuts));
+    caps.fallbacks.clone_from(&rx.fallbacks);
+    let others = tx.fallbacks.iter().filter(|fallback| !rx.fallbacks.contains(fallback));
+    caps.fallbacks.extend(others.cloned());
+    caps
+}
+
+impl PacketIo for QueuePair {
+    type Frame = Mbuf;
+
+    #[inline]
+    fn recv(&mut self, out: &mut Burst<Mbuf>) -> Result<usize> {
+        let behind = out.len();
+        if self.ahead.is_empty() {
+            self.rx.recv(out);
+        } else {
+            out.append(&mut self.ahead, AHEAD);
+        }
+        let received = &out[behind..];
+        self.rx_packets += received.len() as u64;
+        self.rx_bytes += received.iter().map(|packet| packet.total_len() as u64).sum::<u64>();
+        Ok(received.len())
+    }
+
+    #[inline]
+    fn alloc(&mut self, out: &mut Burst<Mbuf>, n: usize) -> usize {
+        let wanted = n.min(out.room());
+        let got = self.pool.alloc(out, wanted);
+        self.is_short = got < wanted;
+        if self.is_short {
+            self.tx.reclaim();
+            return got + self.pool.alloc(out, wanted - got);
+        }
+        got
+    }
+
+    #[inline]
+    fn send(&mut self, frames: &mut Burst<Mbuf>) -> Result<usize> {
+        let taken = self.tx.send(frames)?;
+        self.tx_packets += taken as u64;
+        Ok(taken)
+    }
+}
+
+impl Endpoint for QueuePair {
+    fn flush(&mut self) -> Result<()> {
+        if self.is_short {
+            self.tx.reclaim();
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, interest: Interest, timeout: Option<Duration>) -> Result<Ready> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let mut looks = 0;
+        loop {
+            let ready = self.ready(interest);
+            if !ready.is_empty() || left() == Some(Duration::ZERO) {
+                return Ok(ready);
+            }
+            looks += 1;
+            if looks < LOOKS {
+                std::hint::spin_loop();
+                continue;
+            }
+            self.rx.arm();
+            // What came before the driver was told to watch is not told of.
+            let ready = self.ready(interest);
+            let outcome = match ready.is_empty() {
+                true => self.sleep(left().unwrap_or(DOZE)),
+                false => Ok(()),
+            };
+            self.rx.disarm();
+            outcome?;
+            if !ready.is_empty() {
+                return Ok(ready);
+            }
+        }
+    }
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.rx.as_fd()
+    }
+
+    fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        (stats.rx_packets, stats.rx_bytes) = (self.rx_packets, self.rx_bytes);
+        (stats.tx_packets, stats.tx_bytes) = (self.tx_packets, self.tx.bytes());
+        stats.drops[DropCause::RxNoFrame] = self.rx.lost();
+        if self.rx.index() == 0 {
+            let device = self.rx.running().counters().unwrap_or_default();
+            stats.drops[DropCause::RxQueueFull] = device.rx_missed;
+            stats.drops[DropCause::RxNoFrame] += device.rx_no_mbuf;
+            stats.drops[DropCause::RxError] = device.rx_errors;
+        }
+        if self.tx.index() == 0 {
+            let device = self.tx.running().counters().unwrap_or_default();
+            stats.drops[DropCause::TxError] = device.tx_errors;
+            stats.tx_packets = stats.tx_packets.saturating_sub(device.tx_errors);
+        }
+        stats
+    }
+
+    /// The driver's own counters of the whole port, by its names (`rte_eth_xstats_get`), and:
+    ///
+    /// - `pool_size`, `pool_available`: mbufs in all, and those that are free.
+    fn visit_counters(&self, visit: &mut dyn FnMut(&str, u64)) {
+        visit("pool_size", u64::from(self.pool.size()));
+        visit("pool_available", u64::from(self.pool.available()));
+        // A driver that does not tell has none.
+        let _none = self.rx.running().visit(visit);
+    }
+}

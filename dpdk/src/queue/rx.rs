@@ -1,0 +1,186 @@
+//! [`RxQueue`].
+
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bypass_core::Burst;
+use bypass_dpdk_sys as sys;
+
+use super::SHARED;
+use super::burst::FastPath;
+use crate::mbuf::{self, Mbuf, Raw};
+use crate::mempool::Mempool;
+use crate::port::Running;
+
+/// The end of a port's receiving queue: used by one thread at a time, whichever that is.
+///
+/// It cannot be copied, nor used through a shared reference:
+///
+/// ```compile_fail,E0599
+/// fn two(queue: bypass_dpdk::RxQueue) -> (bypass_dpdk::RxQueue, bypass_dpdk::RxQueue) {
+///     (queue.clone(), queue) // error: no method named `clone`
+/// }
+/// ```
+///
+/// ```compile_fail,E0596
+/// fn aside(queue: &bypass_dpdk::RxQueue, out: &mut bypass_core::Burst<bypass_dpdk::Mbuf>) {
+///     queue.recv(out); // error: cannot borrow as mutable
+/// }
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn needs_sync<T: Sync>() {}
+/// needs_sync::<bypass_dpdk::RxQueue>(); // error: cannot be shared between threads safely
+/// ```
+pub struct RxQueue {
+    fast: FastPath,
+    queue: u16,
+    pool: Mempool,
+    fd: Option<RawFd>,
+    /// Packets that others could see too, and that there was no mbuf to copy to.
+    lost: u64,
+    running: Arc<Running>,
+    not_sync: PhantomData<Cell<()>>,
+}
+
+// SAFETY: a queue may be used by any thread, one at a time; the pointer inside is to data that stays.
+unsafe impl Send for RxQueue {}
+
+impl RxQueue {
+    /// The caller has marked the queue as taken.
+    pub(crate) fn new(running: Arc<Running>, queue: u16) -> Self {
+        let pool = running.pools[usize::from(queue) % running.pools.len()].clone();
+        let fd = running.interrupts.get(usize::from(queue)).copied();
+        let fast = FastPath::new(running.id(), queue);
+        Self { fast, queue, pool, fd, lost: 0, running, not_sync: PhantomData }
+    }
+
+    /// Appends received packets to `out`, as many as there are and fit, and returns how many.
+    ///
+    /// A packet that somebody else can see too (a clone that came through a `net_ring`) is copied.
+    #[inline]
+    pub fn recv(&mut self, out: &mut Burst<Mbuf>) -> usize {
+        let spare = out.spare();
+        let n = u16::try_from(spare.len()).unwrap_or(u16::MAX);
+        let at = spare.as_mut_ptr().cast::<*mut sys::rte_mbuf>();
+        // SAFETY: the port is started and has the queue, which is ours; an `Mbuf` is a transparent
+        // pointer, and there is room for `n`.
+        let mut got = usize::from(unsafe { self.fast.receive(at, n) });
+        if self.queue != 0 || SHARED.load(Ordering::Relaxed) {
+            got = self.look_at(&mut spare[..got]);
+        }
+        // SAFETY: the driver has written the first `got` slots with packets that are ours now; those
+        // that others can see were replaced.
+        unsafe { out.assume_filled(got) };
+        got
+    }
+
+    /// Marks packets with their queue, and replaces those that others can see; returns how many there
+    /// are then.
+    fn look_at(&mut self, slots: &mut [MaybeUninit<Mbuf>]) -> usize {
+        let mut kept = 0;
+        for i in 0..slots.len() {
+            let at = slots[i].as_mut_ptr().cast::<*mut sys::rte_mbuf>();
+            // SAFETY: the driver has written the slot.
+            let packet = unsafe { at.read() };
+            // SAFETY: with a packet.
+            let packet = unsafe { NonNull::new_unchecked(packet) };
+            // SAFETY: the packet is ours; what others can see of it is not written.
+            let raw = unsafe { Raw::new(packet) };
+            let packet = if raw.chain().all(Raw::is_exclusive) {
+                // SAFETY: nobody else can see any of it.
+                Some(unsafe { Mbuf::from_raw(packet) })
+            } else {
+                let copy = mbuf::copy(raw, &self.pool);
+                // SAFETY: this holder of the packet is ours, and ends here.
+                unsafe { sys::rte_pktmbuf_free_bulk(at, 1) };
+                copy
+            };
+            let Some(packet) = packet else {
+                self.lost += 1;
+                continue;
+            };
+            mbuf::mark_queue(packet.raw(), self.queue);
+            slots[kept].write(packet);
+            kept += 1;
+        }
+        kept
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn index(&self) -> u16 {
+        self.queue
+    }
+
+    /// The number of its port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.running.id()
+    }
+
+    /// The pool that its packets lie in.
+    #[must_use]
+    pub fn pool(&self) -> &Mempool {
+        &self.pool
+    }
+
+    /// A descriptor that becomes readable when packets arrive, where the port was started with
+    /// [`rx_interrupts`](crate::PortOptions::rx_interrupts). Between [`arm`](Self::arm) and the next
+    /// packet, that is: a driver need not tell of packets that it is not asked about.
+    #[must_use]
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        // SAFETY: the driver closes it when the port is stopped, which this queue prevents.
+        self.fd.map(|fd| unsafe { BorrowedFd::borrow_raw(fd) })
+    }
+
+    /// Has the driver tell of the next packet. Receive once more before sleeping: a packet may have come
+    /// meanwhile.
+    pub fn arm(&mut self) {
+        if self.fd.is_some() {
+            // SAFETY: the port is started and has the queue, which is ours.
+            let _always_on = unsafe { sys::rte_eth_dev_rx_intr_enable(self.port(), self.queue) };
+        }
+    }
+
+    /// Has the driver tell of packets no longer, and takes back what it has told.
+    pub fn disarm(&mut self) {
+        if self.fd.is_some() {
+            // SAFETY: the port is started and has the queue, which is ours.
+            let _always_on = unsafe { sys::rte_eth_dev_rx_intr_disable(self.port(), self.queue) };
+        }
+    }
+
+    /// Packets lost here: others could see them too, and there was no mbuf to copy them to.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    pub(super) fn running(&self) -> &Arc<Running> {
+        &self.running
+    }
+}
+
+impl Drop for RxQueue {
+    fn drop(&mut self) {
+        if let Some(taken) = self.running.rx.get(usize::from(self.queue)) {
+            taken.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl fmt::Debug for RxQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RxQueue")
+            .field("port", &self.port())
+            .field("queue", &self.queue)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,327 @@
+//! [`TxQueue`].
+
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bypass_core::{Buffer, Burst, Error, FrameError, Result, Unsupported};
+use bypass_dpdk_sys as sys;
+
+use super::SHARED;
+use super::burst::FastPath;
+use crate::mbuf::offload::{REQUESTS, abilities, header_len};
+use crate::mbuf::{Mbuf, Raw, SharedMbuf};
+use crate::port::Running;
+
+/// A packet has at least an Ethernet header.
+const MIN_LEN: u32 = 14;
+
+/// A VLAN tag, which comes on top of the MTU.
+const VLAN_TAG: u32 = 4;
+
+/// What drivers say of received packets, in the lower bits of `ol_flags`: of no use on send, and a lie
+/// behind a `net_ring`.
+const RECEIVED: u64 = (1 << 41) - 1;
+
+/// The end of a port's sending queue: used by one thread at a time, whichever that is.
+///
+/// It cannot be copied, nor used through a shared reference:
+///
+/// ```compile_fail,E0599
+/// fn two(queue: bypass_dpdk::TxQueue) -> (bypass_dpdk::TxQueue, bypass_dpdk::TxQueue) {
+///     (queue.clone(), queue) // error: no method named `clone`
+/// }
+/// ```
+///
+/// ```compile_fail,E0596
+/// fn aside(queue: &bypass_dpdk::TxQueue, packets: &mut bypass_core::Burst<bypass_dpdk::Mbuf>) {
+///     let _ = queue.send(packets); // error: cannot borrow as mutable
+/// }
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn needs_sync<T: Sync>() {}
+/// needs_sync::<bypass_dpdk::TxQueue>(); // error: cannot be shared between threads safely
+/// ```
+pub struct TxQueue {
+    fast: FastPath,
+    queue: u16,
+    limits: Limits,
+    bytes: u64,
+    running: Arc<Running>,
+    not_sync: PhantomData<Cell<()>>,
+}
+
+// SAFETY: a queue may be used by any thread, one at a time; the pointer inside is to data that stays.
+unsafe impl Send for TxQueue {}
+
+/// What can be sent.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// The longest packet without a VLAN tag.
+    max_len: u32,
+    max_segments: u16,
+    /// `RTE_ETH_TX_OFFLOAD_*` that were granted.
+    abilities: u64,
+    /// The most that may follow the headers of a packet that is cut.
+    external: bool,
+}
+
+/// What a look at packets found.
+struct Looked {
+    /// So many can be sent, from the first.
+    good: usize,
+    bytes: u64,
+    /// The driver has to make some of them ready.
+    prepare: bool,
+    /// What is wrong with the one behind.
+    cause: Option<FrameError>,
+}
+
+impl TxQueue {
+    /// The caller has marked the queue as taken.
+    pub(crate) fn new(running: Arc<Running>, queue: u16) -> Self {
+        let report = &running.report;
+        let limits = Limits {
+            max_len: u32::from(report.mtu) + MIN_LEN,
+            max_segments: u16::try_from(report.max_segments).unwrap_or(u16::MAX),
+            abilities: report.features.offloads().1,
+            external: running.is_virtual,
+        };
+        let fast = FastPath::new(running.id(), queue);
+        Self { fast, queue, limits, bytes: 0, running, not_sync: PhantomData }
+    }
+
+    /// Hands packets to the driver, from the front of `packets`, as many as it takes, and returns how
+    /// many. The rest stays where it is, in order.
+    ///
+    /// Packets that ask for [offloads](crate::TxOffload) are made ready by the driver first
+    /// (`rte_eth_tx_prepare`), which may write the sums of pseudo headers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Frame`] when the first packet can never be sent: too short or too long, of too many
+    /// segments, or it asks for an offload that the port was not started with. It is still the first.
+    #[inline]
+    pub fn send(&mut self, packets: &mut Burst<Mbuf>) -> Result<usize> {
+        let looked = self.limits.look_at(packets);
+        let mut n = u16::try_from(looked.good).unwrap_or(u16::MAX);
+        let at = packets.as_mut_ptr().cast::<*mut sys::rte_mbuf>();
+        if n == 0 {
+            return looked.cause.map_or(Ok(0), |cause| Err(refused(cause)));
+        }
+        if looked.prepare {
+            n = self.prepare(at, n)?;
+        }
+        // SAFETY: the port is started and has the queue, which is ours; the first `n` packets of the
+        // burst are ours and can be sent.
+        let taken = usize::from(unsafe { self.fast.send(at, n) });
+        packets.drain(taken).forget(taken);
+        let left = looked.good - taken;
+        self.bytes += looked.bytes;
+        if left > 0 {
+            self.bytes -= bytes(&packets[..left]);
+        }
+        Ok(taken)
+    }
+
+    /// Has the driver make packets ready; how many are.
+    #[cold]
+    fn prepare(&mut self, at: *mut *mut sys::rte_mbuf, n: u16) -> Result<u16> {
+        // SAFETY: the port is started and has the queue, which is ours; so are the packets.
+        let ready = unsafe { self.fast.prepare(at, n) };
+        if ready > 0 {
+            return Ok(ready);
+        }
+        Err(refused(FrameError::Unsupported(Unsupported {
+            what: "these offloads for this packet".into(),
+            backend: crate::BACKEND,
+            why: format!("the driver {} refuses it", self.running.report.driver).into(),
+        })))
+    }
+
+    /// Hands packets to the driver that others may hold too, from the front of `packets`, and returns
+    /// how many it took; those are gone from `packets`. The others' view of the data stays.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send), and when the first packet lies in [memory of the
+    /// application's](SharedMbuf::external) and the port is a real device's, which could not read it.
+    pub fn send_shared(&mut self, packets: &mut Vec<SharedMbuf>) -> Result<usize> {
+        let (mut good, mut total, mut cause) = (0, 0, None);
+        for packet in &*packets {
+            if let Err(wrong) = self.limits.check(packet.raw()) {
+                cause = Some(wrong);
+                break;
+            }
+            if packet.is_external() && !self.limits.external {
+                cause = Some(lacking(
+                    "sending from memory that is not registered with the device",
+                    "copy the packet into a pool's mbuf",
+                ));
+                break;
+            }
+            good += 1;
+            total += packet.total_len() as u64;
+        }
+        let n = u16::try_from(good).unwrap_or(u16::MAX);
+        if n == 0 {
+            return cause.map_or(Ok(0), |cause| Err(refused(cause)));
+        }
+        SHARED.store(true, Ordering::Relaxed);
+        let at = packets.as_mut_ptr().cast::<*mut sys::rte_mbuf>();
+        // SAFETY: the port is started and has the queue, which is ours; the first `n` packets are ours,
+        // and drivers do not write to what others hold too. A `SharedMbuf` is a transparent pointer.
+        let taken = usize::from(unsafe { self.fast.send(at, n) });
+        let left: usize =
+            packets.get(taken..good).into_iter().flatten().map(SharedMbuf::total_len).sum();
+        packets.drain(..taken).for_each(|packet| {
+            let _the_drivers = packet.into_raw();
+        });
+        self.bytes += total - left as u64;
+        Ok(taken)
+    }
+
+    /// Has the driver free what it has sent, without waiting for the next packets. Some drivers cannot,
+    /// and some have nothing to free.
+    pub fn reclaim(&mut self) {
+        // SAFETY: the port is started and has the queue, which is ours.
+        let _unsupported = unsafe { sys::rte_eth_tx_done_cleanup(self.port(), self.queue, 0) };
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn index(&self) -> u16 {
+        self.queue
+    }
+
+    /// The number of its port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.running.id()
+    }
+
+    /// Bytes of the packets that the driver has taken.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The longest packet that can be sent, in bytes, without a VLAN tag.
+    #[must_use]
+    pub fn max_len(&self) -> usize {
+        self.limits.max_len as usize
+    }
+
+    pub(super) fn running(&self) -> &Arc<Running> {
+        &self.running
+    }
+}
+
+impl Limits {
+    /// Looks at packets until one cannot be sent.
+    #[inline(always)]
+    fn look_at(self, packets: &[Mbuf]) -> Looked {
+        let mut looked = Looked { good: 0, bytes: 0, prepare: false, cause: None };
+        for packet in packets {
+            let raw = packet.raw();
+            let (flags, len) = (raw.ol_flags(), raw.pkt_len());
+            let in_range = len.wrapping_sub(MIN_LEN) <= self.max_len - MIN_LEN;
+            if flags & REQUESTS != 0 || raw.nb_segs() != 1 || !in_range {
+                if let Err(cause) = self.check(raw) {
+                    looked.cause = Some(cause);
+                    return looked;
+                }
+                looked.prepare |= flags & REQUESTS != 0;
+            }
+            if flags & RECEIVED != 0 {
+                raw.set_ol_flags(flags & !RECEIVED);
+            }
+            looked.good += 1;
+            looked.bytes += u64::from(len);
+        }
+        looked
+    }
+
+    /// What is wrong with a packet.
+    #[cold]
+    fn check(self, raw: Raw) -> std::result::Result<(), FrameError> {
+        let (flags, len) = (raw.ol_flags(), raw.pkt_len());
+        if len < MIN_LEN {
+            return Err(FrameError::TooShort { len: len as usize, min: MIN_LEN as usize });
+        }
+        if raw.nb_segs() > self.max_segments {
+            let what = format!("packets of {} segments", raw.nb_segs());
+            let why = match self.max_segments {
+                1 => "the port was started without `Features::TX_MULTI_SEGMENT`",
+                _ => "the driver takes fewer",
+            };
+            return Err(lacking(what, why));
+        }
+        if raw.nb_segs() > 1 && raw.chain().any(|segment| segment.data_len() == 0) {
+            return Err(lacking(
+                "packets with empty segments",
+                "a descriptor says where bytes are",
+            ));
+        }
+        let is_cut = flags & (sys::RTE_MBUF_F_TX_TCP_SEG | sys::RTE_MBUF_F_TX_UDP_SEG) != 0;
+        let max = self.max_len + if is_tagged(raw) { VLAN_TAG } else { 0 };
+        if len > max && !is_cut {
+            return Err(FrameError::TooLong { len: len as usize, max: max as usize });
+        }
+        if flags & REQUESTS == 0 {
+            return Ok(());
+        }
+        if abilities(flags) & !self.abilities != 0 {
+            let why = "ask for it in `PortOptions::require` or `prefer`; `Port::report` says what was granted";
+            return Err(lacking("an offload that the packet asks for", why));
+        }
+        if header_len(raw.tx_offload()) > usize::from(raw.data_len()) {
+            let why = "they were cut since offloads were asked for";
+            return Err(lacking(
+                "offloads for a packet whose first segment has not all headers",
+                why,
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a VLAN tag comes on top of the MTU.
+fn is_tagged(raw: Raw) -> bool {
+    // SAFETY: the packet is there, and nobody writes to it meanwhile.
+    let data = unsafe { raw.data() };
+    matches!(data.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]))
+}
+
+fn bytes(packets: &[Mbuf]) -> u64 {
+    packets.iter().map(|packet| packet.total_len() as u64).sum()
+}
+
+fn refused(cause: FrameError) -> Error {
+    Error::frame("send a packet", crate::BACKEND, cause)
+}
+
+fn lacking(what: impl Into<std::borrow::Cow<'static, str>>, why: &'static str) -> FrameError {
+    let (what, why) = (what.into(), why.into());
+    FrameError::Unsupported(Unsupported { what, backend: crate::BACKEND, why })
+}
+
+impl Drop for TxQueue {
+    fn drop(&mut self) {
+        if let Some(taken) = self.running.tx.get(usize::from(self.queue)) {
+            taken.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl fmt::Debug for TxQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TxQueue")
+            .field("port", &self.port())
+            .field("queue", &self.queue)
+            .finish_non_exhaustive()
+    }
+}
