@@ -100,6 +100,86 @@ fn an_interface_that_is_removed_is_reported_by_every_call() {
 }
 
 #[test]
+fn what_came_before_the_interface_was_removed_comes_first() {
+    for hook in HOOKS {
+        let Some(rig) = Rig::new(&VethOptions::default()) else { return };
+        let (mut a, mut b) = rig.pair(hook, |_| {});
+        send(&mut a, &[numbered(0, 60), numbered(1, 60)]);
+        assert_eq!(b.wait(Interest::RX, PATIENCE).unwrap(), Ready::RX);
+        rig.veth.a.ip("link delete veth0").unwrap();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let error = loop {
+            let mut burst = compose(&mut b, &[numbered(9, 60)]);
+            match b.send(&mut burst).and_then(|_| b.flush()) {
+                Ok(()) => assert!(Instant::now() < deadline, "it never heard of it"),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, Error::NoSuchInterface { .. }), "{error}");
+        assert_eq!(drain_until_error(&mut b).len(), 2);
+        assert_eq!(b.stats().rx_packets, 2);
+    }
+}
+
+fn drain_until_error(port: &mut XdpPort) -> Vec<bypass_xdp::XdpFrame> {
+    let (mut burst, mut all) = (Burst::with_capacity(1), Vec::new());
+    while port.recv(&mut burst).is_ok() {
+        all.extend(burst.pop_front());
+    }
+    all
+}
+
+/// Has the kernel take what is in the TX ring, behind the port's back: what it is done with then waits in
+/// the completion ring, as it does when a device is slow.
+fn send_behind_its_back(port: &XdpPort) {
+    use rustix::net::{SendFlags, send};
+    let fd = port.as_fd().unwrap();
+    while send(fd, &[], SendFlags::DONTWAIT).is_err() {}
+}
+
+/// Nothing but waiting and allocating, which is what a sender does that has nothing to send yet.
+#[test]
+fn a_sender_that_waits_gets_back_what_was_sent() {
+    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
+    let small = |options: &mut XdpOptions| {
+        (options.umem.pool.chunks, options.umem.pool.rx_reserve) = (64, 32);
+    };
+    let (mut a, _b) = rig.pair(Hook::Native, small);
+    for by_waiting in [true, false] {
+        let mut burst = compose(&mut a, &vec![numbered(1, 60); 32]);
+        assert_eq!(a.alloc(&mut Burst::with_capacity(1), 1), 0, "that was all");
+        assert_eq!(a.send(&mut burst).unwrap(), 32);
+        send_behind_its_back(&a);
+        if by_waiting {
+            assert_eq!(a.wait(Interest::TX, PATIENCE).unwrap(), Ready::TX);
+        }
+        assert_eq!(a.alloc(&mut Burst::with_capacity(1), 1), 1);
+        settle(&mut a);
+    }
+}
+
+/// All its memory was received into and is being sent: when that is done, it receives again.
+#[test]
+fn a_receiver_that_waits_posts_what_was_sent() {
+    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
+    let mut a = open(&rig.veth.a, Hook::Native, |_| {});
+    let mut b = open(&rig.veth.b, Hook::Native, |options| {
+        (options.umem.pool.chunks, options.umem.pool.rx_reserve) = (32, 16);
+    });
+    let mut burst = Burst::with_capacity(64);
+    for n in 0..64 {
+        send(&mut a, &[numbered(n, 60)]);
+        b.recv(&mut burst).unwrap();
+    }
+    assert_eq!((burst.len(), counter(&b, "rx_posted")), (32, 0));
+    assert_eq!(b.send(&mut burst).unwrap(), 32);
+    send_behind_its_back(&b);
+    assert!(b.wait(Interest::RX, Some(Duration::ZERO)).unwrap().is_empty());
+    send(&mut a, &[numbered(99, 60)]);
+    assert_eq!(receive(&mut b, 1, is_ours)[0].data(), numbered(99, 60));
+}
+
+#[test]
 fn a_queue_in_use_is_refused_with_the_process_that_has_it() {
     let Some(rig) = Rig::new(&VethOptions::default()) else { return };
     let busy = |error: Error| {

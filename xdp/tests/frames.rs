@@ -6,7 +6,8 @@ mod common;
 
 use bypass_core::testing::rig::{Veth, VethOptions};
 use bypass_core::{
-    Buffer, Burst, Endpoint, Error, Frame, FrameError, PacketIo, PacketIoExt, swap_addresses,
+    Buffer, Burst, DropCause, Endpoint, Error, Frame, FrameError, PacketIo, PacketIoExt,
+    swap_addresses,
 };
 use bypass_xdp::{Umem, XdpFrame, XdpPort};
 use common::*;
@@ -151,6 +152,54 @@ fn too_many_segments_and_empty_ones_are_refused_and_kept() {
         send_burst(&mut a, &mut burst);
         assert_eq!(receive(&mut b, 1, is_ours)[0].data().len(), 60);
     }
+}
+
+/// The kernel counts these as dropped and nothing else, like a frame that is too long.
+#[test]
+fn a_frame_of_segments_without_buffers_is_counted_as_that() {
+    let Some(rig) = Rig::new(&VethOptions { mtu: 9000, ..VethOptions::default() }) else { return };
+    for hook in HOOKS {
+        let mut a = open(&rig.veth.a, hook, |options| options.multi_buffer = true);
+        let mut b = open(&rig.veth.b, hook, |options| {
+            options.multi_buffer = true;
+            (options.umem.pool.chunks, options.umem.pool.rx_reserve) = (32, 16);
+        });
+        for _ in 0..10 {
+            let mut burst = Burst::with_capacity(1);
+            assert!(burst.push(in_pieces(&mut a, &[500; 16])).is_ok());
+            send_burst(&mut a, &mut burst);
+        }
+        let seen = drain(&mut b);
+        let (stats, came) = (b.stats(), seen.len() as u64);
+        assert!(came > 0 && seen.iter().all(|frame| bytes(frame).len() == 8000));
+        assert_eq!((stats.rx_packets, stats.drops[DropCause::RxNoFrame]), (came, 10 - came));
+        assert_eq!(stats.drops.total(), 10 - came);
+    }
+}
+
+/// The ring takes up what the kernel has freed also for a frame that needs more places than were known
+/// to be free, though fewer than the burst has frames.
+#[test]
+fn a_frame_of_segments_finds_the_places_that_single_ones_left() {
+    let Some(rig) = Rig::new(&VethOptions { mtu: 9000, ..VethOptions::default() }) else { return };
+    let (mut a, mut b) = rig.pair(bypass_xdp::Hook::Native, |options| {
+        options.multi_buffer = true;
+        (options.rings.tx, options.rings.completion) = (16, 16);
+    });
+    assert_eq!(a.caps().max_segments, 16, "more do not fit the ring");
+    for round in 0..20 {
+        for n in 0..round {
+            send(&mut a, &[numbered(n, 60)]);
+        }
+        let mut burst = Burst::with_capacity(1);
+        assert!(burst.push(in_pieces(&mut a, &[100; 16])).is_ok());
+        send_burst(&mut a, &mut burst);
+        let seen = receive(&mut b, usize::from(round) + 1, is_ours);
+        assert_eq!(bytes(&seen[usize::from(round)]).len(), 1600);
+    }
+    let mut burst = Burst::with_capacity(1);
+    assert!(burst.push(in_pieces(&mut a, &[100; 17])).is_ok());
+    assert!(matches!(a.send(&mut burst).unwrap_err(), Error::Frame { .. }));
 }
 
 #[test]

@@ -24,12 +24,14 @@ enum State {
 pub(super) struct Kernel {
     link: Arc<Interface>,
     state: State,
+    /// What became of the link was found out, and not told.
+    untold: bool,
     pub(super) syscalls: u64,
 }
 
 impl Kernel {
     pub(super) fn new(link: Arc<Interface>) -> Self {
-        Self { link, state: State::Up, syscalls: 0 }
+        Self { link, state: State::Up, untold: false, syscalls: 0 }
     }
 
     pub(super) fn link(&self) -> &Interface {
@@ -57,12 +59,16 @@ impl Kernel {
         let before = self.state;
         let outcome = sys::kick_rx(socket);
         self.learn(&outcome);
+        let is_news = std::mem::take(&mut self.untold) || self.state != before;
         match outcome {
-            Err(error) if self.state != State::Up && self.state != before => {
-                Err(self.explain("receive", error))
-            }
+            Err(error) if self.state != State::Up && is_news => Err(self.explain("receive", error)),
             _ => Ok(()),
         }
+    }
+
+    /// The error of [`poll`](Self::poll) could not be passed on: its next call has it again.
+    pub(super) fn tell_later(&mut self) {
+        self.untold = true;
     }
 
     fn learn(&mut self, outcome: &io::Result<()>) {

@@ -87,6 +87,7 @@ pub struct XdpPort {
     source: Source,
     kernel: Kernel,
     caps: Caps,
+    multi_buffer: bool,
     /// Busy polling: the device is polled by calls.
     polls: bool,
     /// Calls of `recv` that found nothing since the kernel was last asked for the state of the link.
@@ -96,7 +97,8 @@ pub struct XdpPort {
 impl XdpPort {
     pub(crate) fn new(opened: Opened) -> Self {
         let (caps, hints) = (caps(&opened), opened.has_hints());
-        let Opened { bound, umem, link, source, place, zero_copy, polls, target, .. } = opened;
+        let Opened { bound, umem, link, source, place, zero_copy, multi_buffer, .. } = opened;
+        let Opened { polls, target, .. } = opened;
         let rings = bound.rings;
         Self {
             rx: Rx::new(
@@ -115,6 +117,7 @@ impl XdpPort {
             source,
             kernel: Kernel::new(link),
             caps,
+            multi_buffer,
             polls,
             idle: 0,
         }
@@ -265,10 +268,12 @@ fn caps(opened: &Opened) -> Caps {
     caps.zero_copy = *zero_copy;
     let copies = u8::from(!zero_copy);
     (caps.rx_copies, caps.tx_copies) = (copies, copies);
+    // They all have to be in the ring at once.
+    let most = MAX_SEGMENTS.min(opened.bound.rings.tx.size() as usize);
     caps.max_segments = match (*multi_buffer, *zero_copy) {
         (false, _) => 1,
-        (true, false) => MAX_SEGMENTS,
-        (true, true) => MAX_SEGMENTS.min(features.zero_copy_segments.max(1) as usize),
+        (true, false) => most,
+        (true, true) => most.min(features.zero_copy_segments.max(1) as usize),
     };
     caps.rx_offloads = if opened.has_hints() { features.rx_hints } else { RxOffloads::empty() };
     caps.tx_offloads = umem.tx_offloads();
@@ -280,18 +285,22 @@ impl PacketIo for XdpPort {
     type Frame = XdpFrame;
 
     fn recv(&mut self, out: &mut Burst<XdpFrame>) -> Result<usize> {
-        self.kernel.still_there()?;
         self.tx.reclaim();
         let received = self.rx.take(out);
         if received > 0 {
             self.idle = 0;
             // What goes wrong here is told by the next call that finds nothing.
-            let _told_later = self.refill();
+            if self.refill().is_err() {
+                self.kernel.tell_later();
+            }
             return Ok(received);
         }
+        // After what had come before the interface went.
+        self.kernel.still_there()?;
         if !out.is_full() {
             self.refill()?;
-            if self.tx.is_stalled() {
+            // Of a link that is down was told already; that it is up again, polling finds out.
+            if self.tx.is_stalled() && !self.kernel.is_down() {
                 self.transmit()?;
             }
             self.idled()?;
@@ -300,7 +309,12 @@ impl PacketIo for XdpPort {
     }
 
     fn alloc(&mut self, out: &mut Burst<XdpFrame>, n: usize) -> usize {
-        self.umem.alloc(out, n)
+        let first = self.umem.alloc(out, n);
+        if first == n {
+            return n;
+        }
+        self.tx.reclaim();
+        first + self.umem.alloc(out, n - first)
     }
 
     fn send(&mut self, frames: &mut Burst<XdpFrame>) -> Result<usize> {
@@ -387,8 +401,13 @@ impl Endpoint for XdpPort {
         self.tx.count(&mut stats);
         let kernel = self.kernel.statistics(self.socket.as_fd());
         stats.drops[DropCause::RxQueueFull] = kernel.rx_ring_full.unwrap_or(0);
-        // In copy mode the kernel counts a frame without a buffer in both.
-        let no_frame = kernel.rx_fill_ring_empty_descs.unwrap_or(0).min(kernel.rx_dropped);
+        // In copy mode the kernel counts a frame without a buffer in both. One of several segments only
+        // as dropped; but then nothing is too long.
+        let no_frame = if self.multi_buffer {
+            kernel.rx_dropped
+        } else {
+            kernel.rx_fill_ring_empty_descs.unwrap_or(0).min(kernel.rx_dropped)
+        };
         stats.drops[DropCause::RxNoFrame] = no_frame;
         stats.drops[DropCause::RxTruncated] = kernel.rx_dropped - no_frame;
         stats.frames = Some(self.umem.census());

@@ -121,7 +121,7 @@ impl Tx {
                 Ok(segments) => segments,
                 Err(cause) => break Outcome::Unsendable(cause),
             };
-            if places.left() < segments {
+            if !places.has(segments) {
                 break Outcome::Full;
             }
             let Some(mut frame) = frames.pop_front() else { break Outcome::All };
@@ -225,7 +225,7 @@ impl Tx {
     /// before 6.17 do not always show how far they are; then nothing is known.
     fn last_taken(&self, before: u32) -> u64 {
         let (mut cursor, mut bytes) = (self.ring.consumed(), 0);
-        while cursor != before {
+        for _ in 0..cursor.wrapping_sub(before).min(self.ring.size()) {
             let desc = self.ring.written_before(cursor);
             let is_end = !desc.options.contains(DescOptions::XDP_PKT_CONTD);
             if bytes > 0 && is_end {

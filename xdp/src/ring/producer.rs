@@ -83,6 +83,17 @@ impl<M: Memory> Reserved<'_, M> {
         self.left
     }
 
+    /// Whether `want` places are left, looked up again when fewer are known of.
+    #[inline]
+    pub(crate) fn has(&mut self, want: u32) -> bool {
+        if self.left < want {
+            self.ring.tail = self.ring.memory.consumer();
+            let used = self.next.wrapping_sub(self.ring.tail);
+            self.left = self.ring.size().saturating_sub(used);
+        }
+        self.left >= want
+    }
+
     /// Writes the next entry; false when there is no place.
     #[inline]
     pub(crate) fn push(&mut self, entry: M::Entry) -> bool {
