@@ -11,7 +11,9 @@ use std::thread;
 use bypass_core::testing::rig::{Namespace, Veth, VethOptions};
 use bypass_core::{Buffer, Burst, Endpoint, Error, Frame, PacketIo};
 use bypass_xdp::program::{Filter, ProgramOptions, XskMap};
-use bypass_xdp::{CopyMode, Hook, Interface, Receive, Want, XdpError, XdpOptions, XdpQueue};
+use bypass_xdp::{
+    CopyMode, Hook, Interface, Receive, Umem, UmemOptions, Want, XdpError, XdpOptions, XdpQueue,
+};
 use common::*;
 
 #[test]
@@ -259,4 +261,142 @@ fn a_socket_and_a_map_from_elsewhere_will_do() {
     receive(&mut b, 1, is_ours);
     send(&mut b, &[numbered(2, 60)]);
     receive(&mut a, 1, is_ours);
+}
+
+/// Until a port is opened, whoever passed the socket on can still bind it, and have the kernel receive
+/// into what the port had posted.
+#[test]
+fn what_was_posted_on_a_socket_from_elsewhere_is_nobody_s_when_opening_fails() {
+    use rustix::net::xdp::{SocketAddrXdp, SocketAddrXdpFlags, SocketAddrXdpWithSharedUmem};
+    use rustix::net::{AddressFamily, SocketType};
+    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
+    let umem = {
+        let mut options = UmemOptions::default();
+        (options.pool.chunks, options.pool.rx_reserve) = (64, 16);
+        Umem::new(&options).unwrap()
+    };
+    let taken = open(&rig.veth.b, Hook::Native, |options| options.receive = Receive::Nothing);
+    let _inside = rig.veth.b.enter().unwrap();
+    let mut program = ProgramOptions::new(Veth::NAME);
+    program.filter = Filter::everything();
+    let program = program.attach().unwrap();
+    let interface = Interface::find(Veth::NAME).unwrap();
+    rig.veth.b.ip("link add out0 type veth peer name out1").unwrap();
+    rig.veth.b.ip("link set out0 up").unwrap();
+    let mut other = XdpOptions::new("out0");
+    other.receive = Receive::Nothing;
+    let mut other = other.one().unwrap().open_on(&umem).unwrap();
+    let kept = rustix::net::socket(AddressFamily::XDP, SocketType::RAW, None).unwrap();
+    let adopt = |taking: &XdpOptions| {
+        taking.adopt(kept.try_clone().unwrap(), interface.clone()).unwrap().open_on(&umem)
+    };
+    let mut taking = XdpOptions::new(Veth::NAME);
+    taking.receive = Receive::Nothing;
+    taking.bind_timeout = std::time::Duration::from_millis(10);
+    let error = adopt(&taking).unwrap_err();
+    assert!(matches!(xdp_error(&error), XdpError::QueueInUse { .. }), "{error}");
+    let error = adopt(&taking).unwrap_err();
+    assert!(error.to_string().contains("a fresh AF_XDP socket"), "{error}");
+    drop(taken);
+
+    let addr = SocketAddrXdp::new(SocketAddrXdpFlags::XDP_SHARED_UMEM, interface.index, 0);
+    let shared_umem_fd = other.as_fd().unwrap();
+    let at = SocketAddrXdpWithSharedUmem { addr, shared_umem_fd };
+    while rustix::net::bind(&kept, &at).is_err() {
+        thread::yield_now();
+    }
+    program.sockets().insert(0, kept.as_fd()).unwrap();
+    // All the rest of the memory.
+    let mut held = Burst::with_capacity(64);
+    other.alloc(&mut held, 64);
+    assert_eq!(umem.census().free, 0);
+    for frame in held.iter_mut() {
+        frame.fill(&[0xaa; 1024]).unwrap();
+    }
+    let mut a = open(&rig.veth.a, Hook::Native, |_| {});
+    for n in 0..16 {
+        send(&mut a, &[numbered(n, 1000)]);
+    }
+    assert_eq!(program.counters().unwrap().redirected, 16);
+    assert!(held.iter().all(|frame| frame.data() == [0xaa; 1024]), "written by the kernel");
+    assert_eq!((held.len(), umem.census().rx_posted), (32, 32));
+}
+
+/// A umem has one mode. What cannot be had with the first port's is refused, or told.
+#[test]
+fn ports_that_share_memory_have_what_the_first_obtained() {
+    let Some(rig) = Rig::new(&VethOptions { queues: 3, ..VethOptions::default() }) else { return };
+    let _inside = rig.veth.a.enter().unwrap();
+    let umem = {
+        let mut options = UmemOptions::default();
+        (options.pool.chunks, options.pool.rx_reserve) = (64, 16);
+        Umem::new(&options).unwrap()
+    };
+    let on = |queue, change: fn(&mut XdpOptions)| {
+        let mut options = options(Hook::Native);
+        (options.queue, options.receive) = (queue, Receive::Nothing);
+        options.copy = Want::Require(CopyMode::Copy);
+        change(&mut options);
+        options.one().unwrap().open_on(&umem)
+    };
+    let first = on(0, |_| {}).unwrap();
+    assert!(first.caps().fallbacks.is_empty());
+    let error = on(1, |options| options.copy = Want::Require(CopyMode::ZeroCopy)).unwrap_err();
+    assert!(error.to_string().starts_with("copy = zero-copy: the umem has copy mode"), "{error}");
+    let error = on(1, |options| options.multi_buffer = true).unwrap_err();
+    assert!(error.to_string().starts_with("multi_buffer = true: the first port"), "{error}");
+    let second = on(1, |options| options.copy = Want::Prefer(CopyMode::ZeroCopy)).unwrap();
+    let [told] = &second.caps().fallbacks[..] else { panic!("{:?}", second.caps().fallbacks) };
+    assert!(told.starts_with("zero-copy preferred, copy mode obtained"), "{told}");
+    assert_eq!(umem.census().rx_posted, 32, "what was refused has posted nothing");
+}
+
+/// A port whose interface is gone is in nobody's way.
+#[test]
+fn memory_is_shared_with_ports_whose_interface_is_there() {
+    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
+    let _inside = rig.veth.a.enter().unwrap();
+    let umem = {
+        let mut options = UmemOptions::default();
+        (options.pool.chunks, options.pool.rx_reserve) = (128, 16);
+        Umem::new(&options).unwrap()
+    };
+    let on = |name: &str| {
+        let mut options = options(Hook::Native);
+        options.interface = name.to_owned();
+        options.receive = Receive::Nothing;
+        options.one().unwrap().open_on(&umem)
+    };
+    for (name, peer) in [("x0", "x1"), ("y0", "y1")] {
+        rig.veth.a.ip(&format!("link add {name} type veth peer name {peer}")).unwrap();
+        rig.veth.a.ip(&format!("link set {name} up")).unwrap();
+    }
+    let _gone = on("x0").unwrap();
+    rig.veth.a.ip("link delete x0").unwrap();
+    let _first = on("y0").unwrap();
+    let mut a = on(Veth::NAME).unwrap();
+    let mut b = open(&rig.veth.b, Hook::Native, |_| {});
+    send(&mut a, &[numbered(1, 60)]);
+    receive(&mut b, 1, is_ours);
+}
+
+#[test]
+fn every_queue_has_a_place_in_the_program_s_map() {
+    let Some(rig) = Rig::new(&VethOptions { queues: 70, ..VethOptions::default() }) else { return };
+    let port = open(&rig.veth.b, Hook::Native, |options| options.queue = 69);
+    assert_eq!((port.queue(), port.program().unwrap().sockets().queues()), (69, 70));
+    let interface = {
+        let _inside = rig.veth.b.enter().unwrap();
+        Interface::find(Veth::NAME).unwrap()
+    };
+    let absurd = Interface { mtu: usize::MAX, ..interface };
+    let mut options = XdpOptions::new(Veth::NAME);
+    options.receive = Receive::Nothing;
+    let socket = {
+        let _inside = rig.veth.b.enter().unwrap();
+        use rustix::net::{AddressFamily, SocketType, socket};
+        socket(AddressFamily::XDP, SocketType::RAW, None).unwrap()
+    };
+    let other = options.adopt(socket, absurd).unwrap().open().unwrap();
+    assert_eq!(other.caps().max_len, 2048 - 128, "what fits a chunk");
 }

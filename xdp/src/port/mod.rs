@@ -247,10 +247,12 @@ impl XdpPort {
         ready
     }
 
-    /// How long to sleep at most before looking again at what wakes nobody.
+    /// How long to sleep at most before looking again at what wakes nobody: chunks that come back, to be
+    /// sent or received with, and room for what the kernel left in the TX ring.
     fn nap(&self, interest: Interest) -> Duration {
-        let is_sending = interest.contains(Interest::TX) && self.tx.is_sending();
-        if is_sending { TX_CHECK } else { LINK_CHECK }
+        let is_needed =
+            interest.contains(Interest::TX) || self.rx.is_starved() || self.tx.is_stalled();
+        if is_needed && self.tx.is_sending() { TX_CHECK } else { LINK_CHECK }
     }
 
     /// Finds out whether the link is still there.

@@ -93,6 +93,11 @@ impl Rx {
         self.ring.is_empty()
     }
 
+    /// Whether nothing can be received for want of chunks.
+    pub(super) fn is_starved(&self) -> bool {
+        self.posted == 0
+    }
+
     /// Appends what has arrived to `out`, as far as it fits, and returns how many frames.
     #[inline]
     pub(super) fn take(&mut self, out: &mut Burst<XdpFrame>) -> usize {

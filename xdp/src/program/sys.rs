@@ -85,8 +85,11 @@ impl SocketMap {
         let answer =
             unsafe { libbpf_sys::bpf_map_get_info_by_fd(fd, &raw mut info, &raw mut size) };
         check(answer)?;
+        // A program's type can be the same number; it has no sizes there.
         Ok(match info.type_ {
-            libbpf_sys::BPF_MAP_TYPE_XSKMAP => Ok(Self { map, entries: info.max_entries }),
+            libbpf_sys::BPF_MAP_TYPE_XSKMAP if (info.key_size, info.value_size) == (4, 4) => {
+                Ok(Self { map, entries: info.max_entries })
+            }
             other => Err(other),
         })
     }

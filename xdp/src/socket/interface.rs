@@ -55,18 +55,18 @@ impl Interface {
 
     /// The longest frame without a VLAN tag, in bytes.
     pub(crate) fn max_len(&self) -> usize {
-        self.mtu + ETHERNET_LEN
+        self.mtu.saturating_add(ETHERNET_LEN)
     }
 
     /// The longest frame like `frame`: a tag is allowed on top.
     pub(crate) fn max_len_of(&self, frame: &[u8]) -> usize {
         let tagged = frame.get(ETHER_TYPE) == Some(&[0x81, 0x00]);
-        self.max_len() + if tagged { VLAN_LEN } else { 0 }
+        self.max_len().saturating_add(if tagged { VLAN_LEN } else { 0 })
     }
 
     /// The longest frame that can arrive, in bytes.
     pub(crate) fn longest(&self) -> usize {
-        self.max_len() + VLAN_LEN
+        self.max_len().saturating_add(VLAN_LEN)
     }
 
     /// The error of a call on a bound socket.

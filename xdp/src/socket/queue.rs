@@ -13,7 +13,7 @@ use crate::port::XdpPort;
 use crate::program::{Frags, Program, ProgramOptions, XskMap};
 use crate::socket::Want;
 use crate::sys::{self, Place, Rings, Sizes};
-use crate::umem::{Bound, Plan, Refused, Umem, bind};
+use crate::umem::{Bound, Plan, Refused, Sibling, Umem, bind};
 
 /// Bytes that the kernel counts for a frame in flight, beside its data.
 const PER_FRAME: usize = 2048;
@@ -25,6 +25,8 @@ const PER_FRAME: usize = 2048;
 #[derive(Debug)]
 pub struct XdpQueue {
     socket: OwnedFd,
+    /// The socket was made here, and nobody else can have a descriptor of it.
+    is_ours: bool,
     place: Place,
     link: Arc<Interface>,
     source: Source,
@@ -40,7 +42,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    fn new(options: &XdpOptions) -> Result<Self> {
+    fn new(options: &XdpOptions, link: &Interface) -> Result<Self> {
         let filter = match &options.receive {
             Receive::Filter(filter) => filter.clone(),
             Receive::Program(program) => return Ok(Self::Program(Arc::clone(program))),
@@ -52,6 +54,7 @@ impl Source {
         program.hook = options.hook;
         program.hints = options.hints;
         program.force = options.force;
+        program.queues = program.queues.max(link.queues);
         if options.multi_buffer {
             program.frags = Frags::On;
         }
@@ -107,9 +110,10 @@ impl XdpQueue {
             .clone()
             .map(|_| sys::socket().map_err(|error| no_socket(&link, error)))
             .collect::<Result<Vec<_>>>()?;
-        let source = Source::new(options)?;
+        let source = Source::new(options, &link)?;
         let ready = queues.zip(sockets).map(|(queue, socket)| Self {
             socket,
+            is_ours: true,
             place: Place { interface: link.index, queue },
             link: Arc::clone(&link),
             source: source.clone(),
@@ -129,9 +133,10 @@ impl XdpQueue {
         }
         Ok(Self {
             socket,
+            is_ours: false,
             place: Place { interface: link.index, queue: options.queue },
+            source: Source::new(options, &link)?,
             link: Arc::new(link),
-            source: Source::new(options)?,
             options: options.clone(),
         })
     }
@@ -171,12 +176,17 @@ impl XdpQueue {
     /// frames are too long for a chunk, memory cannot be locked, the kernel is too old.
     /// [`Error::Unsupported`] when the umem allows offloads that are not to be had here.
     pub fn open_on(self, umem: &Umem) -> Result<XdpPort> {
-        let Self { socket, place, link, source, options } = self;
+        let Self { socket, is_ours, place, link, source, mut options } = self;
         if umem.serves(place) {
             return Err(in_use(&link, place, Holder::of(place)));
         }
         let target = umem.reserve().min(options.rings.fill);
         let promise = Promise::new(umem, target)?;
+        let mut fallbacks = Vec::new();
+        let sibling = umem.sibling();
+        if let Some(sibling) = &sibling {
+            share(sibling, &mut options, &mut fallbacks)?;
+        }
         if source.map().is_some() && !options.multi_buffer && link.longest() > umem.rx_room() {
             let (interface, mtu, frame) = (link.name.clone(), link.mtu, link.longest());
             let room = umem.rx_room();
@@ -186,20 +196,21 @@ impl XdpQueue {
             let why = "the kernel sums in copy mode only: set `copy` to `Require(CopyMode::Copy)`";
             return Err(Error::config("software_checksum", true, why));
         }
-        let mut fallbacks = Vec::new();
-        if umem.registered().is_none() {
+        if sibling.is_none() {
             umem.register(socket.as_fd()).map_err(|error| not_registered(umem, error))?;
         }
-        let rings = make_rings(socket.as_fd(), &link, &options)?;
+        let rings = make_rings(socket.as_fd(), is_ours, &link, &options)?;
         tune(socket.as_fd(), &options, &mut fallbacks)?;
         let plan = Plan {
             place,
             copy: options.copy,
             multi_buffer: options.multi_buffer,
+            is_ours,
             post: target,
             timeout: options.bind_timeout,
         };
-        let bound = bind(umem, socket, rings, &plan)
+        let other = sibling.as_ref().map(|sibling| sibling.socket.as_fd());
+        let bound = bind(umem, socket, rings, other, &plan)
             .map_err(|refused| not_bound(&link, place, &options, refused))?;
         // From here on the port accounts for what is posted.
         promise.keep();
@@ -243,6 +254,26 @@ impl XdpQueue {
     }
 }
 
+/// What was asked for, in the light of what the ports have that the umem is shared with.
+fn share(sibling: &Sibling, options: &mut XdpOptions, fallbacks: &mut Vec<String>) -> Result<()> {
+    let obtained = sys::is_zero_copy(sibling.socket.as_fd())
+        .map(mode)
+        .map_err(|error| Error::os("ask an AF_XDP socket for its mode", error))?;
+    let wanted = options.copy.first();
+    let why = "the first port of a umem decides for all; open that one so, or take another umem";
+    if wanted != obtained {
+        if !options.copy.may_fall_back() {
+            return Err(Error::config("copy", wanted, format!("the umem has {obtained}: {why}")));
+        }
+        fallbacks.push(format!("{wanted} preferred, {obtained} obtained: {why}"));
+    }
+    if options.multi_buffer && !sibling.multi_buffer {
+        return Err(Error::config("multi_buffer", true, why));
+    }
+    options.multi_buffer = sibling.multi_buffer;
+    Ok(())
+}
+
 fn mode(zero_copy: bool) -> CopyMode {
     if zero_copy { CopyMode::ZeroCopy } else { CopyMode::Copy }
 }
@@ -277,11 +308,19 @@ impl Drop for Promise<'_> {
     }
 }
 
-fn make_rings(socket: BorrowedFd<'_>, link: &Interface, options: &XdpOptions) -> Result<Rings> {
+fn make_rings(
+    socket: BorrowedFd<'_>,
+    is_ours: bool,
+    link: &Interface,
+    options: &XdpOptions,
+) -> Result<Rings> {
     let sizes = options.rings;
     let sizes =
         Sizes { rx: sizes.rx, tx: sizes.tx, fill: sizes.fill, completion: sizes.completion };
     Rings::new(socket, sizes).map_err(|error| {
+        if !is_ours && matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EINVAL)) {
+            return not_fresh("it has rings, or is bound");
+        }
         if error.kind() == io::ErrorKind::Unsupported {
             let attempt = format!("map the rings of a socket on {}", link.name);
             return XdpError::OldKernel { attempt, since: "5.4", source: error }.into();
@@ -302,9 +341,9 @@ fn tune(socket: BorrowedFd<'_>, options: &XdpOptions, fallbacks: &mut Vec<String
             _ => Error::os(format!("send {budget} frames with one call"), source),
         })?;
     }
-    let wanted = options.rings.tx as usize * (options.umem.pool.chunk_size as usize + PER_FRAME);
-    let told =
-        option::set_queue(socket, option::Queue::Send, options.send_buffer.unwrap_or(wanted))?;
+    let each = options.umem.pool.chunk_size as usize + PER_FRAME;
+    let all = (options.rings.tx as usize).saturating_mul(each).min(i32::MAX as usize);
+    let told = option::set_queue(socket, option::Queue::Send, options.send_buffer.unwrap_or(all))?;
     // What nobody asked for cannot be missed: the kernel then takes fewer frames at a time.
     fallbacks.extend(told.filter(|_| options.send_buffer.is_some()));
     let Some(polling) = options.busy_poll else { return Ok(()) };
@@ -342,6 +381,7 @@ fn no_socket(link: &Interface, error: io::Error) -> Error {
 fn not_registered(umem: &Umem, error: io::Error) -> Error {
     let bytes = umem.arena().len();
     match error.raw_os_error() {
+        Some(libc::EBUSY) => not_fresh("it has packet memory"),
         Some(libc::ENOBUFS | libc::EPERM) => XdpError::LockedMemory { bytes }.into(),
         Some(libc::EINVAL) if !umem.tx_offloads().is_empty() => {
             let attempt = "register packet memory with AF_XDP for `tx_offloads`".to_owned();
@@ -349,6 +389,11 @@ fn not_registered(umem: &Umem, error: io::Error) -> Error {
         }
         _ => Error::os(format!("register {bytes} bytes of packet memory with AF_XDP"), error),
     }
+}
+
+/// An adopted socket with which something was done already.
+fn not_fresh(what: &str) -> Error {
+    Error::config("socket", "adopted", format!("{what} already; pass a fresh AF_XDP socket on"))
 }
 
 fn in_use(link: &Interface, place: Place, holder: Option<Holder>) -> Error {

@@ -133,6 +133,11 @@ pub(crate) fn bind_sharing(
     Ok(())
 }
 
+/// Whether a socket is bound: not any more when its interface was removed.
+pub(crate) fn is_bound(socket: BorrowedFd<'_>) -> bool {
+    kick_rx(socket).err().and_then(|error| error.raw_os_error()) != Some(libc::ENXIO)
+}
+
 /// Whether a bound socket goes without copies (`XDP_OPTIONS`, Linux 5.3).
 pub(crate) fn is_zero_copy(socket: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(sockopt::xdp_options(socket)?.contains(XdpOptionsFlags::XDP_OPTIONS_ZEROCOPY))

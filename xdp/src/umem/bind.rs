@@ -1,7 +1,7 @@
 //! Binding a socket to a queue, with memory to receive into from the first moment.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ pub(crate) struct Plan {
     pub(crate) place: Place,
     pub(crate) copy: Want<CopyMode>,
     pub(crate) multi_buffer: bool,
+    /// Nobody else can have a descriptor of the socket.
+    pub(crate) is_ours: bool,
     /// Chunks to post for receiving.
     pub(crate) post: u32,
     pub(crate) timeout: Duration,
@@ -43,12 +45,14 @@ pub(crate) struct Refused {
     pub(crate) mode: Option<CopyMode>,
 }
 
-/// Fills the fill ring and binds the socket. When that fails the socket is closed, and what was in the
-/// ring is free again.
+/// Fills the fill ring and binds the socket, to share the memory with `other` if there is one. When that
+/// fails the socket is closed, and what was in the ring is free again: unless somebody else may have a
+/// descriptor of the socket, and so can bind it yet.
 pub(crate) fn bind(
     umem: &Umem,
     socket: OwnedFd,
     mut rings: Rings,
+    other: Option<BorrowedFd<'_>>,
     plan: &Plan,
 ) -> Result<Bound, Refused> {
     // A zero-copy driver looks for memory while it is bound, and some never look again.
@@ -61,16 +65,20 @@ pub(crate) fn bind(
     }
     drop(fill);
     let socket = Rc::new(socket);
-    match bind_as_planned(umem, &socket, plan) {
+    match bind_as_planned(&socket, other, plan) {
         Ok(fallback) => {
-            umem.joined(&socket, plan.place);
+            umem.joined(&socket, plan);
             Ok(Bound { socket, rings, posted: lent.len() as u32, fallback })
         }
         Err(refused) => {
             drop((socket, rings));
+            if !plan.is_ours {
+                umem.abandon(lent.len() as u32);
+                return Err(refused);
+            }
             for address in lent {
                 // SAFETY: the kernel reads the fill ring of bound sockets only. This one never was
-                // bound, and it is closed.
+                // bound, and it is closed: there was no other descriptor of it.
                 unsafe { umem.unlend(address) };
             }
             Err(refused)
@@ -79,14 +87,13 @@ pub(crate) fn bind(
 }
 
 fn bind_as_planned(
-    umem: &Umem,
     socket: &OwnedFd,
+    other: Option<BorrowedFd<'_>>,
     plan: &Plan,
 ) -> Result<Option<io::Error>, Refused> {
-    if let Some(other) = umem.registered() {
-        let bound = patiently(plan.timeout, || {
-            sys::bind_sharing(socket.as_fd(), plan.place, other.as_fd())
-        });
+    if let Some(other) = other {
+        let bound =
+            patiently(plan.timeout, || sys::bind_sharing(socket.as_fd(), plan.place, other));
         return bound.map(|()| None).map_err(|source| Refused { source, mode: None });
     }
     let (first, second) = match plan.copy.first() {

@@ -16,7 +16,7 @@ mod options;
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::{Rc, Weak};
 
 use bypass_core::pool::{Arena, FrameMeta, Kind, Lent, Pool, PoolBuf, StrayChunk};
@@ -91,7 +91,9 @@ pub type XdpFrame = PoolBuf<Xdp>;
 /// port, frame and clone.
 ///
 /// What was lent to a port when it is closed stays lost to the others: the kernel tells nobody when it
-/// is done. [`census`](Self::census) shows it as posted or in flight.
+/// is done. So does what was posted for a port that could not be opened over an
+/// [adopted](crate::XdpOptions::adopt) socket, which somebody else may yet bind.
+/// [`census`](Self::census) shows it as posted or in flight.
 #[derive(Clone, Debug)]
 pub struct Umem {
     shared: Rc<Shared>,
@@ -110,8 +112,24 @@ struct Shared {
     owed: Cell<u32>,
     /// Chunks that all ports together want to keep posted.
     promised: Cell<u32>,
-    /// The bound sockets that this memory is registered with.
-    sockets: RefCell<Vec<(Weak<OwnedFd>, Place)>>,
+    /// The sockets that this memory was registered with.
+    sockets: RefCell<Vec<Member>>,
+}
+
+/// A socket over packet memory; gone when its port is.
+#[derive(Debug)]
+struct Member {
+    socket: Weak<OwnedFd>,
+    place: Place,
+    multi_buffer: bool,
+}
+
+/// A bound socket over packet memory, with which others can share it.
+#[derive(Debug)]
+pub(crate) struct Sibling {
+    pub(crate) socket: Rc<OwnedFd>,
+    /// Frames may have several segments: on all sockets, or on none.
+    pub(crate) multi_buffer: bool,
 }
 
 impl Umem {
@@ -293,15 +311,24 @@ impl Umem {
         Ok((chunk, frame))
     }
 
-    /// A bound socket that this memory is registered with.
-    pub(crate) fn registered(&self) -> Option<Rc<OwnedFd>> {
-        self.shared.sockets.borrow().iter().find_map(|(socket, _)| socket.upgrade())
+    /// Keeps chunks lent that somebody else may yet have the kernel receive into.
+    fn abandon(&self, chunks: u32) {
+        self.shared.owed.set(self.shared.owed.get() + chunks);
+    }
+
+    /// A bound socket that this memory is registered with. One whose interface was removed is not bound
+    /// any more.
+    pub(crate) fn sibling(&self) -> Option<Sibling> {
+        self.shared.sockets.borrow().iter().find_map(|member| {
+            let socket = member.socket.upgrade().filter(|socket| sys::is_bound(socket.as_fd()))?;
+            Some(Sibling { socket, multi_buffer: member.multi_buffer })
+        })
     }
 
     /// Whether a socket over this memory is bound there.
     pub(crate) fn serves(&self, place: Place) -> bool {
         let sockets = self.shared.sockets.borrow();
-        sockets.iter().any(|(socket, at)| socket.strong_count() > 0 && *at == place)
+        sockets.iter().any(|member| member.socket.strong_count() > 0 && member.place == place)
     }
 
     /// Registers the memory with a socket (`XDP_UMEM_REG`).
@@ -332,10 +359,11 @@ impl Umem {
     }
 
     /// Remembers a bound socket, so that others can share the memory with it.
-    fn joined(&self, socket: &Rc<OwnedFd>, place: Place) {
+    fn joined(&self, socket: &Rc<OwnedFd>, plan: &Plan) {
         let mut sockets = self.shared.sockets.borrow_mut();
-        sockets.retain(|(socket, _)| socket.strong_count() > 0);
-        sockets.push((Rc::downgrade(socket), place));
+        sockets.retain(|member| member.socket.strong_count() > 0);
+        let (socket, place) = (Rc::downgrade(socket), plan.place);
+        sockets.push(Member { socket, place, multi_buffer: plan.multi_buffer });
     }
 }
 
