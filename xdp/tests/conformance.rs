@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::sync::{Mutex, PoisonError};
 
+use bypass_core::TxOffloads;
 use bypass_core::testing::conformance;
 use bypass_core::testing::needs::{Need, skip};
 use bypass_core::testing::rig::{Namespace, Veth, VethOptions};
@@ -72,6 +73,14 @@ fn native_mode_with_frames_of_several_segments() {
     conforms(|options| {
         options.hook = Want::Require(Hook::Native);
         options.multi_buffer = true;
+    });
+}
+
+#[test]
+fn native_mode_with_room_for_metadata() {
+    conforms(|options| {
+        options.hook = Want::Require(Hook::Native);
+        options.umem.pool.tx_offloads = TxOffloads::CHECKSUM | TxOffloads::TIMESTAMP;
     });
 }
 

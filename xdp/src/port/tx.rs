@@ -282,7 +282,7 @@ fn check(
         return Err(FrameError::TooLong { len, max: link.max_len_of(data) });
     }
     if !umem.tx_offloads().is_empty() {
-        metadata::check(frame)?;
+        metadata::check(frame, umem.has_software_checksum())?;
     }
     if segments > max_segments {
         return Err(FrameError::Unsupported(Unsupported {

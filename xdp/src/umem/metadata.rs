@@ -1,9 +1,12 @@
 //! What a frame asks of the device when it is sent: `struct xsk_tx_metadata` of `linux/if_xdp.h`, in front
 //! of the frame (`Documentation/networking/xsk-tx-metadata.rst` of the kernel).
 
-use bypass_core::{Buffer, Clock, FrameError, OutOfRoom, Room, Timestamp, TxMeta, TxOffloads};
+use bypass_core::pool::Kind as _;
+use bypass_core::{
+    Buffer, Clock, FrameError, OutOfRoom, Room, Timestamp, TxMeta, TxOffloads, Unsupported,
+};
 
-use super::XdpFrame;
+use super::{Xdp, XdpFrame};
 use crate::sys::{DescOptions, DeviceFeatures, XDP_TX_METADATA};
 
 /// Bytes of the structure.
@@ -31,8 +34,9 @@ pub(crate) fn available(zero_copy: bool, features: Option<DeviceFeatures>) -> Tx
 }
 
 /// Whether there is room in front of every segment, and what is asked for lies inside the frame: the
-/// kernel stops at a frame of which that is not so.
-pub(crate) fn check(frame: &XdpFrame) -> Result<(), FrameError> {
+/// kernel stops at a frame of which that is not so. In software it sums the first segment only
+/// (`xsk_build_skb` of `net/xdp/xsk.c`, Linux 6.18).
+pub(crate) fn check(frame: &XdpFrame, in_software: bool) -> Result<(), FrameError> {
     let chunk = frame.arena().chunk_size() as usize;
     // Chunks lie at multiples of their size, and so does the memory.
     let before = |segment: &[u8]| segment.as_ptr().addr() % chunk;
@@ -41,7 +45,17 @@ pub(crate) fn check(frame: &XdpFrame) -> Result<(), FrameError> {
     }
     let Some(sum) = frame.meta().tx.checksum else { return Ok(()) };
     let (len, min) = (frame.data().len(), usize::from(sum.start) + usize::from(sum.offset) + 2);
-    if len < min { Err(FrameError::TooShort { len, min }) } else { Ok(()) }
+    if len < min {
+        return Err(FrameError::TooShort { len, min });
+    }
+    if in_software && frame.is_chain() {
+        return Err(FrameError::Unsupported(Unsupported {
+            what: "checksum over several segments".into(),
+            backend: Xdp::BACKEND,
+            why: "with `software_checksum` the kernel sums the first one only".into(),
+        }));
+    }
+    Ok(())
 }
 
 /// Writes what a frame asks for in front of it; how its descriptor says so.

@@ -56,7 +56,7 @@ pub struct UmemOptions {
     /// (`XDP_UMEM_UNALIGNED_CHUNK_FLAG`, Linux 5.4), for drivers that ask for it.
     pub unaligned: bool,
     /// The kernel sums the checksums that are asked for, not the device: for tests, and for devices that
-    /// do it wrong (`XDP_UMEM_TX_SW_CSUM`). In copy mode only.
+    /// do it wrong (`XDP_UMEM_TX_SW_CSUM`). In copy mode, and for frames of one segment only.
     pub software_checksum: bool,
 }
 
