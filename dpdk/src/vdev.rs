@@ -4,13 +4,14 @@
 //! a port belongs to the device that `rte_eth_dev_info_get` names. A device is removed only when nobody
 //! holds its [`Plugged`], and whoever uses one of its ports does.
 
+use std::collections::HashMap;
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use bypass_dpdk_sys as sys;
 
-use crate::eal::{Eal, stream, text};
+use crate::eal::{Device, Eal, stream, text};
 use crate::error::{DpdkError, Errno, Result};
 
 /// The bus of virtual devices.
@@ -50,9 +51,9 @@ impl Vdev {
     pub fn plug(eal: &Eal, name: &str, arguments: &str) -> Result<Self> {
         // Held throughout, so that nobody meets a device that is half there.
         let mut devices = eal.devices();
-        probe(name, arguments)?;
+        probe(&devices, name, arguments)?;
         let plugged = Arc::new(Plugged { name: name.to_owned(), there: true, eal: eal.clone() });
-        devices.insert(plugged.name.clone(), Arc::downgrade(&plugged));
+        devices.insert(plugged.name.clone(), Device::Plugged(Arc::downgrade(&plugged)));
         Ok(Self(plugged))
     }
 
@@ -97,7 +98,7 @@ impl Vdev {
             }
             Err(error) => {
                 let plugged = Arc::new(plugged);
-                devices.insert(plugged.name.clone(), Arc::downgrade(&plugged));
+                devices.insert(plugged.name.clone(), Device::Plugged(Arc::downgrade(&plugged)));
                 Err((Self(plugged), error))
             }
         }
@@ -115,9 +116,17 @@ impl Drop for Plugged {
     }
 }
 
-/// Makes the device.
-pub(crate) fn probe(name: &str, arguments: &str) -> Result<()> {
+/// Makes the device, if there is none of its name.
+fn probe(devices: &HashMap<String, Device>, name: &str, arguments: &str) -> Result<()> {
     check(name)?;
+    let refused = |errno: Errno, said, remedy: &'static str| {
+        Err(DpdkError::Probe { device: name.to_owned(), errno, said, remedy: Some(remedy.into()) })
+    };
+    // DPDK reports success for a device that is there already.
+    if devices.contains_key(name) {
+        let remedy = "a device of this name is there: choose another number at its end";
+        return refused(Errno::new(libc::EEXIST), Vec::new(), remedy);
+    }
     let device = text("vdev", name)?;
     let arguments = text("vdev arguments", arguments)?;
     let (code, said) = stream::collect(|| {
@@ -129,7 +138,6 @@ pub(crate) fn probe(name: &str, arguments: &str) -> Result<()> {
     }
     let errno = Errno::new(code);
     let remedy = match errno.raw() {
-        libc::EEXIST => "a device of this name is there: choose another number at its end",
         libc::EPERM | libc::EACCES => {
             "devices of the kernel's (net_tap, net_af_packet, net_af_xdp) need CAP_NET_ADMIN and \
              CAP_NET_RAW"
@@ -139,7 +147,7 @@ pub(crate) fn probe(name: &str, arguments: &str) -> Result<()> {
              dpdk's own folder), and does the driver know these arguments?"
         }
     };
-    Err(DpdkError::Probe { device: name.to_owned(), errno, said, remedy: Some(remedy.into()) })
+    refused(errno, said, remedy)
 }
 
 fn remove(name: &str) -> Result<()> {
@@ -189,6 +197,14 @@ pub(crate) fn device_of(port: u16) -> Option<String> {
 }
 
 impl Eal {
+    /// Makes a device that stays until the environment ends.
+    pub(crate) fn fixed_device(&self, name: &str, arguments: &str) -> Result<()> {
+        let mut devices = self.devices();
+        probe(&devices, name, arguments)?;
+        devices.insert(name.to_owned(), Device::Fixed);
+        Ok(())
+    }
+
     /// What whoever uses `port` has to hold: the device, where it was plugged in as a [`Vdev`]. Nothing
     /// otherwise: other devices stay until the environment ends.
     ///
@@ -203,8 +219,8 @@ impl Eal {
         };
         let device = device_of(port).ok_or_else(gone)?;
         match devices.get(&device) {
-            None => Ok(None),
-            Some(plugged) => Weak::upgrade(plugged).map(Some).ok_or_else(gone),
+            None | Some(Device::Fixed) => Ok(None),
+            Some(Device::Plugged(device)) => device.upgrade().map(Some).ok_or_else(gone),
         }
     }
 }

@@ -9,6 +9,7 @@
 //! - [`rig`]: network namespaces joined by a veth pair, gone when they are dropped, however the
 //!   process ends.
 //! - [`allocations`]: an allocator that counts.
+//! - [`process`]: tests of what a process can do only once.
 //! - [`needs`]: what a test needs of the machine, and the reason that is given when it is missing.
 
 #[allow(unsafe_code, reason = "a global allocator is an unsafe trait")]
@@ -18,6 +19,7 @@ pub mod conformance;
 pub mod loopback;
 #[allow(unsafe_code, reason = "io_uring_setup has no wrapper in the standard library")]
 pub mod needs;
+pub mod process;
 #[allow(unsafe_code, reason = "a new network namespace has no safe wrapper")]
 pub mod rig;
 pub mod veth;

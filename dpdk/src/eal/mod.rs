@@ -23,7 +23,7 @@ pub use options::{EalOptions, Iova, Memory, Pci};
 pub use thread::ThreadRegistration;
 
 use crate::error::{DpdkError, Errno, Result};
-use crate::vdev::{self, Plugged};
+use crate::vdev::Plugged;
 
 /// A handle to DPDK's environment.
 ///
@@ -49,8 +49,18 @@ pub struct Eal(Arc<Environment>);
 struct Environment {
     /// One closure at a time is handed to lcores: DPDK's own hand-over is for one thread.
     launching: Mutex<()>,
-    /// The devices that were plugged in here and are in use, by name.
-    devices: Mutex<HashMap<String, Weak<Plugged>>>,
+    /// The virtual devices, by name: DPDK itself takes a second one of a name for the first.
+    devices: Mutex<HashMap<String, Device>>,
+    /// A folder that is this environment's alone, and goes with it.
+    own_folder: Option<PathBuf>,
+}
+
+/// A virtual device.
+pub(crate) enum Device {
+    /// Stays until the environment ends.
+    Fixed,
+    /// Stays until nobody holds it.
+    Plugged(Weak<Plugged>),
 }
 
 /// The process's environment.
@@ -88,6 +98,11 @@ impl EalOptions {
         raw::check_huge_pages(self.memory)?;
         stream::open(self.sink.clone().or_else(Sink::by_feature))?;
         let (started, said) = stream::collect(|| raw::init(&arguments));
+        let folder = raw::runtime_folder();
+        if !self.telemetry && self.memory != Memory::Shared {
+            // DPDK makes it whether or not it has something to put in.
+            let _kept = std::fs::remove_dir(&folder);
+        }
         match started {
             Ok(()) => {}
             Err(errno) if errno.raw() == libc::EALREADY => {
@@ -97,11 +112,16 @@ impl EalOptions {
             }
             Err(errno) => return Err(self.init_error(errno, said)),
         }
-        let eal =
-            Eal(Arc::new(Environment { launching: Mutex::default(), devices: Mutex::default() }));
+        let own_folder =
+            (self.file_prefix.is_none() && self.memory != Memory::Shared).then_some(folder);
+        let eal = Eal(Arc::new(Environment {
+            launching: Mutex::default(),
+            devices: Mutex::default(),
+            own_folder,
+        }));
         *state = State::Running(eal.clone());
         drop(state);
-        self.vdevs.iter().try_for_each(|(name, arguments)| vdev::probe(name, arguments))?;
+        self.vdevs.iter().try_for_each(|(name, arguments)| eal.fixed_device(name, arguments))?;
         Ok(eal)
     }
 
@@ -149,7 +169,12 @@ impl Eal {
             return Err(DpdkError::InUse { handles });
         }
         *state = State::Spent("it was cleaned up");
-        match raw::cleanup() {
+        let code = raw::cleanup();
+        if let Some(folder) = &self.0.own_folder {
+            // With the socket in it that nobody answers any more.
+            let _gone = std::fs::remove_dir_all(folder);
+        }
+        match code {
             0 => Ok(()),
             code => Err(DpdkError::refused("clean up DPDK", code)),
         }
@@ -185,7 +210,7 @@ impl Eal {
         raw::numa_node()
     }
 
-    pub(crate) fn devices(&self) -> MutexGuard<'_, HashMap<String, Weak<Plugged>>> {
+    pub(crate) fn devices(&self) -> MutexGuard<'_, HashMap<String, Device>> {
         self.0.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
