@@ -215,6 +215,27 @@ fn what_was_sent_is_freed_once_and_tells_its_length() {
 }
 
 #[test]
+fn what_was_sent_comes_back_as_it_was_for_who_wants_it() {
+    let pool = pool();
+    let mut buffer = filled(&pool, b"0123456789");
+    buffer.trim_front(3).unwrap();
+    buffer.set_meta(7);
+    let headroom = buffer.headroom();
+    let (sent, posted) = (buffer.post(Lent::Tx), pool.alloc_rx().unwrap().post(Lent::Rx));
+    for other in [posted.chunk, 7, 8, u32::MAX] {
+        // SAFETY: no kernel has seen any address of this pool.
+        let answer = unsafe { pool.reclaim_sent(other) };
+        assert_eq!(answer.err(), Some(StrayChunk { chunk: other }));
+    }
+    // SAFETY: as above.
+    let back = unsafe { pool.reclaim_sent(sent.chunk) }.unwrap();
+    assert_eq!((back.headroom(), back.data(), back.meta()), (headroom, &b"3456789"[..], 7));
+    // SAFETY: as above.
+    assert!(unsafe { pool.reclaim_sent(sent.chunk) }.is_err(), "it has an owner");
+    assert_eq!((pool.census().held, pool.census().tx_in_flight), (1, 0));
+}
+
+#[test]
 fn a_lent_chunk_is_told_by_address_and_room() {
     let pool = pool();
     let mut buffer = filled(&pool, b"0123456789");
@@ -375,7 +396,8 @@ fn offloads_that_are_not_to_be_had_are_refused() {
     let mut frame = Pool::<Memory>::new(&options).unwrap().alloc_rx().unwrap();
     let checksum = Some(TxChecksum { start: 14, offset: 10 });
     frame.set_tx_meta(TxMeta { checksum, ..TxMeta::default() }).unwrap();
-    let refused = frame.set_tx_meta(TxMeta { segment_size: Some(9), checksum, launch_time: None });
+    let refused =
+        frame.set_tx_meta(TxMeta { segment_size: Some(9), checksum, ..TxMeta::default() });
     let why = refused.expect_err("segmentation is not to be had").to_string();
     assert!(why.contains("memory has no send offload") && why.contains("SEGMENTATION"), "{why}");
     assert!(!why.contains("CHECKSUM"), "{why}");
