@@ -39,6 +39,9 @@ fn a_link_that_goes_down_is_reported_and_work_goes_on_when_it_is_up() {
         for _ in 0..2 {
             is_down(&a.flush().unwrap_err());
             assert_eq!(a.stats().tx_in_flight, 1);
+            // That was it; what is in the ring does not tell it again.
+            assert!(a.wait(Interest::RX, Some(Duration::from_millis(1))).unwrap().is_empty());
+            assert_eq!(a.recv(&mut Burst::with_capacity(8)).unwrap(), 0);
         }
 
         rig.veth.a.ip("link set veth0 up").unwrap();
@@ -119,6 +122,22 @@ fn what_came_before_the_interface_was_removed_comes_first() {
         assert_eq!(drain_until_error(&mut b).len(), 2);
         assert_eq!(b.stats().rx_packets, 2);
     }
+}
+
+/// However short each sleep is.
+#[test]
+fn an_interface_that_is_removed_is_found_out_by_waiting() {
+    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
+    let mut b = open(&rig.veth.b, Hook::Native, |_| {});
+    rig.veth.a.ip("link delete veth0").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let error = loop {
+        match b.wait(Interest::RX, Some(Duration::from_millis(1))) {
+            Ok(_) => assert!(Instant::now() < deadline, "it never heard of it"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::NoSuchInterface { .. }), "{error}");
 }
 
 fn drain_until_error(port: &mut XdpPort) -> Vec<bypass_xdp::XdpFrame> {

@@ -92,6 +92,8 @@ pub struct XdpPort {
     polls: bool,
     /// Calls of `recv` that found nothing since the kernel was last asked for the state of the link.
     idle: u32,
+    /// When `wait` last asked for it.
+    checked: Instant,
 }
 
 impl XdpPort {
@@ -120,6 +122,7 @@ impl XdpPort {
             multi_buffer,
             polls,
             idle: 0,
+            checked: Instant::now(),
         }
     }
 
@@ -218,15 +221,23 @@ impl XdpPort {
         outcome.map_err(|error| kernel.explain("send", error))
     }
 
-    /// After a call that found nothing: polls a device that is polled, and looks after the link now and
-    /// then.
+    /// After a call that found nothing: polls a device that is polled. Now and then looks after the link,
+    /// and after what is in the TX ring: a device that went to sleep while the doorbell was looked at may
+    /// not have seen it.
     fn idled(&mut self) -> Result<()> {
         self.idle += 1;
-        if self.polls || self.idle >= IDLE_CALLS {
+        let is_time = self.idle >= IDLE_CALLS;
+        if is_time {
             self.idle = 0;
-            return self.check_link();
+            self.transmit_unless_down()?;
         }
-        Ok(())
+        if is_time || self.polls { self.check_link() } else { Ok(()) }
+    }
+
+    /// Has the kernel take what is in the TX ring. Of a link that is down was told already; that it is up
+    /// again, [`check_link`](Self::check_link) finds out.
+    fn transmit_unless_down(&mut self) -> Result<()> {
+        if self.kernel.is_down() { Ok(()) } else { self.transmit() }
     }
 
     /// What is to be done before sleeping: what was sent goes out, and memory is there to receive into.
@@ -234,7 +245,7 @@ impl XdpPort {
         self.kernel.still_there()?;
         self.tx.reclaim();
         self.refill()?;
-        self.transmit()
+        self.transmit_unless_down()
     }
 
     /// What can be done now, exactly.
@@ -252,7 +263,8 @@ impl XdpPort {
     fn nap(&self, interest: Interest) -> Duration {
         let is_needed =
             interest.contains(Interest::TX) || self.rx.is_starved() || self.tx.is_stalled();
-        if is_needed && self.tx.is_sending() { TX_CHECK } else { LINK_CHECK }
+        let is_awaited = is_needed && self.tx.is_sending() && !self.kernel.is_down();
+        if is_awaited { TX_CHECK } else { LINK_CHECK }
     }
 
     /// Finds out whether the link is still there.
@@ -301,9 +313,8 @@ impl PacketIo for XdpPort {
         self.kernel.still_there()?;
         if !out.is_full() {
             self.refill()?;
-            // Of a link that is down was told already; that it is up again, polling finds out.
-            if self.tx.is_stalled() && !self.kernel.is_down() {
-                self.transmit()?;
+            if self.tx.is_stalled() {
+                self.transmit_unless_down()?;
             }
             self.idled()?;
         }
@@ -378,12 +389,16 @@ impl Endpoint for XdpPort {
             let attempt = "wait for an AF_XDP socket";
             let ready =
                 bypass_core::sys::wait(self.socket.as_fd(), interest, Some(slice), attempt)?;
+            let end = Instant::now();
+            if ready.is_empty() && end.duration_since(self.checked) >= LINK_CHECK {
+                self.checked = end;
+                self.check_link()?;
+            }
             let is_over = left.is_some_and(|left| left <= nap);
             // An answer before its time is a signal's.
-            if !ready.is_empty() || is_over || begin.elapsed() < slice {
+            if !ready.is_empty() || is_over || end.duration_since(begin) < slice {
                 return Ok(ready);
             }
-            self.check_link()?;
         }
     }
 
