@@ -5,9 +5,9 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
 
-use super::cargo::{cargo, metadata, shown};
+use super::cargo::{cargo, shown};
+use super::selection::Selection;
 use super::tally::Tally;
 use super::test;
 use super::watch::Outcome;
@@ -15,14 +15,14 @@ use super::watch::Outcome;
 /// A step of `cargo xtask ci` other than the tests: a name and the commands that must all succeed.
 struct Check {
     name: &'static str,
-    commands: fn() -> Result<Vec<Command>>,
+    commands: fn(&Selection) -> Result<Vec<Command>>,
 }
 
 const CHECKS: &[Check] = &[
-    Check { name: "fmt", commands: || Ok(vec![cargo(&["fmt", "--all", "--check"])]) },
+    Check { name: "fmt", commands: |_| Ok(vec![cargo(&["fmt", "--all", "--check"])]) },
     Check {
         name: "clippy",
-        commands: || Ok(vec![clippy(&["--workspace", "--all-targets", "--all-features"])]),
+        commands: |selection| Ok(vec![clippy(&["--all-targets"], &selection.everything())]),
     },
     Check { name: "doc", commands: doc },
     Check { name: "features", commands: features },
@@ -40,7 +40,7 @@ pub(crate) fn run(steps: &[&str]) -> Result<ExitCode> {
         if step == "test" {
             tally += test::count(None, false)?;
         } else if let Some(check) = CHECKS.iter().find(|check| check.name == step) {
-            tally.count(check.passes()?);
+            tally.count(check.passes(&Selection::of_this_machine()?)?);
         } else {
             let known: Vec<_> = CHECKS.iter().map(|check| check.name).collect();
             bail!("there is no step `{step}`; there are {} test", known.join(" "));
@@ -52,8 +52,9 @@ pub(crate) fn run(steps: &[&str]) -> Result<ExitCode> {
 /// Runs every check and counts each as one.
 pub(crate) fn all() -> Result<Outcome> {
     let mut outcome = Outcome { pass: "checks", ..Outcome::default() };
+    let selection = Selection::of_this_machine()?;
     for check in CHECKS {
-        let passed = check.passes()?;
+        let passed = check.passes(&selection)?;
         outcome.tally.count(passed);
         if !passed {
             outcome.failures.push(check.name.to_owned());
@@ -64,9 +65,9 @@ pub(crate) fn all() -> Result<Outcome> {
 
 impl Check {
     /// Runs the commands up to the first that fails, whose output is shown.
-    fn passes(&self) -> Result<bool> {
+    fn passes(&self, selection: &Selection) -> Result<bool> {
         let start = Instant::now();
-        let commands = (self.commands)()?;
+        let commands = (self.commands)(selection)?;
         let count = commands.len();
         for mut command in commands {
             let output =
@@ -93,37 +94,25 @@ impl Check {
 
 /// Clippy with warnings as errors; the flag reaches the members only, so dependencies are checked
 /// once for all steps.
-fn clippy(arguments: &[&str]) -> Command {
+fn clippy(arguments: &[&str], selected: &[String]) -> Command {
     let mut command = cargo(&["clippy", "--quiet"]);
-    command.args(arguments).args(["--", "-D", "warnings"]);
+    command.args(arguments).args(selected).args(["--", "-D", "warnings"]);
     command
 }
 
-fn doc() -> Result<Vec<Command>> {
-    let mut command = cargo(&["doc", "--quiet", "--workspace", "--no-deps", "--all-features"]);
-    command.env("RUSTDOCFLAGS", "-D warnings");
+fn doc(selection: &Selection) -> Result<Vec<Command>> {
+    let mut command = cargo(&["doc", "--quiet", "--no-deps"]);
+    command.args(selection.everything()).env("RUSTDOCFLAGS", "-D warnings");
     Ok(vec![command])
 }
 
 /// Every published crate with its sets of features.
-fn features() -> Result<Vec<Command>> {
-    let metadata = metadata()?;
-    let packages = metadata["packages"].as_array().context("`cargo metadata` names no packages")?;
+fn features(selection: &Selection) -> Result<Vec<Command>> {
     let mut commands = Vec::new();
-    for package in packages.iter().filter(|package| !is_private(package)) {
-        let name = package["name"].as_str().context("a package without a name")?;
-        let features = package["features"].as_object().context("a package without features")?;
-        // `default` only names other features.
-        let features: Vec<&str> =
-            features.keys().map(String::as_str).filter(|feature| *feature != "default").collect();
+    for (name, features) in selection.published() {
         for set in sets(&features) {
-            commands.push(clippy(&[
-                "--package",
-                name,
-                "--no-default-features",
-                "--features",
-                &set.join(","),
-            ]));
+            let selected = [format!("--package={name}"), format!("--features={}", set.join(","))];
+            commands.push(clippy(&["--no-default-features"], &selected));
         }
     }
     Ok(commands)
@@ -131,10 +120,11 @@ fn features() -> Result<Vec<Command>> {
 
 /// The facade with its backend chosen by `--cfg`; it asserts the choice at compile time. With all
 /// features, so that the override has something to override (the steps above need the same packages).
-fn overrides() -> Result<Vec<Command>> {
+fn overrides(selection: &Selection) -> Result<Vec<Command>> {
+    let features = format!("--features={}", selection.features_of("bypass-io"));
     let chosen = |backend: &str| {
         let mut command =
-            cargo(&["rustc", "--quiet", "--package=bypass-io", "--lib", "--all-features"]);
+            cargo(&["rustc", "--quiet", "--package=bypass-io", "--lib", features.as_str()]);
         command.args(["--profile=check", "--", "--cfg", &format!("bypass_backend=\"{backend}\"")]);
         command
     };
@@ -142,15 +132,10 @@ fn overrides() -> Result<Vec<Command>> {
 }
 
 /// The XDP program's object against its source; by this tool, called again.
-fn bpf() -> Result<Vec<Command>> {
+fn bpf(_: &Selection) -> Result<Vec<Command>> {
     let mut command = Command::new(std::env::current_exe().context("cannot tell what I am")?);
     command.args(["bpf", "--check"]);
     Ok(vec![command])
-}
-
-/// Whether the package is for this repository only (`publish = false`).
-fn is_private(package: &Value) -> bool {
-    package["publish"].as_array().is_some_and(Vec::is_empty)
 }
 
 /// No feature, each alone, each left out, and all: every subset of up to three, and of more those in
@@ -168,6 +153,7 @@ fn sets<'a>(all: &[&'a str]) -> Vec<Vec<&'a str>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::selection::tests::workspace;
     use super::*;
 
     #[test]
@@ -181,10 +167,11 @@ mod tests {
 
     #[test]
     fn the_features_step_covers_the_facade_with_none_and_all() {
-        let commands: Vec<String> = features().unwrap().iter().map(shown).collect();
+        let commands = features(&workspace(true)).unwrap();
+        let commands: Vec<String> = commands.iter().map(shown).collect();
         let has = |part: &str| commands.iter().any(|command| command.contains(part));
-        assert!(has("--package bypass-io --no-default-features --features  --"), "{commands:#?}");
-        assert!(has("--features dpdk,io-uring,xdp --"), "{commands:#?}");
+        assert!(has("--no-default-features --package=bypass-io --features= --"), "{commands:#?}");
+        assert!(has("--features=dpdk,io-uring,xdp --"), "{commands:#?}");
         assert!(!has("bypass-benches"), "private packages are not for users: {commands:#?}");
     }
 }

@@ -6,6 +6,7 @@
 //! | [`mod@test`] | every test in every layer, with one closing line |
 //! | [`examples`] | runs the examples for real and judges what they print |
 //! | [`checks`] | formatting, lints, documentation, sets of features |
+//! | [`selection`] | which packages and features can be built here |
 //! | [`watch`] | follows a run of `cargo test`, suite by suite |
 //! | [`libtest`] | reads what `cargo test` prints |
 //! | [`skips`] | the tests that found that they cannot run here |
@@ -24,6 +25,7 @@ mod cargo;
 mod checks;
 mod examples;
 mod libtest;
+mod selection;
 mod setup;
 mod skips;
 mod tally;

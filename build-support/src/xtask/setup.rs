@@ -62,7 +62,7 @@ const PACKAGES: &[Package] = &[
     Package {
         name: "clang",
         proof: "clang",
-        used_for: "AF_XDP: building the XDP program anew, feature `libxdp`",
+        used_for: "AF_XDP: building the XDP program anew, feature `libxdp`; DPDK: its bindings",
         layer: Layer::Build,
     },
     Package {
@@ -75,6 +75,12 @@ const PACKAGES: &[Package] = &[
         name: "m4",
         proof: "m4",
         used_for: "AF_XDP, feature `libxdp`: its dispatcher",
+        layer: Layer::Build,
+    },
+    Package {
+        name: "libdpdk-dev",
+        proof: "/usr/include/dpdk/rte_eal.h",
+        used_for: "DPDK: its headers, libraries and drivers",
         layer: Layer::Build,
     },
     Package {

@@ -3,6 +3,7 @@
 //! | pass | what runs |
 //! |---|---|
 //! | `all` | every test of the library crates, documentation included, with all features |
+//! | `static` | DPDK once more, linked into the test |
 //! | `tools` | the tests of the benchmark runner and of this tool |
 //! | `models` | the wake-up and ring protocols under every interleaving that loom finds |
 //! | `asan` | the crates that lend memory to the kernel, under AddressSanitizer |
@@ -21,6 +22,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result, bail};
 
 use super::cargo::{cargo, host, metadata, scratch, shown};
+use super::selection::Selection;
 use super::skips::SkipLog;
 use super::tally::Tally;
 use super::unprivileged::Stage;
@@ -32,6 +34,9 @@ const ALLOWED_SKIPS: &[&str] = &["this kernel refuses programs that replace func
 
 /// A test binary that takes longer hangs; it is ended and counts as failed.
 const SUITE_TIMEOUT_SECONDS: &str = "600";
+
+/// The name of the pass that links DPDK into the test.
+const STATIC: &str = "static";
 
 /// The name of every module with tests that need loom.
 const MODELS: &str = "model";
@@ -69,54 +74,54 @@ pub(crate) fn count(filter: Option<&str>, with_checks: bool) -> Result<Tally> {
         println!("setup: {error:#}\nsetup: going on without; what needs the packages is skipped");
     }
     let scratch = scratch(&metadata()?)?;
-    for pass in PASSES.iter().filter(|pass| pass.applies(filter)) {
-        outcomes.push(pass.run(filter, &scratch)?);
+    let selection = Selection::of_this_machine()?;
+    outcomes.extend(selection.left_out());
+    for pass in PASSES.iter().filter(|pass| pass.applies(filter, &selection)) {
+        outcomes.push(pass.run(filter, &scratch, &selection)?);
     }
     outcomes.push(examples::run(filter, &scratch)?);
     Ok(summary(&outcomes, std::env::var("CI").is_ok_and(|ci| ci == "true")))
 }
 
-/// What users get, with everything in it.
-const LIBRARY: &[&str] = &[
-    "--workspace",
-    "--exclude=bypass-build-support",
-    "--exclude=bypass-benches",
-    "--all-features",
-];
-
 const PASSES: &[Pass] = &[
-    Pass { name: "all", packages: LIBRARY, kind: Kind::Plain },
+    Pass { name: "all", packages: None, kind: Kind::Plain },
+    Pass {
+        name: STATIC,
+        packages: Some(&["--package=bypass-dpdk", "--features=static", "--test=eal"]),
+        kind: Kind::Plain,
+    },
     Pass {
         name: "tools",
-        packages: &[
+        packages: Some(&[
             "--package=bypass-build-support",
             "--package=bypass-benches",
             "--features=xtask",
-        ],
+        ]),
         kind: Kind::Plain,
     },
     Pass {
         name: "models",
-        packages: &[
+        packages: Some(&[
             "--package=bypass-core",
             "--package=io-uring-ext",
             "--package=bypass-xdp",
             "--lib",
-        ],
+        ]),
         kind: Kind::Models,
     },
     Pass {
         name: "asan",
-        packages: &["--package=bypass-core", "--package=io-uring-ext", "--all-features"],
+        packages: Some(&["--package=bypass-core", "--package=io-uring-ext", "--all-features"]),
         kind: Kind::Sanitized,
     },
-    Pass { name: "nobody", packages: LIBRARY, kind: Kind::Nobody },
+    Pass { name: "nobody", packages: None, kind: Kind::Nobody },
 ];
 
 /// One call of `cargo test`.
 struct Pass {
     name: &'static str,
-    packages: &'static [&'static str],
+    /// What of the workspace; what users get, with everything in it, when nothing is said.
+    packages: Option<&'static [&'static str]>,
     kind: Kind,
 }
 
@@ -133,7 +138,10 @@ enum Kind {
 }
 
 impl Pass {
-    fn applies(&self, filter: Option<&str>) -> bool {
+    fn applies(&self, filter: Option<&str>, selection: &Selection) -> bool {
+        if self.name == STATIC && !selection.has_dpdk() {
+            return false;
+        }
         match self.kind {
             Kind::Plain => true,
             Kind::Nobody => unprivileged::possible(),
@@ -148,12 +156,16 @@ impl Pass {
         filter: Option<&str>,
         scratch: &Path,
         stage: Option<&Stage>,
+        selection: &Selection,
     ) -> Result<Command> {
         let mut runner = vec!["timeout", "--foreground", "--kill-after=10", SUITE_TIMEOUT_SECONDS];
         let tool = std::env::current_exe().context("cannot tell where this tool lies")?;
         let tool = tool.to_str().context("this tool lies under a path that is not UTF-8")?;
         let mut command = cargo(&["test", "--no-fail-fast"]);
-        command.args(self.packages);
+        match self.packages {
+            Some(packages) => command.args(packages),
+            None => command.args(selection.library()),
+        };
         if let Some(stage) = stage {
             let stage = stage.folder.to_str().context("the temporary folder is not UTF-8")?;
             runner.extend([tool, unprivileged::COMMAND, stage]);
@@ -187,14 +199,14 @@ impl Pass {
     }
 
     /// Runs the tests, prints a line per suite and the whole output of each suite that fails.
-    fn run(&self, filter: Option<&str>, scratch: &Path) -> Result<Outcome> {
+    fn run(&self, filter: Option<&str>, scratch: &Path, selection: &Selection) -> Result<Outcome> {
         let skip_log = SkipLog::create(self.name)?;
         let profile = scratch.parent().context("the target directory is the root")?.join("debug");
         let stage = match self.kind {
             Kind::Nobody => Some(Stage::create(&profile)?),
             Kind::Plain | Kind::Models | Kind::Sanitized => None,
         };
-        let mut command = self.command(filter, scratch, stage.as_ref())?;
+        let mut command = self.command(filter, scratch, stage.as_ref(), selection)?;
         command.env("BYPASS_SKIP_LOG", &skip_log.file).env("CARGO_TERM_COLOR", "never");
         println!("\n{}: {}", self.name, shown(&command));
 
