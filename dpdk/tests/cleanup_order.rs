@@ -1,0 +1,33 @@
+//! The environment ends when nothing of it is left, and not before. A process of its own.
+
+#![allow(clippy::unwrap_used, reason = "helpers are part of the tests")]
+
+mod common;
+
+use bypass_dpdk::{DpdkError, Eal, PortOptions};
+use common::*;
+
+#[test]
+fn the_environment_ends_after_everything_that_needs_it() {
+    let refused = |what: &str| match Eal::current().unwrap().cleanup() {
+        Err(DpdkError::InUse { handles }) => assert!(handles > 1, "{what}: {handles} handles"),
+        other => panic!("{what}: {other:?}"),
+    };
+    let pool = pool(255);
+    let (device, port) = started("net_ring", "", &PortOptions::new(&pool)).unwrap();
+    let queue = port.rx_queue(0).unwrap();
+    let packet = packet(&pool, b"the last");
+    refused("all is there");
+    drop(port);
+    refused("a queue is there");
+    drop((queue, device));
+    refused("a pool is there");
+    drop(pool);
+    refused("an mbuf is there");
+    drop(packet);
+    // `common::eal` keeps a handle of its own: it is all that is left beside this one.
+    match Eal::current().unwrap().cleanup() {
+        Err(DpdkError::InUse { handles: 1 }) => {}
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,367 @@
+//! Ports: opening, starting, stopping, and what is refused.
+
+#![allow(clippy::unwrap_used, reason = "helpers are part of the tests")]
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bypass_core::{
+    Buffer, Burst, DropCause, Endpoint, Error, Frame, FrameError, MacAddr, PacketIo,
+};
+use bypass_dpdk::{
+    DpdkError, Features, Mempool, MempoolOptions, Port, PortOptions, QueuePair, Rss, RssTypes,
+    TxOffload, Vdev,
+};
+use common::*;
+
+const HEADER: &[u8] = b"to..tofromfr\x88\xb5";
+
+fn dpdk_error(error: &Error) -> &DpdkError {
+    match error {
+        Error::Backend { source, .. } => source.downcast_ref().expect("an error of DPDK's"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_port_is_opened_by_its_name_and_once() {
+    let name = format!("net_ring{}", number());
+    let missing = Port::open(&eal(), &name).unwrap_err();
+    assert!(matches!(missing, Error::Config { setting, .. } if setting == "port"));
+    let device = Vdev::plug(&eal(), &name, "").unwrap();
+    let port = Port::open(&eal(), &name).unwrap();
+    assert_eq!((port.name(), device.ports()), (name.as_str(), vec![port.id()]));
+    let again = Port::open(&eal(), &name).unwrap_err();
+    assert!(again.to_string().contains("open already"), "{again}");
+    assert!(matches!(dpdk_error(&again), DpdkError::Refused { .. }));
+    // Closed, it is gone; plugged in again, the device has another.
+    drop(port);
+    Port::open(&eal(), &name).unwrap_err();
+    device.unplug().unwrap();
+    let _device = Vdev::plug(&eal(), &name, "").unwrap();
+    Port::open(&eal(), &name).unwrap();
+}
+
+#[test]
+fn what_a_port_cannot_do_is_refused_before_it_is_touched() {
+    let pool = pool(1023);
+    let name = format!("net_ring{}", number());
+    let _device = Vdev::plug(&eal(), &name, "").unwrap();
+    let mut port = Port::open(&eal(), &name).unwrap();
+    let new = || PortOptions::new(&pool);
+    let tiny = Mempool::new(&eal(), &MempoolOptions { data_room: 512, ..MempoolOptions::new(63) })
+        .unwrap();
+    let empty =
+        Mempool::new(&eal(), &MempoolOptions { data_room: 0, ..MempoolOptions::new(63) }).unwrap();
+    let rss = |rss| PortOptions { rss: Some(rss), ..new() };
+    for (options, setting) in [
+        (PortOptions { rx_queues: 1000, ..new() }, "rx_queues"),
+        (PortOptions { tx_queues: 1000, ..new() }, "tx_queues"),
+        (PortOptions { rx_queues: 0, tx_queues: 0, ..new() }, "rx_queues"),
+        (PortOptions { pools: Vec::new(), ..new() }, "pools"),
+        (PortOptions { pools: vec![empty], ..new() }, "pools"),
+        (PortOptions { mtu: Some(1), ..new() }, "mtu"),
+    ] {
+        let refused = port.start(&options).unwrap_err();
+        match &refused.error {
+            Error::Config { setting: named, .. } => assert_eq!(named, setting),
+            other => panic!("{setting}: {other:?}"),
+        }
+        port = refused.port;
+    }
+    for options in [
+        PortOptions { require: Features::TX_TCP_SEGMENTATION, ..new() },
+        rss(Rss::new(RssTypes::UDP)),
+        PortOptions { rx_interrupts: true, ..new() },
+    ] {
+        let refused = port.start(&options).unwrap_err();
+        assert!(matches!(refused.error, Error::Unsupported(_)), "{refused:?}");
+        assert!(refused.error.to_string().contains("net_ring"), "{refused}");
+        port = refused.port;
+    }
+    // What is only preferred is told, and the rest is had.
+    let prefer = Features::TX_TCP_SEGMENTATION | Features::RX_TIMESTAMP;
+    let port = port.start(&PortOptions { prefer, pools: vec![tiny], ..new() });
+    let port = match port {
+        Ok(port) => port,
+        Err(refused) => panic!("{refused}"),
+    };
+    let fallbacks = port.report().fallbacks.join("; ");
+    for part in ["TX_TCP_SEGMENTATION", "RX_TIMESTAMP", "512 bytes"] {
+        assert!(fallbacks.contains(part), "{part} is not in {fallbacks:?}");
+    }
+    assert_eq!(port.queue_pair(0).unwrap().caps().fallbacks, port.report().fallbacks);
+}
+
+#[test]
+fn each_queue_has_one_user() {
+    let (_device, port) = started("net_null", "", &PortOptions::new(&pool(1023))).unwrap();
+    let queue = port.rx_queue(0).unwrap();
+    let taken = port.rx_queue(0).unwrap_err();
+    assert!(taken.to_string().contains("one user"), "{taken}");
+    port.queue_pair(0).unwrap_err();
+    let missing = port.tx_queue(1).unwrap_err();
+    assert!(missing.to_string().contains("started with 1"), "{missing}");
+    // The pair that was refused has given its half back.
+    drop(port.tx_queue(0).unwrap());
+    drop(queue);
+    drop(port.queue_pair(0).unwrap());
+    port.queue_pair(0).unwrap();
+}
+
+#[test]
+fn a_port_is_stopped_when_nobody_uses_it_and_starts_again() {
+    let (pool, name) = (pool(4095), format!("net_ring{}", number()));
+    let device = Vdev::plug(&eal(), &name, "").unwrap();
+    let mut port = Port::open(&eal(), &name).unwrap();
+    for queues in [1, 3, 2] {
+        let options =
+            PortOptions { rx_queues: queues, tx_queues: queues, ..PortOptions::new(&pool) };
+        let started = port.start(&options).unwrap();
+        started.queue_pair(queues).unwrap_err();
+        let mut pair = started.queue_pair(queues - 1).unwrap();
+        let mut packets = burst([packet(&pool, HEADER), packet(&pool, HEADER)]);
+        send_all(&mut pair, &mut packets);
+        assert_eq!(pair.recv(&mut packets).unwrap(), 2);
+        send_all(&mut pair, &mut packets);
+        let refused = started.stop().unwrap_err();
+        assert!(refused.to_string().contains("in use 2 times"), "{refused}");
+        // Still running.
+        assert_eq!(pair.recv(&mut packets).unwrap(), 2);
+        send_all(&mut pair, &mut packets);
+        drop(pair);
+        port = refused.port.stop().unwrap();
+        assert_eq!(pool.in_use(), 0, "what was in the ring is freed");
+    }
+    drop(port);
+    device.unplug().unwrap();
+}
+
+#[test]
+fn a_port_is_not_stopped_under_traffic() {
+    let pools = [pool(4095), pool(4095)];
+    let options = PortOptions {
+        pools: pools.to_vec(),
+        rx_queues: 2,
+        tx_queues: 2,
+        ..PortOptions::new(&pools[0])
+    };
+    let (device, port) = started("net_ring", "", &options).unwrap();
+    let mut a = QueuePair::new(port.rx_queue(0).unwrap(), port.tx_queue(1).unwrap());
+    let mut b = QueuePair::new(port.rx_queue(1).unwrap(), port.tx_queue(0).unwrap());
+    let (over, all_sent) = (AtomicBool::new(false), AtomicBool::new(false));
+    let port = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let mut packets = Burst::with_capacity(32);
+            let mut sent = 0u64;
+            while !over.load(Ordering::Relaxed) {
+                a.alloc(&mut packets, 32);
+                packets.iter_mut().for_each(|packet| packet.fill(HEADER).unwrap());
+                sent += a.send(&mut packets).unwrap() as u64;
+            }
+            sent
+        });
+        let receiver = scope.spawn(|| {
+            let (mut packets, mut got) = (Burst::with_capacity(32), 0u64);
+            loop {
+                let last = all_sent.load(Ordering::Acquire);
+                let n = b.recv(&mut packets).unwrap();
+                assert!(packets.iter().all(|packet| packet.data() == HEADER));
+                packets.clear();
+                got += n as u64;
+                if last && n == 0 {
+                    return got;
+                }
+            }
+        });
+        let mut port = port;
+        for _ in 0..1000 {
+            port = port.stop().unwrap_err().port;
+            std::thread::yield_now();
+        }
+        over.store(true, Ordering::Relaxed);
+        let sent = sender.join().unwrap();
+        all_sent.store(true, Ordering::Release);
+        assert_eq!((sent, sent > 0), (receiver.join().unwrap(), true));
+        port
+    });
+    drop((a, b));
+    port.stop().unwrap();
+    device.unplug().unwrap();
+}
+
+#[test]
+fn a_device_is_not_pulled_while_a_queue_lives() {
+    let pool = pool(1023);
+    let (device, port) = started("net_ring", "", &PortOptions::new(&pool)).unwrap();
+    let mut pair = port.queue_pair(0).unwrap();
+    let (device, error) = device.unplug().unwrap_err();
+    assert!(matches!(error, DpdkError::DeviceInUse { .. }), "{error}");
+    drop((device, port));
+    // Nobody has a handle any more, and the queue works.
+    let mut packets = burst([packet(&pool, HEADER)]);
+    send_all(&mut pair, &mut packets);
+    assert_eq!(pair.recv(&mut packets).unwrap(), 1);
+}
+
+#[test]
+fn address_and_modes_are_set_and_read() {
+    let (_device, port) = started("net_null", "", &PortOptions::new(&pool(1023))).unwrap();
+    let address = MacAddr([2, 0, 0, 1, 2, 3]);
+    port.set_mac(address).unwrap();
+    assert_eq!(port.mac().unwrap(), address);
+    let group = port.set_mac(MacAddr([0xff; 6])).unwrap_err();
+    assert!(matches!(dpdk_error(&group), DpdkError::Refused { .. }), "{group}");
+    let (_device, port) = started("net_ring", "", &PortOptions::new(&pool(1023))).unwrap();
+    for on in [true, false, true] {
+        port.set_promiscuous(on).unwrap();
+        assert_eq!(port.is_promiscuous().unwrap(), on);
+        port.set_all_multicast(on).unwrap();
+        assert_eq!(port.is_all_multicast().unwrap(), on);
+    }
+    assert!(port.link().unwrap().is_up);
+    assert_eq!(port.socket().is_some(), port.capabilities().unwrap().socket.is_some());
+}
+
+#[test]
+fn what_can_never_be_sent_is_refused_with_the_reason_and_stays_first() {
+    let pool = pool(1023);
+    let (_device, port) = started("net_ring", "", &PortOptions::new(&pool)).unwrap();
+    let mut pair = port.queue_pair(0).unwrap();
+    let long = |len: usize, tagged: bool| {
+        let mut packet = packet(&pool, HEADER);
+        packet.set_len(len).unwrap();
+        if tagged {
+            packet.data_mut()[12..14].copy_from_slice(&[0x81, 0]);
+        }
+        packet
+    };
+    let mut chain = packet(&pool, HEADER);
+    chain.chain(packet(&pool, b"more")).unwrap();
+    let mut asking = long(100, false);
+    asking.offload(TxOffload { vlan: Some(1), ..TxOffload::default() }).unwrap();
+    for (bad, part) in [
+        (long(13, false), "at least 14"),
+        (long(1515, false), "the limit here is 1514"),
+        (long(1519, true), "the limit here is 1518"),
+        (chain, "2 segments"),
+        (asking, "offload"),
+    ] {
+        let mut packets = burst([packet(&pool, HEADER), bad, packet(&pool, HEADER)]);
+        assert_eq!(pair.send(&mut packets).unwrap(), 1, "{part}");
+        for _ in 0..2 {
+            let error = pair.send(&mut packets).unwrap_err();
+            assert!(matches!(error, Error::Frame { .. }), "{error:?}");
+            assert!(error.to_string().contains(part), "{part:?} is not in {error}");
+            assert_eq!(packets.len(), 2);
+        }
+        drop(packets.pop_front());
+        assert_eq!(pair.send(&mut packets).unwrap(), 1);
+    }
+    let mut packets = burst([long(1514, false), long(1518, true)]);
+    assert_eq!(pair.send(&mut packets).unwrap(), 2);
+    // The same for packets that others hold.
+    let mut tx = port.tx_queue(0).unwrap_err();
+    assert!(tx.to_string().contains("one user"), "{tx}");
+    let mut shared = vec![long(1515, false).share()];
+    tx = pair.tx().send_shared(&mut shared).unwrap_err();
+    assert!(matches!(tx, Error::Frame { cause: FrameError::TooLong { .. }, .. }), "{tx}");
+    assert_eq!(shared.len(), 1);
+}
+
+#[test]
+fn chains_are_sent_where_they_were_asked_for() {
+    let pool = pool(1023);
+    let require = Features::TX_MULTI_SEGMENT;
+    let options = PortOptions { require, ..PortOptions::new(&pool) };
+    let (_device, port) = started("net_ring", "", &options).unwrap();
+    let mut pair = port.queue_pair(0).unwrap();
+    assert!(pair.caps().max_segments > 2);
+    let mut chain = packet(&pool, HEADER);
+    chain.chain(packet(&pool, b"more")).unwrap();
+    let mut packets = burst([chain]);
+    assert_eq!(pair.send(&mut packets).unwrap(), 1);
+    assert_eq!(pair.recv(&mut packets).unwrap(), 1);
+    assert_eq!((bytes(&packets[0]), packets[0].segment_count()), ([HEADER, b"more"].concat(), 2));
+    packets[0].append(0).unwrap();
+    let empty = packets[0].split_next().unwrap();
+    packets[0].chain(packet(&pool, b"")).unwrap();
+    packets[0].chain(empty).unwrap();
+    let error = pair.send(&mut packets).unwrap_err().to_string();
+    assert!(error.contains("empty segments"), "{error}");
+}
+
+#[test]
+fn packets_tell_the_queue_that_they_came_from() {
+    let pool = pool(1023);
+    let options = PortOptions { rx_queues: 3, tx_queues: 3, ..PortOptions::new(&pool) };
+    let (_device, port) = started("net_ring", "", &options).unwrap();
+    for queue in [2, 0, 1] {
+        let mut pair = port.queue_pair(queue).unwrap();
+        let mut packets = burst([packet(&pool, HEADER)]);
+        send_all(&mut pair, &mut packets);
+        pair.recv(&mut packets).unwrap();
+        assert_eq!(packets[0].rx_meta().queue, queue);
+        assert_eq!(packets[0].port(), None, "a ring passes packets on as they are");
+    }
+}
+
+#[test]
+fn a_full_ring_takes_what_fits_and_an_empty_pool_receives_nothing() {
+    let pool = pool(4095);
+    let (_device, port) = started("net_ring", "", &PortOptions::new(&pool)).unwrap();
+    let mut pair = port.queue_pair(0).unwrap();
+    let (mut packets, mut taken) = (Burst::with_capacity(100), 0);
+    loop {
+        pair.alloc(&mut packets, 100);
+        packets.iter_mut().for_each(|packet| packet.fill(HEADER).unwrap());
+        let n = pair.send(&mut packets).unwrap();
+        taken += n;
+        if n < 100 {
+            break;
+        }
+    }
+    let left = packets.len();
+    assert_eq!((taken + left) % 100, 0, "none is lost");
+    packets.clear();
+    let mut arrived = 0;
+    while pair.recv(&mut packets).unwrap() > 0 {
+        arrived += packets.len();
+        packets.clear();
+    }
+    assert_eq!(arrived, taken);
+    assert_eq!((pair.stats().tx_packets, pair.stats().rx_packets), (taken as u64, taken as u64));
+
+    // net_null makes packets out of the pool.
+    let (_device, port) = started("net_null", "", &PortOptions::new(&pool)).unwrap();
+    let mut null = port.queue_pair(0).unwrap();
+    let hoard: Vec<_> = std::iter::from_fn(|| pool.alloc_one()).collect();
+    assert_eq!(null.recv(&mut packets).unwrap(), 0);
+    drop(hoard);
+    assert_eq!(null.recv(&mut packets).unwrap(), 100);
+    assert_eq!(null.stats().drops[DropCause::RxError], 0);
+}
+
+#[test]
+fn counters_have_the_drivers_names() {
+    let pool = pool(1023);
+    let (_device, port) = started("net_null", "", &PortOptions::new(&pool)).unwrap();
+    let mut pair = port.queue_pair(0).unwrap();
+    let mut packets = Burst::with_capacity(10);
+    pair.recv(&mut packets).unwrap();
+    pair.send(&mut packets).unwrap();
+    let (mut good, mut size) = (None, None);
+    pair.visit_counters(&mut |name, value| match name {
+        "rx_good_packets" => good = Some(value),
+        "pool_size" => size = Some(value),
+        _ => {}
+    });
+    assert_eq!((good, size), (Some(10), Some(1023)));
+    let stats = port.stats().unwrap();
+    assert_eq!((stats.rx_packets, stats.tx_packets), (10, 10));
+    // They count from the start.
+    drop(pair);
+    let port = port.stop().unwrap().start(&PortOptions::new(&pool)).unwrap();
+    assert_eq!(port.stats().unwrap().rx_packets, 0);
+}
