@@ -31,7 +31,7 @@ mod responder;
 mod tcp;
 mod udp;
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ fn run() -> Result {
     };
     let responder = Arc::new(Responder::new(&zones(&options)?)?);
     let stop = Stop::on_signals()?;
-    let listener = options.tcp_address().map(TcpListener::bind).transpose()?;
+    let listener = options.tcp_address().map(listen).transpose()?;
     if let Some(listener) = &listener {
         let address = listener.local_addr()?;
         println!("tcp on {address}");
@@ -83,6 +83,13 @@ fn run() -> Result {
     let report = Report { workers: workers.join()?, tcp: tcp.transpose()? };
     println!("{}", if json { report.to_json() } else { report.to_string() });
     Ok(())
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).map_err(|error| {
+        let remedy = "another address with --tcp, or --tcp off, goes without it";
+        format!("cannot listen for connections at {address}: {error}; {remedy}").into()
+    })
 }
 
 fn zones(options: &Options) -> Result<Vec<Zone>> {

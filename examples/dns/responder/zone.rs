@@ -69,7 +69,7 @@ impl Zone {
     pub(crate) fn load(apex: &str, path: &Path) -> Result<Self, ZoneError> {
         let mut zone = Self::new(apex, path)?;
         let origin = zone.origin();
-        zone.read(path, origin, MAX_INCLUDES)?;
+        zone.add(path, &read(path)?, origin, MAX_INCLUDES)?;
         zone.check()?;
         Ok(zone)
     }
@@ -96,17 +96,6 @@ impl Zone {
         domain::base::Name::from_octets(apex).unwrap_or_else(|_| domain::base::Name::root())
     }
 
-    fn read(
-        &mut self,
-        path: &Path,
-        origin: domain::base::Name<Bytes>,
-        includes: usize,
-    ) -> Result<(), ZoneError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| ZoneError::Read { path: path.to_owned(), source })?;
-        self.add(path, &text, origin, includes)
-    }
-
     fn add(
         &mut self,
         path: &Path,
@@ -130,7 +119,11 @@ impl Zone {
                 Entry::Include { path: other, origin } => {
                     let folder = path.parent().unwrap_or(Path::new(""));
                     let origin = origin.or(file.origin().ok()).unwrap_or_else(|| self.origin());
-                    self.read(&folder.join(&*other), origin, includes - 1)?;
+                    let other = folder.join(&*other);
+                    // The time to live goes on into the file; the parser does not hand it out.
+                    let mut included = last_ttl(text.get(..file.current_offset()).unwrap_or(text));
+                    included.push_str(&read(&other)?);
+                    self.add(&other, &included, origin, includes - 1)?;
                 }
             }
         }
@@ -198,6 +191,16 @@ impl Zone {
     pub(super) fn wrong(&self, owner: &[u8], why: &'static str) -> ZoneError {
         ZoneError::Content { zone: name::text(&self.apex), name: name::text(owner), why }
     }
+}
+
+fn read(path: &Path) -> Result<String, ZoneError> {
+    fs::read_to_string(path).map_err(|source| ZoneError::Read { path: path.to_owned(), source })
+}
+
+/// The last `$TTL` line, if there is one.
+fn last_ttl(text: &str) -> String {
+    let is_ttl = |line: &&str| line.get(..5).is_some_and(|word| word.eq_ignore_ascii_case("$TTL "));
+    text.lines().rfind(is_ttl).map_or_else(String::new, |line| format!("{line}\n"))
 }
 
 fn syntax(path: &Path, why: String) -> ZoneError {
@@ -276,7 +279,7 @@ mod tests {
             (&format!("{START}a CNAME b\na A 192.0.2.1\n"), "a.example. has a CNAME and other"),
             (&format!("{START}a.test. A 192.0.2.1\n"), "outside of the zone"),
             (&format!("{START}a DNAME b\n"), "has a DNAME"),
-            (&format!("{START}a A 1.2.3\n"), "zone: 4:"),
+            (&format!("{START}a A 1.2.3\n"), "expected IPv4 address"),
             (&format!("{START}$INCLUDE /there/is/none\n"), "/there/is/none"),
         ] {
             let error = Zone::parse("example.", text).unwrap_err().to_string();
