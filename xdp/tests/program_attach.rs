@@ -274,6 +274,36 @@ fn what_would_cut_the_machine_off_is_refused_unless_forced() {
     options(|options| options.filter = Filter::everything()).attach().unwrap();
 }
 
+/// The usual ways in which an interface that has no address itself is the way to everywhere.
+#[test]
+fn a_route_through_what_lies_above_an_interface_counts() {
+    let Some(veth) = plain() else { return };
+    veth.b.ip("address flush dev veth0").unwrap();
+    for kind in ["bridge0 type bridge", "near type veth peer name far"] {
+        veth.b.ip(&format!("link add {kind}")).unwrap();
+    }
+    let refused = |on: &str, device: &str| {
+        veth.b.ip(&format!("address add 10.77.0.2/24 dev {device}")).unwrap();
+        veth.b.ip(&format!("link set {device} up")).unwrap();
+        veth.b.ip(&format!("route replace default via 10.77.0.1 dev {device} onlink")).unwrap();
+        let attached = attach(&veth, |options| {
+            (options.filter, options.interface) = (Filter::everything(), on.to_owned());
+        });
+        veth.b.ip(&format!("address flush dev {device}")).unwrap();
+        match attached {
+            Ok(_) => false,
+            Err(error) => matches!(cause(&error), ProgramError::DefaultRoute { .. }),
+        }
+    };
+    assert!(!refused("veth0", "bridge0") && !refused("veth0", "far"));
+    veth.b.ip("link set veth0 master bridge0").unwrap();
+    assert!(refused("veth0", "bridge0") && !refused("veth0", "far"));
+    // The other end of a cable is to this one what a VLAN is to what it is made on.
+    assert!(refused("near", "far") && !refused("near", "bridge0"));
+    veth.b.ip("link set far master bridge0").unwrap();
+    assert!(refused("near", "bridge0"), "the bridge of that");
+}
+
 #[test]
 fn what_is_missing_is_named() {
     let Some(veth) = plain() else { return };

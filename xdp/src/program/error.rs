@@ -24,8 +24,8 @@ pub enum ProgramError {
     },
     /// The filter would take what this machine is reached by.
     #[error(
-        "cannot take all IP packets of {interface}: a default route leads through it, so this \
-         machine would be cut off; name ports or addresses, or set `force`"
+        "cannot take all IP packets of {interface}: a default route leads through it, or through a \
+         VLAN, bridge or bond above it, so this machine would be cut off; name ports or addresses, or set `force`"
     )]
     DefaultRoute {
         /// The interface.

@@ -37,6 +37,7 @@ mod sys;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod uppers;
 
 pub use attach::Attachment;
 pub use counters::Counters;

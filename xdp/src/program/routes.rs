@@ -4,6 +4,7 @@ use std::fs;
 
 use super::error::ProgramError;
 use super::filter::Filter;
+use super::uppers;
 
 /// Refuses a filter that would cut the machine off, unless that is wanted.
 pub(super) fn check(interface: &str, filter: &Filter, force: bool) -> Result<(), ProgramError> {
@@ -13,14 +14,17 @@ pub(super) fn check(interface: &str, filter: &Filter, force: bool) -> Result<(),
     Err(ProgramError::DefaultRoute { interface: interface.to_owned() })
 }
 
-/// Whether a default route of the calling thread's namespace leads through an interface
-/// (`proc_pid_net(5)`: `route`, `ipv6_route`).
+/// Whether a default route of the calling thread's namespace leads through an interface, or through one
+/// that receives through it (`proc_pid_net(5)`: `route`, `ipv6_route`).
 fn has_default_route(interface: &str) -> bool {
     let read = |file: &str| {
         // Absent where the kernel has no IPv6: no route then.
         fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default()
     };
-    in_ipv4(&read("route"), interface) || in_ipv6(&read("ipv6_route"), interface)
+    let (v4, v6) = (read("route"), read("ipv6_route"));
+    // Where the kernel does not say, there is the interface itself.
+    let names = uppers::of(interface).unwrap_or_else(|_| vec![interface.to_owned()]);
+    names.iter().any(|name| in_ipv4(&v4, name) || in_ipv6(&v6, name))
 }
 
 /// Columns: interface, destination, gateway, flags, references, use, metric, mask.
