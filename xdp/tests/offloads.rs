@@ -342,6 +342,14 @@ fn frames_that_the_kernel_would_choke_on_are_refused_and_kept() {
     send_burst(&mut port, &mut burst);
     receive(&mut sink, 1, is_ours);
 
+    // What the umem does not allow, asked for past `set_tx_meta`.
+    let mut frame = alloc(&mut port, numbered(3, 60));
+    let mut meta = frame.meta();
+    meta.tx.launch_time = Some(1);
+    frame.set_meta(meta);
+    let (cause, _) = refused(&mut port, frame);
+    assert!(cause.to_string().contains("LAUNCH_TIME"), "{cause}");
+
     // No room for the kernel in front: of a frame that asks for nothing, and of a later segment.
     let no_room =
         |available| FrameError::Room(OutOfRoom { room: Room::Headroom, asked: 24, available });

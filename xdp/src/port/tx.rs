@@ -281,8 +281,9 @@ fn check(
     if len > link.max_len() && len > link.max_len_of(data) {
         return Err(FrameError::TooLong { len, max: link.max_len_of(data) });
     }
-    if !umem.tx_offloads().is_empty() {
-        metadata::check(frame, umem.has_software_checksum())?;
+    let offloads = umem.tx_offloads();
+    if !offloads.is_empty() {
+        metadata::check(frame, offloads, umem.has_software_checksum())?;
     }
     if segments > max_segments {
         return Err(FrameError::Unsupported(Unsupported {

@@ -91,6 +91,24 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..200)
 }
 
+/// Also while some that are not published yet are written.
+#[test]
+fn places_are_looked_up_again_when_more_are_wanted() {
+    let words = Words::new(8, u32::MAX - 3);
+    let (mut producer, mut consumer) =
+        (Producer::new(Rc::clone(&words)), Consumer::new(Rc::clone(&words)));
+    let mut places = producer.reserve(1);
+    assert!((0..6).all(|n| places.push(n)) && !places.has(3));
+    drop(places);
+    assert!(consumer.entries(6).eq(0..6));
+    let mut places = producer.reserve(1);
+    assert_eq!(places.left(), 2, "no more are known of");
+    assert!(places.push(6) && places.has(7) && !places.has(8));
+    assert!((7..14).all(|n| places.push(n)) && !places.push(14));
+    drop(places);
+    assert!(consumer.entries(8).eq(6..14));
+}
+
 proptest! {
     /// Whatever is reserved, written and read in whichever portions, from whichever cursor: what comes
     /// out is what went in, and neither side sees more than there is.

@@ -36,14 +36,28 @@ pub(crate) fn available(zero_copy: bool, features: Option<DeviceFeatures>) -> Tx
 /// Whether there is room in front of every segment, and what is asked for lies inside the frame: the
 /// kernel stops at a frame of which that is not so. In software it sums the first segment only
 /// (`xsk_build_skb` of `net/xdp/xsk.c`, Linux 6.18).
-pub(crate) fn check(frame: &XdpFrame, in_software: bool) -> Result<(), FrameError> {
+pub(crate) fn check(
+    frame: &XdpFrame,
+    offloads: TxOffloads,
+    in_software: bool,
+) -> Result<(), FrameError> {
     let chunk = frame.arena().chunk_size() as usize;
     // Chunks lie at multiples of their size, and so does the memory.
     let before = |segment: &[u8]| segment.as_ptr().addr() % chunk;
     if let Some(available) = frame.segments().map(before).find(|before| *before < LEN) {
         return Err(OutOfRoom { room: Room::Headroom, asked: LEN, available }.into());
     }
-    let Some(sum) = frame.meta().tx.checksum else { return Ok(()) };
+    let asked = frame.meta().tx;
+    // `set_tx_meta` refuses this, `set_meta` does not.
+    let lacking = asked.offloads() - offloads;
+    if !lacking.is_empty() {
+        return Err(FrameError::Unsupported(Unsupported {
+            what: format!("send offload {lacking:?}").into(),
+            backend: Xdp::BACKEND,
+            why: "it is not among the `tx_offloads` of the umem".into(),
+        }));
+    }
+    let Some(sum) = asked.checksum else { return Ok(()) };
     let (len, min) = (frame.data().len(), usize::from(sum.start) + usize::from(sum.offset) + 2);
     if len < min {
         return Err(FrameError::TooShort { len, min });
