@@ -103,7 +103,15 @@ fn clippy(arguments: &[&str], selected: &[String]) -> Command {
 fn doc(selection: &Selection) -> Result<Vec<Command>> {
     let mut command = cargo(&["doc", "--quiet", "--no-deps"]);
     command.args(selection.everything()).env("RUSTDOCFLAGS", "-D warnings");
-    Ok(vec![command])
+    let mut commands = vec![command];
+    if selection.has_dpdk() {
+        // As docs.rs does it, where there is no DPDK.
+        let mut command = cargo(&["doc", "--quiet", "--no-deps", "--package=bypass-dpdk"]);
+        command.arg("--features=log,tracing").env("RUSTDOCFLAGS", "-D warnings");
+        command.env("DOCS_RS", "1").env("PKG_CONFIG", "false");
+        commands.push(command);
+    }
+    Ok(commands)
 }
 
 /// Every published crate with its sets of features.

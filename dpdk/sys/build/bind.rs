@@ -41,7 +41,16 @@ const FUNCTIONS: &[&str] = &[
     "rte_ring_(create|free|lookup|count|free_count|get_memsize)",
     // Ports.
     "rte_eth_.*",
-    "rte_flow_.*",
+    "rte_flow_(validate|create|destroy|flush|query|isolate|get_aged_flows)",
+];
+
+/// Families of functions that the above would bring, with types by the dozen: of no use here, or
+/// still experimental.
+const NOT: &[&str] = &[
+    "rte_eth_(cman|dcb|fec|hairpin|iterator|representor|speed_lanes|vhost)_.*",
+    "rte_eth_dev_(get_vec_intr|priority|pfc|vlan|conf_get|rss_algo|map_aggr).*",
+    "rte_eth_(ip_reassembly|buffer_split|tx_hairpin|rx_hairpin|rx_avail|timesync|macaddrs|mirror)_.*",
+    "rte_mempool_(event|walk|dump|list_dump|register_ops|op_|check_cookies|contig).*",
 ];
 
 /// Constants and variables.
@@ -49,7 +58,7 @@ const VARIABLES: &[&str] = &[
     "BYPASS_.*",
     "bypass_const_.*",
     "RTE_(MAX_LCORE|MAX_ETHPORTS|MAX_QUEUES_PER_PORT|MAX_NUMA_NODES|CACHE_LINE_SIZE)",
-    "RTE_(ETHDEV_RXTX_CALLBACKS|IOVA_IN_MBUF|VER_.*)",
+    "RTE_(ETHDEV_RXTX_CALLBACKS|IOVA_IN_MBUF)",
     "RTE_PKTMBUF_HEADROOM",
     "RTE_MEMPOOL_.*",
     "RTE_MBUF_.*",
@@ -68,7 +77,12 @@ const VARIABLES: &[&str] = &[
 ];
 
 /// Types beyond those that the above need.
-const TYPES: &[&str] = &["rte_flow_(item|action)_.*", "rte_eal_.*", "rte_lcore_.*"];
+const TYPES: &[&str] = &[
+    "rte_flow_item_(eth|vlan|ipv4|ipv6|udp|tcp|icmp|vxlan|mark)",
+    "rte_flow_action_(queue|rss|mark|count|jump)",
+    "rte_flow_query_count",
+    "rte_(ether|vlan|ipv4|ipv6|udp|tcp|icmp|vxlan)_hdr",
+];
 
 /// Too clever for Rust's layouts (bit fields in packed unions), or of no use to it.
 const OPAQUE: &[&str] = &[
@@ -125,6 +139,7 @@ pub(crate) fn make(dpdk: &Found, out: &Path) -> Result<(), Box<dyn Error>> {
         .formatter(bindgen::Formatter::Rustfmt);
     builder = FUNCTIONS.iter().fold(builder, bindgen::Builder::allowlist_function);
     builder = VARIABLES.iter().fold(builder, bindgen::Builder::allowlist_var);
+    builder = NOT.iter().fold(builder, bindgen::Builder::blocklist_function);
     builder = TYPES.iter().fold(builder, bindgen::Builder::allowlist_type);
     builder = OPAQUE.iter().fold(builder, bindgen::Builder::opaque_type);
     builder = BLOCKED.iter().fold(builder, bindgen::Builder::blocklist_item);
