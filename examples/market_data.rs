@@ -5,18 +5,21 @@
 //! cargo run --release --example market_data
 //! cargo run --release --example market_data -- --rate 500000 --seconds 5
 //! cargo run --release --example market_data -- --json
+//! sudo -E cargo run --release --features xdp --example market_data             # on AF_XDP
 //! ```
 //!
 //! The receiver is written once, against `DatagramIo`. It runs on the plain socket backend and on
 //! the backend that the crate's features chose, one after the other, and the table compares them.
-//! It needs no root: where the machine allows it, the traffic runs in a network namespace of its
-//! own, otherwise on the loopback interface.
+//! The publisher is another host, as far as the network goes: it sits in a network namespace of its
+//! own, at the other end of a cable. That needs no root where the machine allows unprivileged
+//! namespaces; where it does not, the traffic runs over the loopback interface, which kernel sockets
+//! have and AF_XDP has not.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
 
 use std::any::TypeId;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +28,7 @@ use std::time::Duration;
 
 use bypass_io::backend::socket::UdpSocket;
 use bypass_io::prelude::*;
-use bypass_io::sandbox::Sandbox;
+use bypass_io::sandbox::{Host, Sandbox};
 use bypass_io::telemetry::{Clock, Meter, Snapshot};
 use bypass_io::worker::{available_cores, pin_to};
 use bypass_io::{Bind, DefaultSocket, UdpOptions};
@@ -49,11 +52,8 @@ fn main() -> ExitCode {
         }
     };
     // First of all, while there is only one thread.
-    let place = match Sandbox::enter() {
-        Ok(_) => "a network namespace of its own".to_owned(),
-        Err(error) => format!("the loopback interface ({error})"),
-    };
-    match run(&job, &place) {
+    let network = Network::make();
+    match run(&job, &network) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
             eprintln!("messages are missing that no counter explains");
@@ -62,6 +62,56 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// What lies between the publisher and the receiver.
+#[derive(Clone)]
+enum Network {
+    /// A cable to another host, where the publisher is.
+    Cable(Arc<Host>),
+    /// Nothing, for this reason.
+    Loopback(String),
+}
+
+impl Network {
+    fn make() -> Self {
+        match Sandbox::enter().and_then(|sandbox| sandbox.host("feed")) {
+            Ok(host) => Self::Cable(Arc::new(host)),
+            Err(error) => Self::Loopback(error.to_string()),
+        }
+    }
+
+    fn receiver(&self) -> Ipv4Addr {
+        match self {
+            Self::Cable(host) => host.here,
+            Self::Loopback(_) => Ipv4Addr::LOCALHOST,
+        }
+    }
+
+    /// Moves the calling thread to where the publisher is, and tells its address.
+    fn enter_publisher(&self) -> Result<Ipv4Addr> {
+        match self {
+            Self::Cable(host) => host.enter().map(|()| host.there),
+            Self::Loopback(_) => Ok(Ipv4Addr::LOCALHOST),
+        }
+    }
+
+    /// What did not fit into the cable so far, on the publisher's side.
+    fn dropped(&self) -> Result<u64> {
+        match self {
+            Self::Cable(host) => host.dropped(1),
+            Self::Loopback(_) => Ok(0),
+        }
+    }
+}
+
+impl std::fmt::Display for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cable(_) => f.write_str("a cable between two network namespaces"),
+            Self::Loopback(why) => write!(f, "the loopback interface ({why})"),
         }
     }
 }
@@ -98,16 +148,16 @@ impl Job {
 }
 
 /// Runs every backend and shows the results; false when messages are unaccounted for.
-fn run(job: &Job, place: &str) -> Result<bool> {
+fn run(job: &Job, network: &Network) -> Result<bool> {
     let (clock, cores) = (Clock::new(), available_cores()?);
-    let mut rows = vec![measure::<UdpSocket>(job, &clock, &cores)?];
+    let mut rows = vec![measure::<UdpSocket>(job, network, &clock, &cores)?];
     if TypeId::of::<DefaultSocket>() != TypeId::of::<UdpSocket>() {
-        rows.push(measure::<DefaultSocket>(job, &clock, &cores)?);
+        rows.push(measure::<DefaultSocket>(job, network, &clock, &cores)?);
     }
     if job.json {
         rows.iter().for_each(|row| println!("{}", row.json()));
     } else {
-        println!("{} messages/s for {} s on {place}\n", job.rate, job.seconds);
+        println!("{} messages/s for {} s on {network}\n", job.rate, job.seconds);
         println!("{}", Row::HEADER);
         rows.iter().for_each(|row| println!("{}", row.table()));
         rows.iter().flat_map(|row| &row.notes).for_each(|note| println!("note: {note}"));
@@ -119,22 +169,22 @@ fn run(job: &Job, place: &str) -> Result<bool> {
 }
 
 /// One publisher, one receiver on the backend `S`.
-fn measure<S: Bind>(job: &Job, clock: &Clock, cores: &[usize]) -> Result<Row> {
+fn measure<S: Bind>(job: &Job, network: &Network, clock: &Clock, cores: &[usize]) -> Result<Row> {
     let (publisher_core, receiver_core) = (cores[cores.len() - 1], cores[0]);
     pin_to(receiver_core)?;
-    let mut options = UdpOptions::new(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let mut options = UdpOptions::new(SocketAddr::from((network.receiver(), 0)));
     options.recv_buffer = Some(4 << 20);
     let mut socket = S::bind(&options)?;
 
     let progress = Arc::new(Progress::default());
     let publisher = {
-        let (progress, clock) = (Arc::clone(&progress), clock.clone());
+        let (progress, clock, network) = (Arc::clone(&progress), clock.clone(), network.clone());
         let (rate, messages, to) = (job.rate, job.messages(), socket.local_addr());
         thread::spawn(move || {
             // However it ends, the receiver must not wait for more.
             let _gone = SetOnDrop(&progress.publisher_gone);
             pin_to(publisher_core)?;
-            publish(rate, messages, to, &clock, &progress)
+            publish(rate, messages, to, &network, &clock, &progress)
         })
     };
     let mut meter = Meter::start(clock.clone());
@@ -170,6 +220,8 @@ impl Drop for SetOnDrop<'_> {
 struct Published {
     messages: u64,
     heartbeats: u64,
+    /// Messages and heartbeats that did not fit into the cable.
+    dropped: u64,
 }
 
 /// Sends `messages` trades in open loop: each has a time at which it is due, and when the publisher
@@ -179,10 +231,13 @@ fn publish(
     rate: u64,
     messages: u64,
     to: SocketAddr,
+    network: &Network,
     clock: &Clock,
     progress: &Progress,
 ) -> Result<Published> {
-    let mut socket = UdpOptions::new(SocketAddr::from(([127, 0, 0, 1], 0))).open()?;
+    let from = network.enter_publisher()?;
+    let dropped_before = network.dropped()?;
+    let mut socket = UdpOptions::new(SocketAddr::from((from, 0))).open()?;
     let mut burst = Burst::with_capacity(BURST);
     let (begin, mut number) = (clock.now(), 0);
     let due = |number: u64| begin + number * 1_000_000_000 / rate;
@@ -215,7 +270,8 @@ fn publish(
     }
     // What the kernel took and then failed to send was never on the wire.
     let failed = socket.stats().drops.total();
-    Ok(Published { messages: messages - failed.min(messages), heartbeats })
+    let dropped = network.dropped()? - dropped_before;
+    Ok(Published { messages: messages - failed.min(messages), heartbeats, dropped })
 }
 
 /// Writes a message straight into the datagram that will be sent.
@@ -326,22 +382,26 @@ impl Row {
     /// Every message was received, or a counter says why not; only heartbeats may have been lost
     /// beside.
     fn adds_up(&self) -> bool {
-        let (lost, counted) = (self.lost(), self.snapshot.stats.drops.total());
+        let (lost, counted) = (self.lost(), self.counted());
         self.feed.missing == lost
             && self.feed.malformed == 0
             && (lost..=lost + self.published.heartbeats).contains(&counted)
     }
 
+    fn counted(&self) -> u64 {
+        self.published.dropped + self.snapshot.stats.drops.total()
+    }
+
     /// What is compared, for when it does not add up.
     fn account(&self) -> String {
-        let (Published { messages, heartbeats }, feed) = (self.published, &self.feed);
+        let (Published { messages, heartbeats, .. }, feed) = (self.published, &self.feed);
         format!(
             "{messages} messages and {heartbeats} heartbeats were sent, {} messages received, {} \
              passed over by number, {} malformed, {} counted as dropped",
             feed.received,
             feed.missing,
             feed.malformed,
-            self.snapshot.stats.drops.total(),
+            self.counted(),
         )
     }
 
@@ -362,8 +422,10 @@ impl Row {
 
     fn table(&self) -> String {
         let Self { backend, published, feed, snapshot, .. } = self;
-        let causes: Vec<_> =
-            snapshot.stats.drops.iter().map(|(cause, n)| format!("{} {n}", cause.name())).collect();
+        let drops = snapshot.stats.drops.iter().map(|(cause, n)| (cause.name(), n));
+        let cable = Some(("cable", published.dropped)).filter(|(_, n)| *n > 0);
+        let causes = drops.chain(cable).map(|(cause, n)| format!("{cause} {n}"));
+        let causes: Vec<_> = causes.collect();
         let causes = if causes.is_empty() { "none".to_owned() } else { causes.join(", ") };
         let us = |nanos: u64| nanos as f64 / 1000.0;
         let latency = snapshot.latency;

@@ -112,7 +112,7 @@ impl Station {
     /// UDP over Ethernet in user space, on the backend that the features chose.
     fn open(&self, interface: &str, mac: MacAddr) -> Result<UdpOverL2<DefaultPort>> {
         let port = DefaultPort::attach(&PacketOptions::new(interface))?;
-        UdpOverL2::bind(port, Config::new(mac, self.port).address(self.net))
+        UdpOverL2::new(port, Config::new(mac, self.port).address(self.net))
     }
 }
 

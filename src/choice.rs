@@ -4,11 +4,11 @@
 //!
 //! | | frames | datagrams |
 //! |---|---|---|
-//! | 1. | `xdp` | |
+//! | 1. | `xdp` | `xdp`: UDP in user space on top |
 //! | 2. | `io-uring` | `io-uring` |
 //! | 3. | `packet`, always there | `socket`, always there |
 //!
-//! AF_XDP is asked for by name and moves frames only; `io-uring` is there by default.
+//! AF_XDP is asked for by name; `io-uring` is there by default.
 //!
 //! `--cfg bypass_backend="packet"` (or `"io-uring"`, or `"xdp"`) in `RUSTFLAGS` starts at that line, for
 //! the whole build; a backend whose feature is off is then a compile error.
@@ -33,6 +33,9 @@ cfg_select! {
 }
 
 cfg_select! {
+    all(feature = "xdp", not(any(bypass_backend = "io-uring", bypass_backend = "packet"))) => {
+        use crate::xdp::XdpSocket as Socket;
+    }
     all(feature = "io-uring", not(bypass_backend = "packet")) => {
         use crate::io_uring::UringSocket as Socket;
     }
@@ -60,4 +63,5 @@ const _: (
     fn(DefaultSocket) -> crate::io_uring::UringSocket,
 ) = (|port| port, |socket| socket);
 #[cfg(bypass_backend = "xdp")]
-const _: fn(DefaultPort) -> crate::xdp::XdpPort = |port| port;
+const _: (fn(DefaultPort) -> crate::xdp::XdpPort, fn(DefaultSocket) -> crate::xdp::XdpSocket) =
+    (|port| port, |socket| socket);

@@ -15,8 +15,16 @@ pub use bypass_core::backend::socket::UdpOptions;
 
 #[cfg(feature = "dpdk")]
 pub use bypass_dpdk as dpdk;
+/// The crate `bypass-xdp`: queues of an interface, and the program that fills them.
 #[cfg(feature = "xdp")]
-pub use bypass_xdp as xdp;
+pub mod xdp {
+    pub use bypass_xdp::*;
+
+    /// A UDP endpoint past the kernel's stack, at an address that the kernel keeps, on every queue of
+    /// the interface: see [`beside_kernel`](crate::udp::UdpOverL2::beside_kernel).
+    pub type XdpSocket =
+        crate::udp::UdpOverL2<crate::Queues<XdpPort>, crate::udp::neighbours::Kernel>;
+}
 
 /// The crate `io-uring-ext`: rings and operations, and the two backends on top.
 #[cfg(feature = "io-uring")]

@@ -1,20 +1,28 @@
 //! [`Bind`] and [`Attach`]: opening alike on every backend.
 
+#[cfg(feature = "xdp")]
+use crate::Queues;
 use crate::backend::packet::PacketPort;
 use crate::backend::socket::UdpSocket;
 #[cfg(feature = "io-uring")]
 use crate::io_uring::{UringOptions, UringPort, UringSocket};
+#[cfg(feature = "xdp")]
+use crate::xdp::{XdpOptions, XdpPort, XdpSocket};
 use crate::{DatagramIo, PacketIo, PacketOptions, Result, UdpOptions};
 
 /// A datagram backend that can be opened with [`UdpOptions`]; an application that is generic over
 /// it runs on whichever the features chose.
 ///
-/// ```
+/// A backend past the kernel (`xdp`) works at an address that an Ethernet interface of the kernel has,
+/// so it takes no loopback address, and an unspecified one only together with the interface:
+/// [`beside_kernel`](crate::udp::UdpOverL2::beside_kernel) says what else differs.
+///
+/// ```no_run
 /// use bypass_io::prelude::*;
 /// use bypass_io::{Bind, DefaultSocket, UdpOptions};
 ///
 /// fn serve<S: Bind>() -> bypass_io::Result<&'static str> {
-///     let socket = S::bind(&UdpOptions::new(([127, 0, 0, 1], 0).into()))?;
+///     let socket = S::bind(&UdpOptions::new(([10, 0, 0, 1], 9000).into()))?;
 ///     Ok(socket.caps().backend)
 /// }
 ///
@@ -41,6 +49,15 @@ impl Bind for UdpSocket {
 impl Bind for UringSocket {
     fn bind(options: &UdpOptions) -> Result<Self> {
         Self::open(options, &UringOptions::new())
+    }
+}
+
+#[cfg(feature = "xdp")]
+impl Bind for XdpSocket {
+    fn bind(options: &UdpOptions) -> Result<Self> {
+        Self::beside_kernel(options, |beside| {
+            Queues::new(XdpOptions::beside_kernel(options, beside)?.open_all()?)
+        })
     }
 }
 
@@ -73,9 +90,9 @@ impl Attach for PacketPort {
 }
 
 #[cfg(feature = "xdp")]
-impl Attach for crate::xdp::XdpPort {
+impl Attach for XdpPort {
     fn attach(options: &PacketOptions) -> Result<Self> {
-        crate::xdp::XdpOptions::try_from(options)?.open()
+        XdpOptions::try_from(options)?.open()
     }
 }
 

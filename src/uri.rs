@@ -47,6 +47,11 @@ impl<'a> Uri<'a> {
             .map_err(|error: T::Err| Error::config(key, value, error.to_string()))
     }
 
+    /// Whether the setting `key` is there.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.settings.iter().any(|(name, _)| *name == key)
+    }
+
     /// Stores the setting `key` in `place`, if it is there.
     pub(crate) fn set<T>(&mut self, key: &'static str, place: &mut T) -> Result<()>
     where
@@ -69,6 +74,11 @@ impl<'a> Uri<'a> {
         let value = values.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
         let names = || values.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" or ");
         value.map(Some).ok_or_else(|| Error::config(key, &name, format!("it is {}", names())))
+    }
+
+    /// Another target, for the settings that are left.
+    pub(crate) fn of(self, target: &'a str) -> Self {
+        Self { target, ..self }
     }
 
     /// The target, read as a `T`.

@@ -6,12 +6,18 @@ use bypass_io::{Bind, DefaultSocket, UdpOptions};
 
 #[test]
 fn the_default_socket_is_the_first_backend_that_is_built_in() {
-    let uring = cfg!(all(feature = "io-uring", not(bypass_backend = "packet")));
-    if uring && skip(&[Need::IoUring]) {
-        return;
+    let xdp =
+        cfg!(feature = "xdp") && !cfg!(any(bypass_backend = "io-uring", bypass_backend = "packet"));
+    let uring = cfg!(feature = "io-uring") && !cfg!(bypass_backend = "packet");
+    let local = UdpOptions::new(([127, 0, 0, 1], 0).into());
+    if xdp {
+        // Not another one in its place, where it cannot be.
+        let error = DefaultSocket::bind(&local).unwrap_err().to_string();
+        assert!(error.contains("udp+uring://"), "{error}");
+    } else if !uring || !skip(&[Need::IoUring]) {
+        let socket = DefaultSocket::bind(&local).unwrap();
+        assert_eq!(socket.caps().backend, if uring { "uring" } else { "socket" });
     }
-    let socket = DefaultSocket::bind(&UdpOptions::new(([127, 0, 0, 1], 0).into())).unwrap();
-    assert_eq!(socket.caps().backend, if uring { "uring" } else { "socket" });
 }
 
 #[test]

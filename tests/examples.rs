@@ -2,78 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its tools too")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod common;
+
+use std::io::{BufRead, BufReader, Read};
 use std::net::UdpSocket;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bypass_core::testing::needs::{Need, skip, skip_because};
 use bypass_core::testing::rig::{Veth, VethOptions};
+use common::{Running, example, socat};
 
-/// The program of an example, which cargo has built beside this test.
-fn example(name: &str) -> Command {
-    let test = std::env::current_exe().unwrap();
-    let profile: PathBuf = test.ancestors().nth(2).unwrap().to_owned();
-    Command::new(profile.join("examples").join(name))
-}
-
-/// What the frame backend that the features chose needs, beyond a namespace.
+/// What the backends that the features chose need, beyond a namespace.
 const DEFAULT_PORT: &[Need] = if cfg!(feature = "xdp") { &[Need::Bpf] } else { &[] };
-
-/// A running example; it is ended when this is dropped.
-struct Running {
-    child: Child,
-    lines: BufReader<ChildStdout>,
-}
-
-impl Running {
-    fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        Self { child, lines }
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).unwrap();
-        line
-    }
-
-    /// Waits until it ends by itself, and returns what it printed after the lines that were read.
-    fn finish(mut self) -> String {
-        let mut rest = String::new();
-        self.lines.read_to_string(&mut rest).unwrap();
-        assert!(self.child.wait().unwrap().success(), "{rest}");
-        rest
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _gone = self.child.kill();
-        let _reaped = self.child.wait();
-    }
-}
-
-/// Sends text with socat, and returns what came back.
-fn socat(address: &str, text: &str) -> String {
-    let mut socat = Command::new("socat")
-        .args(["-t", "0.7", "-", address])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = socat.stdin.take().unwrap();
-    // At once: socat reads no more while nobody takes what comes back.
-    let output = std::thread::scope(|scope| {
-        scope.spawn(move || stdin.write_all(text.as_bytes()).unwrap());
-        socat.wait_with_output().unwrap()
-    });
-    assert!(output.status.success(), "socat failed");
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// Starts the echo at `place` and talks to it with socat.
 fn echoes(place: &str, backend: &str) {
@@ -303,7 +245,7 @@ fn what_cannot_be_opened_is_explained() {
         ("udp+dpdk://127.0.0.1:1", "no such backend yet"),
         (
             "udp+xdp://127.0.0.1:1",
-            if cfg!(feature = "xdp") { "interface=NAME" } else { "feature `xdp`" },
+            if cfg!(feature = "xdp") { "an Ethernet interface" } else { "feature `xdp`" },
         ),
     ] {
         let output = example("echo").arg(place).output().unwrap();
@@ -314,6 +256,9 @@ fn what_cannot_be_opened_is_explained() {
 
 #[test]
 fn market_data_accounts_for_every_message() {
+    if skip(DEFAULT_PORT) {
+        return;
+    }
     let arguments = ["--rate", "20000", "--seconds", "1", "--json"];
     let output = example("market_data").args(arguments).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();

@@ -42,6 +42,8 @@ mod frame;
 mod packet;
 #[allow(unsafe_code, reason = "packet memory that the kernel and the device share with us")]
 pub mod pool;
+mod queues;
+mod rtnetlink;
 pub mod sandbox;
 mod stats;
 #[allow(unsafe_code, reason = "system calls that no safe wrapper has")]
@@ -63,5 +65,6 @@ pub use endpoint::{Endpoint, Interest, Ready};
 pub use error::{Error, FrameError, Result, Unsupported};
 pub use frame::{ChecksumVerdict, Clock, Frame, RxMeta, Timestamp, TxChecksum, TxMeta, VlanTag};
 pub use packet::{PacketIo, PacketIoExt, Verdict, swap_addresses};
+pub use queues::Queues;
 pub use stats::{DropCause, Drops, FrameCensus, Stats};
 pub use wait::{Adaptive, Block, BusyPoll, WaitStrategy};

@@ -24,7 +24,8 @@ fn main() {
     };
     loopback_is_up();
     a_veth_pair_is_up_and_named(&sandbox);
-    println!("test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
+    a_host_is_reached_over_a_cable(&sandbox);
+    println!("test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
 }
 
 fn loopback_is_up() {
@@ -43,4 +44,28 @@ fn a_veth_pair_is_up_and_named(sandbox: &Sandbox) {
     assert!(names.iter().all(|name| interfaces.contains(name)), "{interfaces}");
     let taken = sandbox.veth("cable").unwrap_err();
     assert!(taken.to_string().starts_with("cannot make the veth pair cable0"), "{taken}");
+}
+
+fn a_host_is_reached_over_a_cable(sandbox: &Sandbox) {
+    let host = sandbox.host("far").unwrap();
+    let socket = UdpSocket::bind((host.here, 0)).unwrap();
+    let to = socket.local_addr().unwrap();
+    let from = std::thread::scope(|scope| {
+        let there = scope.spawn(|| {
+            host.enter().unwrap();
+            assert!(UdpSocket::bind((host.here, 0)).is_err(), "that is the sandbox's address");
+            let socket = UdpSocket::bind((host.there, 0)).unwrap();
+            socket.send_to(b"from afar", to).unwrap();
+            assert_eq!(host.dropped(1).unwrap(), 0);
+            assert!(host.dropped(0).is_err(), "that end is not here");
+            socket.local_addr().unwrap()
+        });
+        there.join().unwrap()
+    });
+    let mut bytes = [0; 16];
+    let (len, source) = socket.recv_from(&mut bytes).unwrap();
+    assert_eq!((&bytes[..len], source), (&b"from afar"[..], from));
+    // By way of the cable, not through the kernel's loopback.
+    assert_ne!(host.ends[0].mac, host.ends[1].mac);
+    assert!(sandbox.host("far").is_err(), "the name is taken");
 }

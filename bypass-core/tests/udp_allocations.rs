@@ -17,7 +17,7 @@ fn sending_receiving_and_replying_allocate_nothing() {
         let bind = |end: bypass_core::backend::memory::MemoryEnd, i: usize| {
             let mac = MacAddr([2, 0, 0, 0, 0, 1 + i as u8]);
             let config = Config::new(mac, 4000).address(nets[i].parse().unwrap());
-            UdpOverL2::bind(end.open().unwrap(), config).unwrap()
+            UdpOverL2::new(end.open().unwrap(), config).unwrap()
         };
         let (mut a, mut b) = (bind(a, 0), bind(b, 1));
         let peer = b.local_addr();

@@ -32,7 +32,7 @@ fn bind<P: PacketIo, N: Neighbours>(
 ) -> Result<(UdpOverL2<P, N>, UdpOverL2<P, N>)> {
     let bind = |port, i: usize| {
         let net = nets[i].parse().expect("a network");
-        UdpOverL2::bind(port, refine(Config::new(MAC[i], 4000).address(net)))
+        UdpOverL2::new(port, refine(Config::new(MAC[i], 4000).address(net)))
     };
     let (mut a, mut b) = (bind(a, 0)?, bind(b, 1)?);
     acquaint(&mut a, &mut b);

@@ -154,7 +154,7 @@ fn routers_of_ipv6_are_told_too() {
 fn what_is_no_group_cannot_be_joined() {
     let (port, _wire) = port(&bypass_core::pool::PoolOptions::new(64));
     let config = Config::new(US, PORT).address("10.0.0.1/24".parse().unwrap());
-    let mut stack = bypass_core::udp::UdpOverL2::bind(port, config).unwrap();
+    let mut stack = bypass_core::udp::UdpOverL2::new(port, config).unwrap();
     for wrong in ["10.0.0.2", "fd00::1", "ff05::1"] {
         let error = stack.join(wrong.parse().unwrap()).unwrap_err();
         assert!(matches!(error, Error::Config { .. }), "{error}");

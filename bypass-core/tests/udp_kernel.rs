@@ -61,7 +61,7 @@ impl Rig {
             .address(format!("{}/24", Veth::IPV4[1]).parse().unwrap())
             .address(format!("{}/64", Veth::IPV6[1]).parse().unwrap())
             .neighbours(Kernel::open(Veth::NAME).unwrap());
-        UdpOverL2::bind(PacketOptions::new(Veth::NAME).open().unwrap(), config).unwrap()
+        UdpOverL2::new(PacketOptions::new(Veth::NAME).open().unwrap(), config).unwrap()
     }
 
     /// What side `b`'s kernel says of its neighbours.

@@ -401,7 +401,7 @@ fn a_reply_through_another_endpoint_is_refused() {
     let (mut ours, wire) = stack(with_table);
     let (port, other_wire) = port(&PoolOptions::new(64));
     let other = Config::new(US, PORT).address("10.0.0.7/24".parse().unwrap());
-    let mut other = bypass_core::udp::UdpOverL2::bind(port, with_table(other)).unwrap();
+    let mut other = bypass_core::udp::UdpOverL2::new(port, with_table(other)).unwrap();
     wire.arrive(&v4(b"payload"));
     let mut got = received(&mut ours);
     got[0].reply();

@@ -43,7 +43,7 @@ fn config() -> Config {
 
 fn open(veth: &Veth, config: Config) -> Stack {
     let _inside = veth.b.enter().unwrap();
-    UdpOverL2::bind(PacketOptions::new(Veth::NAME).open().unwrap(), config).unwrap()
+    UdpOverL2::new(PacketOptions::new(Veth::NAME).open().unwrap(), config).unwrap()
 }
 
 /// Runs an echo server on side `b` while `client` does its work. Answers the server's counters.
@@ -338,7 +338,7 @@ fn tags_go_over_a_real_interface() {
             let mut client = {
                 let _inside = veth.a.enter().unwrap();
                 let port = PacketOptions::new(Veth::NAME).open().unwrap();
-                UdpOverL2::bind(port, config(0)).unwrap()
+                UdpOverL2::new(port, config(0)).unwrap()
             };
             let mut burst = Burst::with_capacity(8);
             client.compose(b"payload", "10.77.0.2:4000".parse().unwrap(), &mut burst).unwrap();

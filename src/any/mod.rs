@@ -13,15 +13,28 @@
 //! | `xdp:INTERFACE` | AF_XDP: every frame of one queue, none of which the kernel gets | feature `xdp`, CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF |
 //! | `udp+socket://ADDRESS:PORT` | [`socket`](crate::backend::socket): a UDP socket | nothing |
 //! | `udp+uring://ADDRESS:PORT` | `io_uring` over a UDP socket | feature `io-uring` |
-//! | `udp+packet://ADDRESS:PORT?interface=NAME` | [`UdpOverL2`](crate::udp::UdpOverL2) on `packet` | CAP_NET_RAW |
-//! | `udp+xdp://ADDRESS:PORT?interface=NAME` | the same on `xdp`, queue 0 | as `xdp` |
+//! | `udp+packet://ADDRESS:PORT` | [`UdpOverL2`](crate::udp::UdpOverL2) on `packet` | CAP_NET_RAW, CAP_NET_ADMIN |
+//! | `udp+xdp://ADDRESS:PORT` | the same on `xdp`, on all queues of the interface | as `xdp` |
 //! | `udp+memory://ADDRESS:PORT?interface=NAME&mac=MAC` | the same on `memory` | nothing |
 //!
+//! UDP over frames works in one of two ways. Without more, the address is one that the kernel has on an
+//! interface, and [`beside_kernel`](crate::udp::UdpOverL2::beside_kernel) takes the rest from there; on
+//! `xdp` only the endpoint's own datagrams are taken from the kernel. With `interface=NAME` and
+//! `prefix=BITS` the address is the endpoint's own, which the kernel must not have; `mac`, `gateway`,
+//! `vlan` and `ping=true` (answer pings) say more, and on `xdp` every frame of the queue is taken.
+//!
 //! Behind a `?` stand settings: `packet:eth0?promiscuous=true&frames=4096`. An unknown one is an
-//! error that names those there are. Those of `xdp` are the ones of `packet`, `queue=N`,
-//! `mode=zero-copy` or `copy`, `hook=native` or `generic` (without these two: the better one that is to be
-//! had, reported in [`Caps::fallbacks`](crate::Caps::fallbacks)), and `force=true`, without which an
-//! interface that a default route leads through is refused.
+//! error that names those there are. Those of `xdp` are the ones of `packet` and
+//!
+//! | setting | |
+//! |---|---|
+//! | `queue=N` | this queue; without it 0, or all for a datagram endpoint at an address of the kernel's |
+//! | `hook=native` or `generic` | where the program must run; without it the better one that is to be had, reported in [`Caps::fallbacks`](crate::Caps::fallbacks) |
+//! | `mode=zero-copy` or `copy` | whether the device must read and write the memory itself; without it as `hook` |
+//! | `force=true` | take all frames even of an interface that a default route leads through |
+//! | `unaligned=true`, `multi_buffer=true` | layout of the memory; frames longer than a chunk |
+//! | `busy_poll=MICROSECONDS`, `busy_poll_budget=N` | poll the device from the application's calls |
+//! | `tx_budget=N` | frames that a system call sends |
 //!
 //! [`DefaultPort`]: crate::DefaultPort
 //! [`DefaultSocket`]: crate::DefaultSocket
@@ -30,6 +43,8 @@ mod buffer;
 mod lane;
 mod port;
 mod socket;
+#[cfg(feature = "xdp")]
+mod xdp;
 
 pub use port::{AnyFrame, AnyPort, open_port};
 pub use socket::{AnyDatagram, AnySocket, open_socket};

@@ -58,13 +58,18 @@ any_buffer! {
 /// feature is off, which it names; else as the backend's own way of opening.
 pub fn open_port(uri: &str) -> Result<AnyPort> {
     let uri = Uri::parse(uri)?;
-    match uri.scheme {
+    open(uri.scheme, uri)
+}
+
+/// Opens the port of a backend, with the settings that are left.
+pub(super) fn open(backend: &str, uri: Uri<'_>) -> Result<AnyPort> {
+    match backend {
         "memory" => Ok(Box::new(Lane::new(memory(uri)?))),
         "packet" => Ok(Box::new(Lane::new(PacketPort::attach(&options(uri)?)?))),
         #[cfg(feature = "io-uring")]
         "uring" => Ok(Box::new(Lane::new(crate::io_uring::UringPort::attach(&options(uri)?)?))),
         #[cfg(feature = "xdp")]
-        "xdp" => Ok(Box::new(Lane::new(xdp(uri)?))),
+        "xdp" => xdp(uri),
         _ => Err(uri.unknown("memory, packet, uring and xdp")),
     }
 }
@@ -91,22 +96,13 @@ fn options(mut uri: Uri<'_>) -> Result<PacketOptions> {
     Ok(options)
 }
 
-/// A queue of an interface; a mode that is named is required, not preferred.
+/// A queue of an interface.
 #[cfg(feature = "xdp")]
-fn xdp(mut uri: Uri<'_>) -> Result<crate::xdp::XdpPort> {
-    use crate::xdp::{CopyMode, Hook, Want, XdpOptions};
-
-    let queue = uri.take("queue")?;
-    let force = uri.take("force")?;
-    let hook = uri.one_of("hook", &[("native", Hook::Native), ("generic", Hook::Generic)])?;
-    let modes = [("zero-copy", CopyMode::ZeroCopy), ("copy", CopyMode::Copy)];
-    let mode = uri.one_of("mode", &modes)?;
-    let mut xdp = XdpOptions::try_from(&options(uri)?)?;
-    xdp.queue = queue.unwrap_or(xdp.queue);
-    xdp.force = force.unwrap_or(xdp.force);
-    xdp.hook = hook.map_or(xdp.hook, Want::Require);
-    xdp.copy = mode.map_or(xdp.copy, Want::Require);
-    xdp.open()
+fn xdp(mut uri: Uri<'_>) -> Result<AnyPort> {
+    let settings = super::xdp::Settings::take(&mut uri)?;
+    let mut xdp = crate::xdp::XdpOptions::try_from(&options(uri)?)?;
+    settings.apply(&mut xdp)?;
+    Ok(Box::new(Lane::new(xdp.open()?)))
 }
 
 /// The end of a link that waits for whoever opens the same name next.

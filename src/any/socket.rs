@@ -4,11 +4,15 @@ use std::net::SocketAddr;
 
 use super::buffer::any_buffer;
 use super::lane::Lane;
-use super::port::{AnyFrame, open_port};
+use super::port::{AnyFrame, AnyPort, open};
+#[cfg(feature = "xdp")]
+use crate::Queues;
 use crate::backend::socket::{UdpDatagram, UdpSocket};
-use crate::udp::{self, IpNet, UdpOverL2};
+use crate::udp::{self, Beside, IpNet, UdpOverL2};
 use crate::uri::Uri;
-use crate::{Bind, Datagram, DatagramIo, Error, RecvMeta, Result, Transmit, UdpOptions, sys};
+use crate::{
+    Bind, Datagram, DatagramIo, Error, PacketOptions, RecvMeta, Result, Transmit, UdpOptions, sys,
+};
 
 /// A datagram endpoint whose backend was chosen at run time.
 pub type AnySocket = Box<dyn DatagramIo<Datagram = AnyDatagram>>;
@@ -65,16 +69,51 @@ pub fn open_socket(uri: &str) -> Result<AnySocket> {
         "udp+packet" => over_frames("packet", uri),
         #[cfg(feature = "xdp")]
         "udp+xdp" => over_frames("xdp", uri),
-        "udp+memory" => over_frames("memory", uri),
+        "udp+memory" => at_own_address("memory", uri),
         _ => Err(uri.unknown("udp+socket, udp+uring, udp+packet, udp+xdp and udp+memory")),
     }
 }
 
-/// UDP in user space, on a port that the setting `interface` names.
+/// UDP in user space. With the `prefix` of a network the address is the endpoint's own; without it is
+/// the kernel's, which knows the rest.
 fn over_frames(backend: &str, mut uri: Uri<'_>) -> Result<AnySocket> {
+    if uri.has("prefix") {
+        return at_own_address(backend, uri);
+    }
+    #[cfg(feature = "xdp")]
+    if backend == "xdp" {
+        let settings = super::xdp::Settings::take(&mut uri)?;
+        let options = options(uri)?;
+        let open = |beside: &Beside| -> Result<AnyPort> {
+            let mut xdp = crate::xdp::XdpOptions::beside_kernel(&options, beside)?;
+            settings.apply(&mut xdp)?;
+            let ports = match settings.queue() {
+                Some(_) => vec![xdp.open()?],
+                None => xdp.open_all()?,
+            };
+            Ok(Box::new(Lane::new(Queues::new(ports)?)))
+        };
+        return Ok(Box::new(Lane::new(UdpOverL2::beside_kernel(&options, open)?)));
+    }
+    let max_frame = uri.take("max_frame")?;
+    let ring = uri.take("ring")?;
+    let options = options(uri)?;
+    let open = |beside: &Beside| -> Result<AnyPort> {
+        let mut packet = PacketOptions::new(&*beside.station.interface);
+        packet.pool = options.pool.clone();
+        packet.batch = options.batch;
+        packet.send_buffer = options.send_buffer;
+        (packet.max_frame, packet.ring) = (max_frame, ring);
+        Ok(Box::new(Lane::new(packet.open()?)))
+    };
+    Ok(Box::new(Lane::new(UdpOverL2::beside_kernel(&options, open)?)))
+}
+
+/// UDP in user space at an address that the kernel does not have, on a port that takes every frame.
+fn at_own_address(backend: &str, mut uri: Uri<'_>) -> Result<AnySocket> {
     let address: SocketAddr = uri.target("address")?;
     let interface: String = uri.take("interface")?.ok_or_else(|| {
-        let why = "UDP over frames needs `interface=NAME`, and `prefix=BITS` of its network";
+        let why = "an address of its own needs `interface=NAME`, and `prefix=BITS` of its network";
         Error::config("interface", "nothing", why)
     })?;
     let whole = if address.is_ipv4() { 32 } else { 128 };
@@ -93,9 +132,8 @@ fn over_frames(backend: &str, mut uri: Uri<'_>) -> Result<AnySocket> {
         config = config.vlan(vlan);
     }
     config = config.echo(uri.take("ping")?.unwrap_or(false));
-    uri.finish()?;
-    let port = open_port(&format!("{backend}:{interface}"))?;
-    Ok(Box::new(Lane::new(UdpOverL2::bind(port, config)?)))
+    let port = open(backend, uri.of(&interface))?;
+    Ok(Box::new(Lane::new(UdpOverL2::new(port, config)?)))
 }
 
 fn options(mut uri: Uri<'_>) -> Result<UdpOptions> {

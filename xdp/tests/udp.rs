@@ -55,7 +55,7 @@ fn echo(rig: &Rig, (hook, change): Way, ready: &Sender<()>, stop: &AtomicBool) -
     let port = open(&rig.veth.b, hook, change);
     let mut stack = {
         let _inside = rig.veth.b.enter().unwrap();
-        UdpOverL2::<XdpPort, Resolver>::bind(port, config).unwrap()
+        UdpOverL2::<XdpPort, Resolver>::new(port, config).unwrap()
     };
     ready.send(()).unwrap();
     let mut burst = Burst::with_capacity(32);

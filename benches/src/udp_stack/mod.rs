@@ -94,7 +94,7 @@ fn stack() -> Result<UdpOverL2<ReplayPort, Table>> {
     let config = Config::new(MacAddr(floor::MAC), floor::PORT)
         .address("10.0.0.1/24".parse()?)
         .neighbours(Table::new().with(floor::PEER.into(), MacAddr(floor::PEER_MAC)));
-    Ok(UdpOverL2::bind(port()?, config)?)
+    Ok(UdpOverL2::new(port()?, config)?)
 }
 
 fn receive_stack() -> Result<Work> {

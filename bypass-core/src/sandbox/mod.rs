@@ -3,6 +3,7 @@
 //! Examples and load tests use it to have real interfaces to work on, on any machine that allows
 //! unprivileged user namespaces, and to be sure that nothing else is on the cable.
 
+mod host;
 mod netlink;
 
 use std::fs;
@@ -10,6 +11,7 @@ use std::io;
 
 use nix::sched::{CloneFlags, unshare};
 
+pub use self::host::Host;
 use self::netlink::Netlink;
 use crate::{Error, MacAddr, Result};
 
@@ -77,17 +79,22 @@ impl Sandbox {
     ///
     /// [`Error::Os`] when the name is taken or longer than 14 bytes.
     pub fn veth(&self, name: &str) -> Result<[Interface; 2]> {
-        let ends = [0, 1].map(|end| Interface {
-            name: format!("{name}{end}"),
-            mac: MacAddr([2, 0, 0, 0xca, 0xb1, end]),
-        });
+        let ends = ends(name);
         let mut netlink = Netlink::open()?;
-        netlink.add_veth(&ends)?;
+        netlink.add_veth(&ends, None)?;
         for end in &ends {
             netlink.set_up(&end.name)?;
         }
         Ok(ends)
     }
+}
+
+/// The ends of a cable of this name.
+fn ends(name: &str) -> [Interface; 2] {
+    [0, 1].map(|end| Interface {
+        name: format!("{name}{end}"),
+        mac: MacAddr([2, 0, 0, 0xca, 0xb1, end]),
+    })
 }
 
 fn map(file: &str, content: &str) -> Result<()> {

@@ -1,27 +1,24 @@
-//! The two requests to rtnetlink(7) that a sandbox needs.
+//! The requests to rtnetlink(7) that a sandbox needs.
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
-};
-use netlink_packet_route::RouteNetlinkMessage;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::Interface;
+use crate::rtnetlink::Rtnetlink;
 use crate::{Error, Result};
 
-pub(super) struct Netlink(Socket);
+pub(super) struct Netlink(Rtnetlink);
 
 impl Netlink {
     pub(super) fn open() -> Result<Self> {
-        let connected = Socket::new(NETLINK_ROUTE).and_then(|mut socket| {
-            socket.bind_auto()?;
-            socket.connect(&SocketAddr::new(0, 0))?;
-            Ok(Self(socket))
-        });
-        connected.map_err(|error| Error::os("open a netlink socket", error))
+        Rtnetlink::open().map(Self).map_err(|error| Error::os("open a netlink socket", error))
     }
 
     /// Brings an interface up.
@@ -32,44 +29,58 @@ impl Netlink {
         self.request(RouteNetlinkMessage::SetLink(link), 0, || format!("bring {name} up"))
     }
 
-    /// Makes two interfaces joined by a cable.
-    pub(super) fn add_veth(&mut self, [a, b]: &[Interface; 2]) -> Result<()> {
+    /// Makes two interfaces joined by a cable, the second one in `there`, if that is given.
+    pub(super) fn add_veth(
+        &mut self,
+        [a, b]: &[Interface; 2],
+        there: Option<BorrowedFd<'_>>,
+    ) -> Result<()> {
         let end = |interface: &Interface| {
             let mut link = named(&interface.name);
             link.attributes.push(LinkAttribute::Address(interface.mac.0.to_vec()));
             link
         };
-        let mut link = end(a);
+        let (mut link, mut peer) = (end(a), end(b));
+        peer.attributes.extend(there.map(|there| LinkAttribute::NetNsFd(there.as_raw_fd())));
         link.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),
-            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(end(b)))),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
         ]));
         let attempt = || format!("make the veth pair {} and {}", a.name, b.name);
         self.request(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL, attempt)
     }
 
+    /// Gives an interface an address on a network of 24 bits.
+    pub(super) fn add_address(&mut self, name: &str, address: Ipv4Addr) -> Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.prefix_len = 24;
+        message.header.index = self.link(name)?.header.index;
+        message.attributes.push(AddressAttribute::Local(address.into()));
+        message.attributes.push(AddressAttribute::Address(address.into()));
+        let attempt = || format!("give {name} the address {address}");
+        self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL, attempt)
+    }
+
+    /// What the kernel knows of an interface.
+    pub(super) fn link(&mut self, name: &str) -> Result<LinkMessage> {
+        let failed = |error| Error::os(format!("look {name} up"), error);
+        let answers = self.0.ask(RouteNetlinkMessage::GetLink(named(name)), 0).map_err(failed)?;
+        let link = answers.into_iter().find_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => Some(link),
+            _ => None,
+        });
+        link.ok_or_else(|| failed(std::io::ErrorKind::InvalidData.into()))
+    }
+
     fn request(
         &mut self,
-        payload: RouteNetlinkMessage,
+        what: RouteNetlinkMessage,
         flags: u16,
         attempt: impl Fn() -> String,
     ) -> Result<()> {
-        let failed = |error| Error::os(attempt(), error);
-        let mut message = NetlinkMessage::from(payload);
-        message.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        self.0.send(&bytes, 0).map_err(failed)?;
-        let (answer, _) = self.0.recv_from_full().map_err(failed)?;
-        let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer)
-            .map_err(|error| failed(std::io::Error::other(error)))?;
-        match answer.payload {
-            NetlinkPayload::Error(refused) if refused.code.is_some() => {
-                Err(failed(refused.to_io()))
-            }
-            _ => Ok(()),
-        }
+        let done = self.0.ask(what, NLM_F_ACK | flags);
+        done.map(drop).map_err(|error| Error::os(attempt(), error))
     }
 }
 

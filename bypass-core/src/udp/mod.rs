@@ -14,8 +14,8 @@
 //! let config = |mac: &str, net: &str| -> Result<Config, Box<dyn std::error::Error>> {
 //!     Ok(Config::new(mac.parse()?, 4000).address(net.parse()?))
 //! };
-//! let mut a = UdpOverL2::bind(a.open()?, config("02:00:00:00:00:01", "10.0.0.1/24")?)?;
-//! let mut b = UdpOverL2::bind(b.open()?, config("02:00:00:00:00:02", "10.0.0.2/24")?)?;
+//! let mut a = UdpOverL2::new(a.open()?, config("02:00:00:00:00:01", "10.0.0.1/24")?)?;
+//! let mut b = UdpOverL2::new(b.open()?, config("02:00:00:00:00:02", "10.0.0.2/24")?)?;
 //!
 //! let (mut burst, mut echo) = (Burst::with_capacity(32), Burst::with_capacity(32));
 //! a.compose(b"how are you?", b.local_addr(), &mut burst)?;
@@ -42,6 +42,8 @@
 //!   without lookup. Other datagrams get their headers from a cache of the last flows.
 //! - Finds [`neighbours`] in one of several ways, keeps datagrams that wait for one, a limited
 //!   number for a limited time, and answers those who ask for its own addresses.
+//! - Works beside the kernel ([`UdpOverL2::beside_kernel`]), at an address that the kernel keeps, or
+//!   at one of its own.
 //! - Answers pings, if asked to ([`Config::echo`]).
 //! - Receives multicast ([`UdpOverL2::join`]) and broadcast, and tells routers and switches which
 //!   groups it is in.
@@ -59,6 +61,7 @@
 //! - It works when it is called, on the thread that calls: an endpoint that nobody calls answers no
 //!   ARP.
 
+mod beside;
 mod config;
 mod datagram;
 mod flows;
@@ -66,10 +69,13 @@ mod inspect;
 mod local;
 pub mod neighbours;
 mod stack;
+mod station;
 mod wire;
 
 pub use ipnet::IpNet;
 
+pub use self::beside::Beside;
 pub use self::config::{Config, Limits, RxChecksums, TxChecksums};
 pub use self::datagram::UdpDatagram;
 pub use self::stack::UdpOverL2;
+pub use self::station::Station;

@@ -102,7 +102,7 @@ pub fn stack_on<N: Neighbours>(
     let config = Config::new(US, PORT)
         .address("10.0.0.1/24".parse().unwrap())
         .address("fd00::1/64".parse().unwrap());
-    (UdpOverL2::bind(port, refine(config)).unwrap(), wire)
+    (UdpOverL2::new(port, refine(config)).unwrap(), wire)
 }
 
 impl Wire {

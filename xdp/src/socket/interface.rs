@@ -12,6 +12,8 @@ use crate::sys::{DeviceFeatures, ethtool, netdev};
 
 /// Bytes of an Ethernet header.
 const ETHERNET_LEN: usize = 14;
+/// Bytes of an Ethernet header with a VLAN tag.
+pub(super) const OVERHEAD: usize = ETHERNET_LEN + VLAN_LEN;
 /// Where the EtherType is.
 const ETHER_TYPE: std::ops::Range<usize> = 12..14;
 
@@ -66,7 +68,7 @@ impl Interface {
 
     /// The longest frame that can arrive, in bytes.
     pub(crate) fn longest(&self) -> usize {
-        self.max_len().saturating_add(VLAN_LEN)
+        self.mtu.saturating_add(OVERHEAD)
     }
 
     /// The error of a call on a bound socket.

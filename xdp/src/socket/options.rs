@@ -9,7 +9,7 @@ use bypass_core::{Error, Result};
 use super::{CopyMode, Hook, Interface, Want, XdpQueue};
 use crate::port::XdpPort;
 use crate::program::{Filter, Hints, Program, XskMap};
-use crate::umem::UmemOptions;
+use crate::umem::{Umem, UmemOptions};
 
 /// How queues of an interface are opened.
 ///
@@ -189,6 +189,23 @@ impl XdpOptions {
     /// [`ProgramError`](crate::program::ProgramError).
     pub fn queues(&self) -> Result<Vec<XdpQueue>> {
         XdpQueue::prepare(self, None)
+    }
+
+    /// All queues of the interface, opened for the calling thread over one [`Umem`], so that frames of
+    /// the one can be sent by the other: for [`Queues`](bypass_core::Queues). Each keeps `rx_reserve`
+    /// chunks posted, so the memory grows by as many for every queue beyond the first.
+    ///
+    /// # Errors
+    ///
+    /// As [`queues`](Self::queues), [`Umem::new`] and [`XdpQueue::open_on`].
+    pub fn open_all(&self) -> Result<Vec<XdpPort>> {
+        let queues = self.queues()?;
+        let mut memory = self.umem.clone();
+        let others = u32::try_from(queues.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        let pool = &mut memory.pool;
+        pool.chunks = pool.chunks.saturating_add(pool.rx_reserve.saturating_mul(others));
+        let umem = Umem::new(&memory)?;
+        queues.into_iter().map(|queue| queue.open_on(&umem)).collect()
     }
 
     /// [`queue`](Self::queue) over a socket that a privileged process has made and passed on

@@ -57,13 +57,13 @@ pub(super) struct Message {
 
 /// What is to be done about the UDP checksum of a frame.
 ///
-/// `verify` is false when nobody wants to know.
+/// `unknown` is what is done where the port says nothing.
 #[inline(always)]
-pub(super) fn verify(meta: &RxMeta, verify: bool) -> Verify {
+pub(super) fn verify(meta: &RxMeta, unknown: Verify) -> Verify {
     match meta.checksum {
         // A device that calls it wrong is asked to prove it, and the cause is then known.
-        ChecksumVerdict::Unknown | ChecksumVerdict::Bad if verify => Verify::Compute,
-        ChecksumVerdict::Good if verify => Verify::Right,
+        ChecksumVerdict::Unknown | ChecksumVerdict::Bad => unknown,
+        ChecksumVerdict::Good if unknown != Verify::Ignore => Verify::Right,
         _ => Verify::Ignore,
     }
 }

@@ -197,7 +197,12 @@ mod tests {
             ][verdict];
             let vlan = stripped.then_some(VlanTag { tpid: 0x8100, tci: 0 });
             let meta = RxMeta { checksum, vlan, ..RxMeta::default() };
-            for verify in [Verify::Compute, Verify::Right, Verify::Ignore] {
+            for verify in [
+                Verify::Compute,
+                Verify::ComputeOrPartial,
+                Verify::Right,
+                Verify::Ignore,
+            ] {
                 if let Some(short) = plain(&frame, &meta, &local, verify) {
                     match inspect(&frame, &meta, &local, verify) {
                         Ok(Inspected::Udp(long)) => prop_assert_eq!(short, long),

@@ -114,6 +114,11 @@ pub trait Neighbours {
         let _ = (group, member);
         None
     }
+
+    /// Tells what it counts, by name.
+    fn visit_counters(&self, visit: &mut dyn FnMut(&str, u64)) {
+        let _ = visit;
+    }
 }
 
 /// The station of a host on the link, as far as it is known.
@@ -207,5 +212,9 @@ impl<N: Neighbours + ?Sized> Neighbours for Box<N> {
 
     fn set_membership(&mut self, group: IpAddr, member: bool) -> Option<Result<()>> {
         (**self).set_membership(group, member)
+    }
+
+    fn visit_counters(&self, visit: &mut dyn FnMut(&str, u64)) {
+        (**self).visit_counters(visit);
     }
 }

@@ -21,6 +21,7 @@ use super::config::{Checked, Config, RxChecksums, TxChecksums};
 use super::flows::FlowCache;
 use super::local::Local;
 use super::neighbours::{Neighbours, Resolver};
+use super::wire::udp::Verify;
 use super::wire::{Seal, ipv4, ipv6, udp};
 use crate::{
     Burst, Caps, DatagramIo, Endpoint, Error, Interest, PacketIo, Ready, Result, RxOffloads, Stats,
@@ -46,10 +47,10 @@ const TICK: Duration = Duration::from_millis(1);
 /// # let (port, other) = memory::link(&memory::LinkOptions::default())?;
 /// # let port = port.open()?;
 /// # let publisher = Config::new("02:00:00:00:00:02".parse()?, 9000).address("10.0.0.2/24".parse()?);
-/// # let mut publisher = UdpOverL2::bind(other.open()?, publisher)?;
+/// # let mut publisher = UdpOverL2::new(other.open()?, publisher)?;
 /// // Market data from a group: any `port` will do.
 /// let config = Config::new("02:00:00:00:00:01".parse()?, 4000).address("10.0.0.1/24".parse()?);
-/// let mut feed = UdpOverL2::bind(port, config)?;
+/// let mut feed = UdpOverL2::new(port, config)?;
 /// feed.join("239.1.2.3".parse()?)?;
 ///
 /// let mut burst = Burst::with_capacity(32);
@@ -94,8 +95,8 @@ struct Settings {
     ttl: u8,
     multicast_ttl: u8,
     echo: bool,
-    /// Whether UDP checksums that arrive are looked at.
-    verify: bool,
+    /// What is done about UDP checksums that the port says nothing of.
+    verify: Verify,
     seal_v4: Seal,
     seal_v6: Seal,
     /// The longest payloads.
@@ -119,7 +120,7 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
     /// # Errors
     ///
     /// [`Error::Config`] for a setting that makes no sense, alone, with others, or on this port.
-    pub fn bind(port: P, mut config: Config<N>) -> Result<Self> {
+    pub fn new(port: P, mut config: Config<N>) -> Result<Self> {
         let Checked { local, mtu, header_len } = config.check(port.caps())?;
         let offload = port.caps().tx_offloads.contains(TxOffloads::CHECKSUM);
         let best = if offload { Seal::Device } else { Seal::Software };
@@ -132,7 +133,11 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
             ttl: config.ttl,
             multicast_ttl: config.multicast_ttl,
             echo: config.echo,
-            verify: config.rx_checksums == RxChecksums::Verify,
+            verify: match config.rx_checksums {
+                RxChecksums::Verify => Verify::Compute,
+                RxChecksums::VerifyOrPartial => Verify::ComputeOrPartial,
+                RxChecksums::Ignore => Verify::Ignore,
+            },
             seal_v4,
             seal_v6,
             max_v4: mtu - ipv4::LEN - udp::LEN,
@@ -356,6 +361,7 @@ impl<P: PacketIo, N: Neighbours> Endpoint for UdpOverL2<P, N> {
 
     fn visit_counters(&self, visit: &mut dyn FnMut(&str, u64)) {
         self.counters.visit(visit);
+        self.neighbours.visit_counters(visit);
         self.port.visit_counters(visit);
     }
 }

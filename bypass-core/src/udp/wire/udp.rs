@@ -26,6 +26,8 @@ pub(crate) struct Udp {
 pub(crate) enum Verify {
     /// Compute it.
     Compute,
+    /// Compute it; what a kernel on this machine has left for a device to finish is right, too.
+    ComputeOrPartial,
     /// It was found right.
     Right,
     /// The field has no meaning: the packet never left the machine, or nobody wants to know.
@@ -67,11 +69,39 @@ pub(crate) fn read<const ADDRESSES: usize>(
         let may_lack = ADDRESSES == 2 * ipv4::ADDRESS_LEN;
         return if may_lack { Ok((length, Sealed::No)) } else { Err(DropCause::UdpChecksum) };
     }
-    if verify == Verify::Compute {
+    if verify != Verify::Right {
         let pseudo = Sum::pseudo_header(addresses, protocol::UDP, header.length.get());
         if !pseudo.plus(Sum::of(&bytes[..length])).is_intact() {
-            return Err(DropCause::UdpChecksum);
+            // The sum that the device would have started from.
+            let partial = header.checksum == pseudo.partial();
+            return match verify {
+                Verify::ComputeOrPartial if partial => Ok((length, Sealed::No)),
+                _ => Err(DropCause::UdpChecksum),
+            };
         }
     }
     Ok((length, Sealed::Yes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checksum_that_waits_for_a_device_is_right_only_where_that_is_allowed() {
+        let addresses = [10, 0, 0, 1, 10, 0, 0, 2];
+        let mut bytes = [0x13, 0x88, 0x0f, 0xa0, 0, 12, 0, 0, b'd', b'a', b't', b'a'];
+        let pseudo = Sum::pseudo_header(&addresses, protocol::UDP, 12);
+        let read = |bytes: &[u8], verify| read(bytes, &addresses, 4000, verify);
+        let whole = pseudo.plus(Sum::of(&bytes)).udp_checksum();
+        for (checksum, compute, or_partial) in [
+            (whole, Ok((12, Sealed::Yes)), Ok((12, Sealed::Yes))),
+            (pseudo.partial(), Err(DropCause::UdpChecksum), Ok((12, Sealed::No))),
+            ([1, 2], Err(DropCause::UdpChecksum), Err(DropCause::UdpChecksum)),
+        ] {
+            bytes[6..8].copy_from_slice(&checksum);
+            assert_eq!(read(&bytes, Verify::Compute), compute, "{checksum:?}");
+            assert_eq!(read(&bytes, Verify::ComputeOrPartial), or_partial, "{checksum:?}");
+        }
+    }
 }

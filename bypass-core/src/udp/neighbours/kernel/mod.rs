@@ -2,16 +2,18 @@
 
 mod membership;
 mod netlink;
+mod reserved;
 
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use self::membership::Memberships;
 use self::netlink::{KernelState, Netlink, News};
+use self::reserved::Reserved;
 use super::{Lookup, Neighbours, NoRoute};
 use crate::{Error, MacAddr, Result};
 
@@ -36,8 +38,8 @@ const FAILED: Duration = Duration::from_secs(3);
 /// address detection, a second or two after the link has come up).
 ///
 /// The kernel also sees the datagrams, unless the port takes them away from it (AF_XDP), and
-/// answers those to a port that none of its own sockets has with "port unreachable". A socket that
-/// is bound to the port and never read keeps it quiet, or a firewall rule.
+/// answers those to a port that none of its own sockets has with "port unreachable", unless a
+/// socket [reserves](Self::reserve) it.
 ///
 /// Minimum kernel: 2.6.32 (`NTF_USE`).
 ///
@@ -50,7 +52,7 @@ const FAILED: Duration = Duration::from_secs(3);
 /// let config = Config::new("02:00:00:00:00:01".parse()?, 4000)
 ///     .address("10.0.0.1/24".parse()?)
 ///     .neighbours(Kernel::open("eth1")?);
-/// let stack = UdpOverL2::bind(PacketOptions::new("eth1").open()?, config)?;
+/// let stack = UdpOverL2::new(PacketOptions::new("eth1").open()?, config)?;
 /// # let _ = stack;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -66,6 +68,7 @@ pub struct Kernel {
     listen: Duration,
     news: Vec<News>,
     memberships: Memberships,
+    reserved: Option<Reserved>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -115,9 +118,25 @@ impl Kernel {
             listen: Duration::ZERO,
             news,
             memberships: Memberships::open(),
+            reserved: None,
         };
         kernel.take_in(Duration::ZERO)?;
         Ok(kernel)
+    }
+
+    /// Keeps a bound UDP socket for as long as this lives, so that no other socket gets its port, and
+    /// the kernel tells nobody that the port is unreachable. Nothing is received through it: what the
+    /// kernel has for it is dropped, and counted as `kernel_datagrams`. On a port that leaves
+    /// everything to the kernel as well, that is every datagram; on one that takes its datagrams away,
+    /// those that came another way: in fragments, from this machine itself, or through a queue that
+    /// nobody serves.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] when the kernel refuses the filter that drops.
+    pub fn reserve(mut self, socket: OwnedFd) -> Result<Self> {
+        self.reserved = Some(Reserved::new(socket)?);
+        Ok(self)
     }
 
     /// Works through the news that has been read.
@@ -258,5 +277,11 @@ impl Neighbours for Kernel {
 
     fn set_membership(&mut self, group: IpAddr, member: bool) -> Option<Result<()>> {
         Some(self.memberships.set(group, member, self.interface, &self.name))
+    }
+
+    fn visit_counters(&self, visit: &mut dyn FnMut(&str, u64)) {
+        if let Some(reserved) = &self.reserved {
+            visit("kernel_datagrams", reserved.dropped());
+        }
     }
 }

@@ -3,21 +3,19 @@
 use std::io;
 use std::net::IpAddr;
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia,
 };
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
 
 use crate::MacAddr;
+use crate::rtnetlink::{Rtnetlink, family, messages};
 
 /// News of neighbours and of routes of both families.
 const GROUPS: [u32; 3] = [libc::RTNLGRP_NEIGH, libc::RTNLGRP_IPV4_ROUTE, libc::RTNLGRP_IPV6_ROUTE];
@@ -25,11 +23,10 @@ const GROUPS: [u32; 3] = [libc::RTNLGRP_NEIGH, libc::RTNLGRP_IPV4_ROUTE, libc::R
 /// A conversation with the kernel: one socket to ask, one to listen.
 #[derive(Debug)]
 pub(super) struct Netlink {
-    questions: Socket,
+    questions: Rtnetlink,
     news: Socket,
     /// The interface that we care about.
     interface: u32,
-    sequence: u32,
 }
 
 /// What the kernel says.
@@ -61,23 +58,19 @@ pub(super) enum KernelState {
 
 impl Netlink {
     pub(super) fn open(interface: u32) -> io::Result<Self> {
-        let kernel = SocketAddr::new(0, 0);
-        let mut questions = Socket::new(NETLINK_ROUTE)?;
-        questions.bind_auto()?;
-        questions.connect(&kernel)?;
         let mut news = Socket::new(NETLINK_ROUTE)?;
         news.bind_auto()?;
         news.set_non_blocking(true)?;
         for group in GROUPS {
             news.add_membership(group)?;
         }
-        Ok(Self { questions, news, interface, sequence: 0 })
+        Ok(Self { questions: Rtnetlink::open()?, news, interface })
     }
 
     /// Everything that the kernel knows of neighbours on the interface.
     pub(super) fn dump(&mut self) -> io::Result<Vec<News>> {
         let message = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
-        let answers = self.ask(message, NLM_F_DUMP)?;
+        let answers = self.questions.ask(message, NLM_F_DUMP)?;
         Ok(answers.into_iter().filter_map(|answer| self.news_of(answer)).collect())
     }
 
@@ -94,7 +87,7 @@ impl Netlink {
             IpAddr::V6(ip) => NeighbourAddress::Inet6(ip),
         }));
         let create = if create { NLM_F_CREATE } else { 0 };
-        self.ask(RouteNetlinkMessage::NewNeighbour(message), NLM_F_ACK | create).map(drop)
+        self.questions.ask(RouteNetlinkMessage::NewNeighbour(message), NLM_F_ACK | create).map(drop)
     }
 
     /// The host on the link that the kernel would hand packets to `destination` to, and the
@@ -104,7 +97,7 @@ impl Netlink {
         message.header.address_family = family(destination);
         message.header.destination_prefix_length = if destination.is_ipv4() { 32 } else { 128 };
         message.attributes.push(RouteAttribute::Destination(destination.into()));
-        let answers = self.ask(RouteNetlinkMessage::GetRoute(message), 0)?;
+        let answers = self.questions.ask(RouteNetlinkMessage::GetRoute(message), 0)?;
         let route = answers.into_iter().find_map(|answer| match answer {
             RouteNetlinkMessage::NewRoute(route) => Some(route),
             _ => None,
@@ -145,48 +138,6 @@ impl Netlink {
             }
         }
         Ok(true)
-    }
-
-    /// Sends a request and reads up to its last answer.
-    fn ask(
-        &mut self,
-        what: RouteNetlinkMessage,
-        flags: u16,
-    ) -> io::Result<Vec<RouteNetlinkMessage>> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | flags;
-        header.sequence_number = self.sequence;
-        let mut request = NetlinkMessage::new(header, NetlinkPayload::from(what));
-        request.finalize();
-        let mut bytes = vec![0; request.buffer_len()];
-        request.serialize(&mut bytes);
-        self.questions.send(&bytes, 0)?;
-
-        let mut answers = Vec::new();
-        loop {
-            let (bytes, _) = self.questions.recv_from_full()?;
-            for message in messages(&bytes) {
-                let message = message?;
-                if message.header.sequence_number != self.sequence {
-                    continue;
-                }
-                match message.payload {
-                    NetlinkPayload::Done(_) => return Ok(answers),
-                    NetlinkPayload::Error(error) if error.code.is_some() => {
-                        return Err(error.to_io());
-                    }
-                    NetlinkPayload::Error(_) => return Ok(answers),
-                    NetlinkPayload::InnerMessage(answer) => {
-                        answers.push(answer);
-                        if flags & (NLM_F_DUMP | NLM_F_ACK) == 0 {
-                            return Ok(answers);
-                        }
-                    }
-                    _ => {}
-                }
-            }
-        }
     }
 
     fn news_of(&self, message: RouteNetlinkMessage) -> Option<News> {
@@ -233,27 +184,4 @@ impl Netlink {
         };
         Some(News::Neighbour { host: host?, state })
     }
-}
-
-fn family(ip: IpAddr) -> AddressFamily {
-    if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
-}
-
-/// The messages that lie one behind the other in what one call received.
-fn messages(
-    mut bytes: &[u8],
-) -> impl Iterator<Item = io::Result<NetlinkMessage<RouteNetlinkMessage>>> {
-    std::iter::from_fn(move || {
-        if bytes.is_empty() {
-            return None;
-        }
-        let message = NetlinkMessage::deserialize(bytes);
-        // Messages are aligned to four bytes.
-        let len = match &message {
-            Ok(message) => (message.header.length as usize).next_multiple_of(4).max(4),
-            Err(_) => bytes.len(),
-        };
-        bytes = bytes.get(len..).unwrap_or_default();
-        Some(message.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string())))
-    })
 }
