@@ -1,0 +1,121 @@
+//! Packet memory in huge pages: with and without files, shared by mistake, and not there at all.
+//!
+//! It changes how many huge pages the machine has, so it needs root; one process does so at a time.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail as the test does")]
+
+use std::fs::{self, File};
+use std::process::Command;
+
+use bypass_core::testing::needs::skip_because;
+use bypass_core::testing::process::{alone, alone_under, is_alone};
+use bypass_dpdk::{DpdkError, EalOptions, Memory, Vdev};
+
+const RESERVED: &str = "/proc/sys/vm/nr_hugepages";
+
+/// The machine's huge pages, as many as a test wants, for as long as this lives.
+struct HugePages {
+    before: String,
+    _one_at_a_time: File,
+}
+
+impl HugePages {
+    /// Nothing in the process that runs alone, whose parent has done it.
+    fn reserve(count: u32) -> Result<Option<Self>, ()> {
+        if is_alone() {
+            return Ok(None);
+        }
+        let before = fs::read_to_string(RESERVED).unwrap_or_default();
+        if let Err(error) = fs::write(RESERVED, &before) {
+            skip_because(&format!("cannot change {RESERVED}: {error}"));
+            return Err(());
+        }
+        let lock = File::create(std::env::temp_dir().join("bypass-huge-pages.lock")).unwrap();
+        lock.lock().unwrap();
+        let before = fs::read_to_string(RESERVED).unwrap();
+        let pages = Self { before, _one_at_a_time: lock };
+        fs::write(RESERVED, count.to_string()).unwrap();
+        let have: u32 = fs::read_to_string(RESERVED).unwrap().trim().parse().unwrap();
+        if have != count {
+            skip_because(&format!("the kernel has {have} huge pages to give, not {count}"));
+            return Err(());
+        }
+        Ok(Some(pages))
+    }
+}
+
+impl Drop for HugePages {
+    fn drop(&mut self) {
+        fs::write(RESERVED, &self.before).unwrap();
+    }
+}
+
+#[test]
+fn their_lack_is_told_and_costs_nothing() {
+    let Ok(_pages) = HugePages::reserve(0) else { return };
+    alone(|| {
+        for memory in [Memory::InMemory, Memory::Shared] {
+            let error = EalOptions::new().memory(memory).start().unwrap_err();
+            assert!(matches!(error, DpdkError::Config { setting: "memory", .. }), "{error}");
+            assert!(error.to_string().contains("sysctl vm.nr_hugepages"), "{error}");
+        }
+        assert!(!EalOptions::new().start().unwrap().has_huge_pages());
+    });
+}
+
+#[test]
+fn in_memory_needs_no_mount_and_leaves_nothing() {
+    let Ok(_pages) = HugePages::reserve(32) else { return };
+    alone(|| {
+        let eal = EalOptions::new().memory(Memory::InMemory).start().unwrap();
+        assert!(eal.has_huge_pages());
+        assert!(!eal.runtime_folder().exists());
+        assert_eq!(Vdev::plug(&eal, "net_ring0", "").unwrap().ports().len(), 1);
+        eal.cleanup().unwrap();
+    });
+}
+
+#[test]
+fn more_than_there_are_is_an_error_with_advice() {
+    let Ok(_pages) = HugePages::reserve(4) else { return };
+    alone(|| {
+        let options = EalOptions::new().memory(Memory::InMemory).memory_limit(1024);
+        let error = options.start().unwrap_err();
+        let DpdkError::Init { .. } = error else { panic!("{error}") };
+        assert!(error.to_string().contains("are enough huge pages free"), "{error}");
+    });
+}
+
+#[test]
+fn a_second_process_with_the_prefix_is_told_so() {
+    const SECOND: &str = "BYPASS_TEST_SECOND";
+    let Ok(_pages) = HugePages::reserve(64) else { return };
+    let folder = std::env::temp_dir().join("bypass-huge-pages");
+    fs::create_dir_all(&folder).unwrap();
+    let mount = format!("mount -t hugetlbfs nodev {} && exec \"$0\" \"$@\"", folder.display());
+    // The mount is in a namespace of its own, and gone with the process.
+    alone_under(&["unshare", "--mount", "sh", "-c", &mount], || {
+        let options = EalOptions::new().memory(Memory::Shared).memory_limit(64);
+        let options = options.huge_folder(&folder).file_prefix("bypass-test-prefix");
+        if std::env::var_os(SECOND).is_some() {
+            let error = options.start().unwrap_err();
+            assert!(error.to_string().contains("choose another `file_prefix`"), "{error}");
+            return;
+        }
+        let eal = options.start().unwrap();
+        assert!(eal.runtime_folder().join("config").exists());
+        let myself: Vec<_> = std::env::args().skip(1).collect();
+        let second = Command::new(std::env::current_exe().unwrap())
+            .args(myself)
+            .env(SECOND, "1")
+            .output()
+            .unwrap();
+        assert!(second.status.success(), "{}", String::from_utf8_lossy(&second.stderr));
+        assert!(String::from_utf8_lossy(&second.stdout).contains("1 passed"));
+        let runtime = eal.runtime_folder();
+        eal.cleanup().unwrap();
+        fs::remove_dir_all(runtime).unwrap();
+    });
+    if !is_alone() {
+        fs::remove_dir(folder).unwrap();
+    }
+}
