@@ -263,8 +263,8 @@ fn a_socket_and_a_map_from_elsewhere_will_do() {
     receive(&mut a, 1, is_ours);
 }
 
-/// Until a port is opened, whoever passed the socket on can still bind it, and have the kernel receive
-/// into what the port had posted.
+/// Until a port is opened, whoever passed the socket on can still bind it, and must not have the kernel
+/// receive into what the port had posted.
 #[test]
 fn what_was_posted_on_a_socket_from_elsewhere_is_nobody_s_when_opening_fails() {
     use rustix::net::xdp::{SocketAddrXdp, SocketAddrXdpFlags, SocketAddrXdpWithSharedUmem};
@@ -318,6 +318,8 @@ fn what_was_posted_on_a_socket_from_elsewhere_is_nobody_s_when_opening_fails() {
         send(&mut a, &[numbered(n, 1000)]);
     }
     assert_eq!(program.counters().unwrap().redirected, 16);
+    let statistics = rustix::net::sockopt::xdp_statistics(&kept).unwrap();
+    assert_eq!(statistics.rx_dropped, 16, "there is nothing to receive into");
     assert!(held.iter().all(|frame| frame.data() == [0xaa; 1024]), "written by the kernel");
     assert_eq!((held.len(), umem.census().rx_posted), (32, 32));
 }

@@ -37,6 +37,15 @@ impl<M: Memory> Producer<M> {
         Reserved { ring: self, next, left }
     }
 
+    /// Takes the last `n` entries out again, unless the consumer has taken some of the ring.
+    pub(crate) fn retract(&mut self, n: u32) {
+        let head = self.head.wrapping_sub(n);
+        if self.memory.consumer() == head {
+            self.head = head;
+            self.memory.set_producer(head);
+        }
+    }
+
     /// Entries that the consumer has not taken yet.
     #[inline]
     pub(crate) fn waiting(&self) -> u32 {

@@ -109,6 +109,24 @@ fn places_are_looked_up_again_when_more_are_wanted() {
     assert!(consumer.entries(8).eq(6..14));
 }
 
+#[test]
+fn what_nobody_has_taken_can_be_taken_out_again() {
+    let words = Words::new(8, u32::MAX - 1);
+    let (mut producer, mut consumer) =
+        (Producer::new(Rc::clone(&words)), Consumer::new(Rc::clone(&words)));
+    let fill = |producer: &mut Producer<_>| {
+        let mut places = producer.reserve(8);
+        assert!((0..5).all(|n| places.push(n)));
+    };
+    fill(&mut producer);
+    producer.retract(5);
+    assert_eq!((consumer.entries(1).next(), producer.waiting()), (None, 0));
+    fill(&mut producer);
+    assert_eq!(consumer.entries(1).next(), Some(0));
+    producer.retract(5);
+    assert!(consumer.entries(4).eq(1..5), "too late");
+}
+
 proptest! {
     /// Whatever is reserved, written and read in whichever portions, from whichever cursor: what comes
     /// out is what went in, and neither side sees more than there is.

@@ -71,11 +71,14 @@ pub(crate) fn bind(
             Ok(Bound { socket, rings, posted: lent.len() as u32, fallback })
         }
         Err(refused) => {
-            drop((socket, rings));
             if !plan.is_ours {
+                // Whoever binds it then finds nothing to receive into; if that is going on just now, it
+                // may find some.
+                rings.fill.retract(lent.len() as u32);
                 umem.abandon(lent.len() as u32);
                 return Err(refused);
             }
+            drop((socket, rings));
             for address in lent {
                 // SAFETY: the kernel reads the fill ring of bound sockets only. This one never was
                 // bound, and it is closed: there was no other descriptor of it.
