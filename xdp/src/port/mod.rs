@@ -58,7 +58,18 @@ const MAX_SEGMENTS: usize = 17;
 /// - When the interface goes down, `recv` or `wait` says so once and then finds nothing; `flush` says so each
 ///   time, and so does `send`, taking nothing, once it is known. When it is up again, all go on, with
 ///   what was in the TX ring first.
-/// - When the interface is removed, every call answers [`Error::NoSuchInterface`].
+/// - When the interface is removed, every call answers [`Error::NoSuchInterface`]: `recv` after the frames
+///   that had come before.
+///
+/// It stays on the thread that opened it; what goes to another thread is an
+/// [`XdpQueue`](crate::XdpQueue), which is opened there:
+///
+/// ```compile_fail,E0277
+/// # use bypass_xdp::XdpPort;
+/// fn elsewhere(port: XdpPort) {
+///     std::thread::spawn(move || drop(port)); // error: cannot be sent between threads
+/// }
+/// ```
 ///
 /// ```no_run
 /// use bypass_core::{Burst, Endpoint, Interest, PacketIoExt, Verdict, swap_addresses};

@@ -63,7 +63,8 @@ pub struct ProgramOptions {
     /// file system at `/sys/fs/bpf`): the place among them, where the lowest runs first and 50 is
     /// usual. What this program does not take goes to the next one, and at last to the kernel.
     ///
-    /// [`Hints::Require`] is an error with it. The dispatcher stays behind after `kill -9`.
+    /// [`Hints::Require`] is an error with it. The dispatcher stays behind after `kill -9`, and where the
+    /// program is dropped on a thread in another network namespace: libxdp looks for the interface there.
     #[cfg(feature = "libxdp")]
     pub dispatcher: Option<u32>,
 }
