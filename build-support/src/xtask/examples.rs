@@ -25,8 +25,12 @@ const DEPENDENCIES: &[&str] = &[
     "crc32fast = \"1.5\"",
     "domain = { version = \"0.12\", features = [\"zonefile\"] }",
     "hashbrown = \"0.17\"",
+    "itoa = \"1.0\"",
+    "rtrb = \"0.4\"",
+    "rustix = { version = \"1.1\", features = [\"event\"] }",
     "serde_json = \"1.0\"",
     "thiserror = \"2.0\"",
+    "tokio = { version = \"1.54\", features = [\"io-util\", \"net\", \"rt-multi-thread\", \"time\"] }",
 ];
 
 const EXAMPLES: &[Example] = &[
@@ -46,6 +50,8 @@ const EXAMPLES: &[Example] = &[
     },
     // Reads itself.
     Example { name: "file_read", arguments: &[], prints: &["bytes, Adler-32", "MB/s"] },
+    // Starts and ends; the tests of the facade have clients talk to it.
+    Example { name: "kv", arguments: &["127.0.0.1:0", "--check"], prints: &["kv on udp"] },
     // As the README has it; it fails by itself when messages are missing.
     Example { name: "market_data", arguments: &[], prints: &["socket", "uring"] },
     // In a network of its own, where the exchange verifies every checksum.

@@ -156,6 +156,24 @@ const PACKAGES: &[Package] = &[
         layer: Layer::Traffic,
     },
     Package {
+        name: "memcached",
+        proof: "memcached",
+        used_for: "a key-value store of other hands, to compare with",
+        layer: Layer::Traffic,
+    },
+    Package {
+        name: "libmemcached-tools",
+        proof: "memcslap",
+        used_for: "clients of key-value stores of other hands",
+        layer: Layer::Traffic,
+    },
+    Package {
+        name: "python3-pymemcache",
+        proof: "/usr/lib/python3/dist-packages/pymemcache",
+        used_for: "another client of key-value stores of other hands",
+        layer: Layer::Traffic,
+    },
+    Package {
         name: "fio",
         proof: "fio",
         used_for: "random reads of other hands",

@@ -1,0 +1,107 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bypass_io::worker::available_cores;
+
+use crate::Result;
+use crate::log::{self, Level};
+use crate::store::LEAST_MEMORY;
+
+pub const USAGE: &str = "\
+usage: kv [ADDRESS] [options]
+
+  ADDRESS               where to listen, UDP and TCP; 127.0.0.1:11211
+  --udp URI             another backend or address for UDP, such as `udp+xdp://10.0.0.9:{port}?queue={worker}`,
+                        where `{port}` stands for that of ADDRESS and `{worker}` for a number from 0
+  --workers N           shards, each with a thread on a core of its own; 1
+  --cores A,B           the cores
+  --memory MIB          for items, of all shards together; 64
+  --front tokio         serve with tokio in place of all that
+  --spin                never sleep
+  --check               start, and end at once
+  --log FOLDER          keep a log there, and begin with what it has
+  --sync LEVEL          when a change is on the disk: `durable`, before it is acknowledged (the default);
+                        `interval`, within the time below; `none`, never: no log
+  --interval MS         how long a change may wait at `interval`; 100
+  --compact MIB         length of a log after which a snapshot takes its place; 64";
+
+pub struct Options {
+    pub address: SocketAddr,
+    pub udp: Option<String>,
+    pub cores: Vec<usize>,
+    /// Bytes.
+    pub memory: usize,
+    pub tokio: bool,
+    pub spin: bool,
+    pub check: bool,
+    pub log: Option<log::Options>,
+}
+
+impl Options {
+    pub fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let mut address = SocketAddr::from(([127, 0, 0, 1], 11211));
+        let (mut udp, mut tokio, mut spin, mut check) = (None, false, false, false);
+        let (mut workers, mut cores, mut memory) = (1, None, 64);
+        let (mut folder, mut sync, mut interval, mut compact) =
+            (None, "durable".to_owned(), 100, 64.0);
+        while let Some(argument) = arguments.next() {
+            let mut value =
+                || arguments.next().ok_or(format!("{argument} takes a value\n\n{USAGE}"));
+            match argument.as_str() {
+                "--spin" => spin = true,
+                "--check" => check = true,
+                "--udp" => udp = Some(value()?),
+                "--workers" => workers = read(&value()?)?,
+                "--cores" => cores = Some(value()?.split(',').map(read).collect::<Result<_>>()?),
+                "--memory" => memory = read::<usize>(&value()?)?,
+                "--front" => match value()?.as_str() {
+                    "tokio" => tokio = true,
+                    other => return Err(format!("there is no front end `{other}`").into()),
+                },
+                "--log" => folder = Some(PathBuf::from(value()?)),
+                "--sync" => sync = value()?,
+                "--interval" => interval = read(&value()?)?,
+                "--compact" => compact = read::<f64>(&value()?)?,
+                other if other.starts_with('-') => return Err(USAGE.into()),
+                other => address = read(other)?,
+            }
+        }
+        let cores = match cores {
+            Some(cores) => cores,
+            None => {
+                let available = available_cores()?;
+                let missing = format!("there are {} cores for {workers} workers", available.len());
+                available.get(..workers).ok_or(missing)?.to_vec()
+            }
+        };
+        if cores.is_empty() {
+            return Err("there has to be a worker".into());
+        }
+        let least = cores.len() * LEAST_MEMORY;
+        let memory = memory.saturating_mul(1 << 20);
+        if memory < least {
+            return Err(format!("--memory: so many shards take {} at least", least >> 20).into());
+        }
+        let level = match sync.as_str() {
+            "none" => None,
+            "interval" => Some(Level::Interval(Duration::from_millis(interval))),
+            "durable" => Some(Level::Durable),
+            other => return Err(format!("--sync {other}? none, interval or durable").into()),
+        };
+        let compact_at = (compact * f64::from(1 << 20)) as u64;
+        let log =
+            folder.zip(level).map(|(folder, level)| log::Options { folder, level, compact_at });
+        if tokio && (log.is_some() || udp.is_some()) {
+            return Err("--front tokio has neither a log nor another backend".into());
+        }
+        Ok(Self { address, udp, cores, memory, tokio, spin, check, log })
+    }
+}
+
+fn read<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T> {
+    text.parse().map_err(|error| format!("{text}: {error}").into())
+}

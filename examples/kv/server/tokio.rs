@@ -1,0 +1,170 @@
+//! The same shards behind tokio: what the field would write, and the baseline to measure against.
+//!
+//! tokio moves tasks between its threads, so each shard is behind a lock, and whoever has a request takes the
+//! locks that it needs. There is no log: a commit would block a thread.
+
+use std::net::SocketAddr;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bypass_io::UdpOptions;
+use bypass_io::worker::Stop;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+
+use super::worker::now;
+use super::{Outcome, carry_out_all};
+use crate::Result;
+use crate::protocol::frame::{Frame, HEADER};
+use crate::protocol::{ERROR, MULTI_PACKET, REPLY_TOO_LARGE};
+use crate::shard::Shard;
+use crate::stats::{Figure, Stats};
+use crate::store::Store;
+
+/// How often the signal to stop and the clock are looked at.
+const TICK: Duration = Duration::from_millis(50);
+
+type Shards = Arc<[Mutex<Shard>]>;
+
+/// What tokio is to serve.
+pub struct Setup {
+    pub udp: SocketAddr,
+    pub listener: std::net::TcpListener,
+    pub stats: Arc<Stats>,
+    /// Bytes of all stores.
+    pub memory: usize,
+    pub ready: Sender<(String, SocketAddr)>,
+}
+
+/// Serves until it is told to stop, with a thread for each shard.
+pub fn run(setup: Setup, stop: &Stop) -> Result {
+    let threads = setup.stats.shards();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    runtime.block_on(serve(setup, stop))
+}
+
+async fn serve(setup: Setup, stop: &Stop) -> Result {
+    let Setup { udp, listener, stats, memory, ready } = setup;
+    let count = stats.shards();
+    let shards: Shards = (0..count)
+        .map(|index| {
+            let store = Store::new(memory / count, now());
+            Mutex::new(Shard { index, store, stats: Arc::clone(&stats) })
+        })
+        .collect();
+    for _ in 0..count {
+        let mut options = UdpOptions::new(udp);
+        options.reuse_port = count > 1;
+        let socket = UdpSocket::from_std(options.bind()?.into())?;
+        ready.send(("tokio".to_owned(), socket.local_addr()?))?;
+        tokio::spawn(datagrams(socket, Arc::clone(&shards), Arc::clone(&stats)));
+    }
+    listener.set_nonblocking(true)?;
+    tokio::spawn(accept(TcpListener::from_std(listener)?, Arc::clone(&shards), stats));
+    while !stop.stopping() {
+        tokio::time::sleep(TICK).await;
+        for shard in &*shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.store.tick(now());
+            shard.publish();
+        }
+    }
+    Ok(())
+}
+
+/// Counts for the first shard: who has its lock may.
+fn with_first(shards: &Shards, count: impl FnOnce()) {
+    let _lock = shards[0].lock().unwrap_or_else(PoisonError::into_inner);
+    count();
+}
+
+/// Carries out requests, shard by shard.
+fn carry_out(
+    shards: &Shards,
+    bytes: &[u8],
+    used: &mut usize,
+    progress: &mut usize,
+    out: &mut Vec<u8>,
+) -> Outcome {
+    let mut at = 0;
+    loop {
+        let mut shard = shards[at].lock().unwrap_or_else(PoisonError::into_inner);
+        match carry_out_all(&mut shard, bytes, used, progress, out, &mut |_, _| {}) {
+            Outcome::Shard(owner, _) => at = owner,
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn datagrams(socket: UdpSocket, shards: Shards, stats: Arc<Stats>) -> std::io::Result<()> {
+    let (mut buffer, mut out, mut datagram) = (vec![0; 1 << 16], Vec::new(), Vec::new());
+    loop {
+        let (length, peer) = socket.recv_from(&mut buffer).await?;
+        let Some((frame, requests)) = Frame::split(&buffer[..length]) else {
+            with_first(&shards, || stats.add(0, Figure::Malformed, 1));
+            continue;
+        };
+        out.clear();
+        if frame.is_whole() {
+            match carry_out(&shards, requests, &mut 0, &mut 0, &mut out) {
+                Outcome::More => out.extend_from_slice(ERROR.as_bytes()),
+                Outcome::Full => {
+                    out.clear();
+                    out.extend_from_slice(REPLY_TOO_LARGE.as_bytes());
+                }
+                _ => {}
+            }
+        } else {
+            out.extend_from_slice(MULTI_PACKET.as_bytes());
+        }
+        for (frame, part) in Frame::parts(frame.request, &out).into_iter().flatten() {
+            datagram.clear();
+            datagram.reserve(HEADER + part.len());
+            datagram.extend_from_slice(&frame.bytes());
+            datagram.extend_from_slice(part);
+            // A peer that cannot be reached is no reason to end.
+            if socket.send_to(&datagram, peer).await.is_err() {
+                with_first(&shards, || stats.add(0, Figure::NoBuffer, 1));
+            }
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, shards: Shards, stats: Arc<Stats>) -> std::io::Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let (shards, stats) = (Arc::clone(&shards), Arc::clone(&stats));
+        tokio::spawn(async move {
+            with_first(&shards, || stats.add(0, Figure::Connections, 1));
+            // However it ends, the other end knows.
+            let _ended = connection(stream, &shards).await;
+            with_first(&shards, || stats.disconnected(0));
+        });
+    }
+}
+
+async fn connection(mut stream: TcpStream, shards: &Shards) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let (mut input, mut out, mut skip) = (Vec::with_capacity(16 << 10), Vec::new(), 0);
+    while stream.read_buf(&mut input).await? > 0 {
+        let skipped = input.len().min(skip);
+        skip -= skipped;
+        let (mut used, mut progress) = (skipped, 0);
+        let open = loop {
+            let outcome = carry_out(shards, &input, &mut used, &mut progress, &mut out);
+            stream.write_all(&out).await?;
+            out.clear();
+            if outcome != Outcome::Full {
+                break outcome != Outcome::Close;
+            }
+        };
+        if !open {
+            break;
+        }
+        skip += used.saturating_sub(input.len());
+        input.drain(..used.min(input.len()));
+    }
+    Ok(())
+}
