@@ -37,6 +37,9 @@ const COPYING: &[&str] = &[
     "net_virtio_user",
 ];
 
+/// The driver that may leave packets with the kernel, which sends them when it is called the next time.
+const LAZY: &str = "net_af_xdp";
+
 /// A receiving and a sending queue, used by one thread at a time: DPDK's
 /// [`PacketIo`](bypass_core::PacketIo).
 ///
@@ -82,6 +85,8 @@ pub struct QueuePair {
     tx_packets: u64,
     /// The pool was found empty: what was sent is asked back.
     is_short: bool,
+    /// The driver goes on sending only when it is called.
+    is_lazy: bool,
 }
 
 impl QueuePair {
@@ -97,6 +102,7 @@ impl QueuePair {
             rx_bytes: 0,
             tx_packets: 0,
             is_short: false,
+            is_lazy: tx.running().report.driver == LAZY,
             rx,
             tx,
         }
@@ -218,6 +224,9 @@ impl Endpoint for QueuePair {
     fn flush(&mut self) -> Result<()> {
         if self.is_short {
             self.tx.reclaim();
+        }
+        if self.is_lazy {
+            self.tx.nudge();
         }
         Ok(())
     }

@@ -65,9 +65,14 @@ struct Limits {
     max_segments: u16,
     /// `RTE_ETH_TX_OFFLOAD_*` that were granted.
     abilities: u64,
-    /// The most that may follow the headers of a packet that is cut.
-    external: bool,
+    /// The device reads any memory of the process.
+    reads_all: bool,
+    /// The device finds a packet's data where the mbuf is.
+    in_place: bool,
 }
+
+/// The driver that takes the data of every mbuf of its pool to follow the mbuf.
+const IN_PLACE: &str = "net_af_xdp";
 
 /// What a look at packets found.
 struct Looked {
@@ -88,7 +93,8 @@ impl TxQueue {
             max_len: u32::from(report.mtu) + MIN_LEN,
             max_segments: u16::try_from(report.max_segments).unwrap_or(u16::MAX),
             abilities: report.features.offloads().1,
-            external: running.is_virtual,
+            reads_all: running.is_virtual,
+            in_place: report.driver == IN_PLACE,
         };
         let fast = FastPath::new(running.id(), queue);
         Self { fast, queue, limits, bytes: 0, running, not_sync: PhantomData }
@@ -156,11 +162,8 @@ impl TxQueue {
                 cause = Some(wrong);
                 break;
             }
-            if packet.is_external() && !self.limits.external {
-                cause = Some(lacking(
-                    "sending from memory that is not registered with the device",
-                    "copy the packet into a pool's mbuf",
-                ));
+            if let Some(what) = self.limits.unreadable(packet) {
+                cause = Some(lacking(what, "copy the packet into a pool's mbuf"));
                 break;
             }
             good += 1;
@@ -189,6 +192,13 @@ impl TxQueue {
     pub fn reclaim(&mut self) {
         // SAFETY: the port is started and has the queue, which is ours.
         let _unsupported = unsafe { sys::rte_eth_tx_done_cleanup(self.port(), self.queue, 0) };
+    }
+
+    /// Calls the driver without packets: it goes on with those that it has taken.
+    pub fn nudge(&mut self) {
+        let mut none = [std::ptr::null_mut(); 1];
+        // SAFETY: the port is started and has the queue, which is ours; there are no packets.
+        unsafe { self.fast.send(none.as_mut_ptr(), 0) };
     }
 
     /// Its number.
@@ -243,6 +253,17 @@ impl Limits {
             looked.bytes += u64::from(len);
         }
         looked
+    }
+
+    /// Why a packet's data is not where the device looks for it.
+    fn unreadable(self, packet: &SharedMbuf) -> Option<&'static str> {
+        if packet.is_external() && !self.reads_all {
+            return Some("sending from memory that is not registered with the device");
+        }
+        if self.in_place && !packet.raw().chain().all(Raw::is_exclusive) {
+            return Some("sending data that does not lie in the mbuf itself");
+        }
+        None
     }
 
     /// What is wrong with a packet.

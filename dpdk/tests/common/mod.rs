@@ -17,7 +17,7 @@ pub(crate) fn eal() -> Eal {
     static EAL: LazyLock<Eal> = LazyLock::new(|| {
         // A `net_ring` that is made again under its name finds rings of the last, and says so each time.
         let options =
-            EalOptions::new().memory_limit(512).log_level_of("lib.ring", Level::Emergency);
+            EalOptions::new().memory_limit(2048).log_level_of("lib.ring", Level::Emergency);
         let start = move || options.start().unwrap();
         std::thread::spawn(start).join().unwrap()
     });

@@ -1,0 +1,125 @@
+//! The conformance suite on drivers whose packets go through the kernel.
+
+#![allow(clippy::unwrap_used, reason = "helpers are part of the tests")]
+
+mod common;
+
+use std::time::Duration;
+
+use bypass_core::Result;
+use bypass_core::testing::conformance;
+use bypass_core::testing::needs::{Need, skip};
+use bypass_core::testing::rig::{Namespace, Veth, VethOptions};
+use bypass_dpdk::{Mempool, MempoolOptions, PortOptions, QueuePair};
+use common::*;
+
+/// A queue of a device that is plugged in inside of `namespace`.
+fn open(
+    namespace: &Namespace,
+    driver: &str,
+    arguments: &str,
+    options: &PortOptions,
+) -> Result<QueuePair> {
+    let _inside = namespace.enter()?;
+    let (_device, port) = started(driver, arguments, options)?;
+    port.queue_pair(0)
+}
+
+/// Each end has a pool of its own.
+fn on_veth(driver: &str, arguments: &str, change: impl Fn(&mut PortOptions)) {
+    if skip(&[Need::Namespaces]) {
+        return;
+    }
+    let _alone = alone();
+    let veth = Veth::new(&VethOptions::default()).unwrap();
+    let pools = [pool(4095), pool(4095)];
+    let end = |namespace, pool: &Mempool| {
+        let mut options = PortOptions::new(pool);
+        change(&mut options);
+        open(namespace, driver, arguments, &options)
+    };
+    conformance::packets(|| Ok((end(&veth.a, &pools[0])?, end(&veth.b, &pools[1])?))).assert();
+    for pool in pools {
+        assert_eq!(pool.in_use(), 0, "every mbuf is home");
+    }
+}
+
+#[test]
+fn af_packet() {
+    on_veth("net_af_packet", "iface=veth0,framecnt=8192,blocksz=1048576", |_| {});
+}
+
+/// Both ends in one namespace, where the test stays: the driver takes its program off the interface in
+/// whatever namespace it is closed.
+#[test]
+fn af_xdp() {
+    if skip(&[Need::Namespaces, Need::Bpf]) {
+        return;
+    }
+    let _alone = alone();
+    let namespace = Namespace::new().unwrap();
+    namespace.sysctl("net.ipv6.conf.default.disable_ipv6", "1").unwrap();
+    let _inside = namespace.enter().unwrap();
+    // Each port has a pool of its own: the driver posts 4096 mbufs, and forgets them when it is closed.
+    let end = |interface: &str| {
+        let pool = MempoolOptions { data_room: 1792, rx_reserve: 64, ..MempoolOptions::new(6143) };
+        let options = PortOptions::new(&Mempool::new(&eal(), &pool)?);
+        let (_device, port) = started("net_af_xdp", &format!("iface={interface}"), &options)?;
+        port.queue_pair(0)
+    };
+    let open = || {
+        let (a, b) = (format!("a{}", number()), format!("b{}", number()));
+        namespace.ip(&format!("link add {a} type veth peer name {b}"))?;
+        for interface in [&a, &b] {
+            namespace.ip(&format!("link set {interface} up"))?;
+        }
+        Ok((end(&a)?, end(&b)?))
+    };
+    let report = conformance::with_patience(Duration::from_secs(1), || conformance::packets(open));
+    for (name, outcome) in report.outcomes() {
+        assert!(outcome.is_ok() || LACKING.contains(&name), "{report}");
+    }
+}
+
+/// What the driver of DPDK 22.11 does not do. It does not count what the kernel drops for want of room,
+/// and it takes back what was sent only when half of the completion ring is full: a sender whose pool is
+/// empty by then stays without mbufs.
+const LACKING: [&str; 3] = [
+    "refusal_keeps_what_is_not_taken",
+    "held_buffers_are_counted_and_come_back",
+    "a_sender_never_starves",
+];
+
+/// Two taps on a bridge.
+fn taps(change: impl Fn(&mut PortOptions)) {
+    if skip(&[Need::Namespaces]) {
+        return;
+    }
+    let _alone = alone();
+    let namespace = Namespace::new().unwrap();
+    namespace.sysctl("net.ipv6.conf.default.disable_ipv6", "1").unwrap();
+    namespace.ip("link add bridge0 type bridge").unwrap();
+    namespace.ip("link set bridge0 up").unwrap();
+    let pools = [pool(4095), pool(4095)];
+    let end = |interface: &str, pool: &Mempool| {
+        let mut options = PortOptions::new(pool);
+        change(&mut options);
+        let queue = open(&namespace, "net_tap", &format!("iface={interface}"), &options)?;
+        namespace.ip(&format!("link set {interface} up master bridge0 txqueuelen 5000"))?;
+        Ok::<_, bypass_core::Error>(queue)
+    };
+    conformance::packets(|| Ok((end("tap0", &pools[0])?, end("tap1", &pools[1])?))).assert();
+    for pool in pools {
+        assert_eq!(pool.in_use(), 0, "every mbuf is home");
+    }
+}
+
+#[test]
+fn tap() {
+    taps(|_| {});
+}
+
+#[test]
+fn tap_that_wakes_its_thread() {
+    taps(|options| options.rx_interrupts = true);
+}

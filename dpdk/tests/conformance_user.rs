@@ -1,0 +1,139 @@
+//! Drivers that share memory with another process, or another end of this one.
+
+#![allow(clippy::unwrap_used, reason = "helpers are part of the tests")]
+
+mod common;
+
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use bypass_core::testing::conformance;
+use bypass_core::{Buffer, Burst, Endpoint, Interest, PacketIo, PacketIoExt, Result, Verdict};
+use bypass_dpdk::{Port, PortOptions, QueuePair, Started};
+use common::*;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const HEADER: &[u8] = b"to..tofromfr\x88\xb5";
+
+/// Waits until both ends have found each other.
+fn linked(ports: &[&Port<Started>]) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    for port in ports {
+        while !port.link()?.is_up {
+            assert!(Instant::now() < deadline, "{port:?} finds no peer");
+            std::thread::yield_now();
+        }
+    }
+    Ok(())
+}
+
+/// One process has both ends: a `net_vhost` that serves, and a `net_virtio_user` that is served.
+#[test]
+fn vhost_and_virtio_user() {
+    let folder = tempfile::tempdir().unwrap();
+    let pools = [pool(4095), pool(4095)];
+    conformance::packets(|| {
+        let socket = folder.path().join(format!("socket{}", number()));
+        let socket = socket.to_str().unwrap();
+        let [serving, served] = pools.each_ref().map(PortOptions::new);
+        let (_a, a) = started("net_vhost", &format!("iface={socket}"), &serving)?;
+        let (_b, b) = started("net_virtio_user", &format!("path={socket}"), &served)?;
+        linked(&[&a, &b])?;
+        Ok::<(QueuePair, QueuePair), _>((a.queue_pair(0)?, b.queue_pair(0)?))
+    })
+    .assert();
+    for pool in pools {
+        assert_eq!(pool.in_use(), 0, "every mbuf is home");
+    }
+}
+
+/// Where the other process finds this one.
+const SOCKET: &str = "BYPASS_TEST_MEMIF_SOCKET";
+
+fn memif(role: &str, socket: &str) -> (Port<Started>, QueuePair) {
+    let arguments = format!("role={role},socket={socket},socket-abstract=no");
+    let (_device, port) = started("net_memif", &arguments, &PortOptions::new(&pool(4095))).unwrap();
+    let queue = port.queue_pair(0).unwrap();
+    (port, queue)
+}
+
+/// The other process: sends back what it gets, with its addresses swapped, until it is killed. It is no
+/// test when nobody has started it for that.
+#[test]
+fn peer() {
+    let Ok(socket) = std::env::var(SOCKET) else { return };
+    let (port, mut queue) = memif("client", &socket);
+    linked(&[&port]).unwrap();
+    let mut burst = Burst::with_capacity(32);
+    loop {
+        queue.wait(Interest::RX, Some(PATIENCE)).unwrap();
+        queue
+            .reflect(&mut burst, |packet| {
+                bypass_core::swap_addresses(packet);
+                Verdict::Send
+            })
+            .unwrap();
+    }
+}
+
+struct Peer(Child);
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _gone = self.0.wait();
+    }
+}
+
+#[test]
+fn packets_go_to_another_process_and_back() {
+    if std::env::var_os(SOCKET).is_some() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("memif");
+    let socket = socket.to_str().unwrap();
+    let (port, mut queue) = memif("server", socket);
+    let myself = std::env::current_exe().unwrap();
+    let start = || Command::new(&myself).args(["--exact", "peer"]).env(SOCKET, socket).spawn();
+    let peer = Peer(start().unwrap());
+    linked(&[&port]).unwrap();
+    exchange(&mut queue, 10_000);
+    // The other one dies without a word: nothing is received, nothing breaks, and the next one is found.
+    drop(peer);
+    let deadline = Instant::now() + PATIENCE;
+    while port.link().unwrap().is_up {
+        assert!(Instant::now() < deadline, "it does not notice");
+        std::thread::yield_now();
+    }
+    let mut packets = burst([packet(queue.pool(), HEADER)]);
+    assert_eq!(queue.send(&mut packets).unwrap(), 0, "refused, and still here");
+    assert_eq!((packets.len(), queue.recv(&mut packets).unwrap()), (1, 0));
+    let _peer = Peer(start().unwrap());
+    linked(&[&port]).unwrap();
+    exchange(&mut queue, 1000);
+}
+
+/// Sends `n` numbered packets, and takes them back in order.
+fn exchange(queue: &mut QueuePair, n: u32) {
+    let (mut out, mut back) = (Burst::with_capacity(32), Burst::with_capacity(32));
+    let (mut made, mut next, mut deadline) = (0u32, 0u32, Instant::now() + PATIENCE);
+    while next < n {
+        assert!(Instant::now() < deadline, "{made} made, {next} came back");
+        if out.is_empty() && made < n && made - next < 256 {
+            queue.alloc(&mut out, 32.min((n - made) as usize));
+            for packet in out.iter_mut() {
+                packet.fill(&[HEADER, &made.to_be_bytes()].concat()).unwrap();
+                made += 1;
+            }
+        }
+        queue.send(&mut out).unwrap();
+        queue.recv(&mut back).unwrap();
+        for packet in back.iter() {
+            assert_eq!(packet.data(), [b"fromfrto..to\x88\xb5", &next.to_be_bytes()[..]].concat());
+            next += 1;
+            deadline = Instant::now() + PATIENCE;
+        }
+        back.clear();
+    }
+}
