@@ -6,9 +6,11 @@ use std::cell::Cell;
 use std::sync::{Mutex, PoisonError};
 
 use bypass_core::TxOffloads;
+use bypass_core::backend::packet::PacketOptions;
 use bypass_core::testing::conformance;
 use bypass_core::testing::needs::{Need, skip};
 use bypass_core::testing::rig::{Namespace, Veth, VethOptions};
+use bypass_core::testing::veth;
 use bypass_xdp::{BusyPoll, Hook, Want, XdpOptions, XdpPort};
 
 /// One suite at a time: a program that one test starts holds, until it runs, copies of the descriptors
@@ -39,6 +41,23 @@ fn conforms(change: impl Fn(&mut XdpOptions)) {
     for side in [&veth.a, &veth.b] {
         let shown = side.ip("-d link show veth0").unwrap();
         assert!(!shown.contains("xdp"), "{shown}");
+    }
+}
+
+/// What every backend of whole frames owes on a veth pair, with the settings that all of them have.
+#[test]
+fn it_does_what_every_port_does_on_a_veth_pair() {
+    if skip(&[Need::Namespaces, Need::Bpf]) {
+        return;
+    }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for hook in [Hook::Generic, Hook::Native] {
+        let open = |options: &PacketOptions| {
+            let mut options = XdpOptions::try_from(options)?;
+            options.hook = Want::Require(hook);
+            options.open()
+        };
+        veth::ports(open).assert();
     }
 }
 

@@ -1,11 +1,11 @@
 //! What the checks are made of: ports in the two namespaces of a veth pair, and frames to send.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Ports;
 use crate::backend::packet::PacketOptions;
 use crate::testing::rig::{Namespace, Veth, VethOptions};
-use crate::{Buffer, Burst, Interest, PacketIo, Ready};
+use crate::{Buffer, Burst, Error, Interest, PacketIo, Ready};
 
 /// How long to wait for what must come.
 pub const PATIENCE: Option<Duration> = Some(Duration::from_secs(5));
@@ -57,6 +57,44 @@ pub fn compose<P: PacketIo>(port: &mut P, frames: &[Vec<u8>]) -> Burst<P::Frame>
 pub fn send<P: PacketIo>(port: &mut P, frames: &[Vec<u8>]) {
     let mut burst = compose(port, frames);
     assert_eq!(port.send(&mut burst).unwrap(), frames.len());
+    port.flush().unwrap();
+}
+
+/// How many frames a port has sent, once none is in flight any more.
+pub(super) fn sent<P: PacketIo>(port: &mut P) -> u64 {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while port.stats().tx_in_flight > 0 {
+        port.flush().unwrap();
+        assert!(Instant::now() < deadline, "{:?}", port.stats());
+    }
+    port.stats().tx_packets
+}
+
+/// The error that is news: told by the wait, or by the call that it is followed by.
+pub(super) fn bad_news<P: PacketIo>(port: &mut P) -> Error {
+    match port.wait(Interest::RX, PATIENCE) {
+        Err(error) => error,
+        Ok(ready) => {
+            assert_eq!(ready, Ready::RX, "the error is news");
+            port.recv(&mut Burst::with_capacity(8)).unwrap_err()
+        }
+    }
+}
+
+/// A port as asked for, unless the backend refuses by type what it does not have.
+pub(super) fn offered<P: PacketIo>(
+    ports: Ports<'_, P>,
+    namespace: &Namespace,
+    change: impl FnOnce(&mut PacketOptions),
+) -> Option<P> {
+    let _inside = namespace.enter().unwrap();
+    let mut options = PacketOptions::new(Veth::NAME);
+    change(&mut options);
+    match ports(&options) {
+        Ok(port) => Some(port),
+        Err(Error::Unsupported(_)) => None,
+        Err(error) => panic!("{error}"),
+    }
 }
 
 /// Receives until `wanted` has been true for `n` frames, and returns those.
