@@ -5,9 +5,11 @@
 //! cargo run --release --example echo -- 0.0.0.0:9000                   # another address
 //! cargo run --release --example echo -- udp+socket://127.0.0.1:7777    # another backend
 //! cargo run --release --example echo -- 'udp+packet://10.0.0.9:7777?interface=eth0&prefix=24'
+//! sudo -E cargo run --release --features xdp --example echo -- 10.0.0.1:7777   # this machine's address
 //! ```
 //!
-//! Try it with `socat - UDP:127.0.0.1:7777`, or measure it with `sockperf`. Ctrl-C ends it and
+//! Try it with `socat - UDP:127.0.0.1:7777`. On AF_XDP the address is one of an Ethernet interface, and
+//! the client is another machine (or namespace). Ctrl-C ends it and
 //! prints what happened; `--packets N` ends it after N packets.
 
 #![forbid(unsafe_code)]

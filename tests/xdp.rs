@@ -71,7 +71,7 @@ fn what_a_uri_cannot_have_is_refused_by_name() {
     for (uri, words) in [
         ("xdp:nowhere0?mode=sideways", "zero-copy or copy"),
         ("xdp:nowhere0?hook=line", "native or generic"),
-        ("xdp:nowhere0?colour=red", "it knows queue, force, hook, mode, ring"),
+        ("xdp:nowhere0?colour=red", "it knows queue, hook, mode, force, unaligned"),
         ("xdp:nowhere0?promiscuous=true", "promiscuous"),
     ] {
         let error = open_port(uri).map(drop).unwrap_err().to_string();

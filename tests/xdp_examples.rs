@@ -61,16 +61,23 @@ fn client(namespace: &Namespace, place: &str) -> UdpSocket {
 }
 
 #[test]
-fn echo_serves_socat_over_both_families() {
-    let Some(veth) = rig(&[Need::Tool("socat"), Need::Tool("kill")]) else { return };
+fn echo_serves_socat_and_dig_over_both_families() {
+    let tools = [Need::Tool("socat"), Need::Tool("dig"), Need::Tool("kill")];
+    let Some(veth) = rig(&tools) else { return };
     for place in ["10.66.0.1:7777", "[fd66::1]:7777"] {
         let echo = echo(&veth.a, &[place]);
         {
             let _inside = veth.b.enter().unwrap();
             assert_eq!(socat(&format!("UDP:{place}"), "are you there?"), "are you there?");
         }
+        let (host, port) = place.rsplit_once(':').unwrap();
+        let host = host.trim_matches(['[', ']']);
+        let asked = format!("+tries=1 +timeout=5 @{host} -p {port} example.org");
+        // Its own question comes back, which is no answer, but whole and from the right place.
+        let said = veth.b.run("dig", &asked).unwrap();
+        assert!(said.contains("QUERY: 1, ANSWER: 0") && said.contains("(echoed)"), "{said}");
         let report = interrupt(echo);
-        assert!(report.contains("received 1") && report.contains("dropped 0"), "{report}");
+        assert!(report.contains("received 2") && report.contains("dropped 0"), "{report}");
     }
 }
 

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its tools too")]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bypass_core::testing::needs::{Need, skip};
@@ -191,7 +193,7 @@ fn what_takes_another_way_is_counted_and_nobody_hears_that_the_port_is_unreachab
     let deadline = Instant::now() + PATIENCE;
     while counter(&socket, "kernel_datagrams") < 4 {
         assert!(Instant::now() < deadline);
-        std::thread::yield_now();
+        thread::yield_now();
     }
     assert_eq!(socket.recv(&mut Burst::with_capacity(8)).unwrap(), 0);
     assert_eq!(socket.stats().drops.total(), 0);
@@ -408,4 +410,96 @@ fn an_endpoint_is_made_of_its_parts() {
         Queues::new(vec![xdp.open()?])
     });
     assert_eq!(socket.unwrap().caps().max_len, 1472);
+}
+
+/// Why the loopback interface is refused. What is sent there has no checksum and may be a whole train;
+/// what a socket sends there itself has no route, so the kernel takes it for a forgery.
+#[test]
+fn the_loopback_interface_hands_out_unfinished_packets_and_takes_none_in() {
+    let Some(veth) = rig(&VethOptions::default()) else { return };
+    let namespace = &veth.a;
+    // Frames as long as the loopback's own come in segments.
+    namespace.ip("link set lo mtu 1500").unwrap();
+    let mut port = {
+        let _inside = namespace.enter().unwrap();
+        bypass_io::any::open_port("xdp:lo?hook=generic&mode=copy").unwrap()
+    };
+    let client = kernel_socket(namespace, Ipv4Addr::LOCALHOST, 0);
+    client.send_to(b"to myself", (Ipv4Addr::LOCALHOST, PORT)).unwrap();
+    let mut burst = Burst::with_capacity(1);
+    let deadline = Instant::now() + PATIENCE;
+    while burst.is_empty() {
+        port.wait(Interest::RX, Some(Duration::from_millis(100))).unwrap();
+        port.recv(&mut burst).unwrap();
+        assert!(Instant::now() < deadline);
+    }
+    let words = |bytes: &[u8]| {
+        bytes
+            .chunks(2)
+            .map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)))
+            .sum::<u32>()
+    };
+    let fold = |sum: u32| ((sum & 0xffff) + (sum >> 16)) as u16;
+    let frame = burst[0].data();
+    assert_eq!(frame[..12], [0; 12], "stations have no names there");
+    // Addresses, protocol and length: no byte of the data is in the sum.
+    let (pseudo, held) = (words(&frame[26..34]) + 17 + 8 + 9, words(&frame[40..42]));
+    assert_eq!(fold(pseudo), held as u16, "only begun");
+
+    // Turned round, with the sum that is right either way, and nothing else wrong with it.
+    let server = kernel_socket(namespace, Ipv4Addr::LOCALHOST, PORT);
+    server.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let whole = fold(pseudo + words(&frame[34..40]) + words(&frame[42..]));
+    burst[0].data_mut()[40..42].copy_from_slice(&(!whole).to_be_bytes());
+    port.send(&mut burst).unwrap();
+    port.flush().unwrap();
+    drop(port);
+    assert!(server.recv(&mut [0; 64]).is_err(), "the kernel believes it");
+    client.send_to(b"to myself", (Ipv4Addr::LOCALHOST, PORT)).unwrap();
+    assert_eq!(server.recv(&mut [0; 64]).unwrap(), 9, "it is open to what the kernel itself sends");
+}
+
+/// The client of others that waits for each answer, and judges their order.
+#[test]
+fn sockperf_finds_every_answer() {
+    if skip(&[Need::Tool("sockperf")]) {
+        return;
+    }
+    let Some(veth) = rig(&VethOptions::default()) else { return };
+    let mut socket = bind(&veth.a, &options(Veth::IPV4[0])).unwrap();
+    let done = AtomicBool::new(false);
+    let said = thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let arguments = format!("ping-pong -i 10.66.0.1 -p {PORT} -t 1");
+            let said = veth.b.run("sockperf", &arguments);
+            done.store(true, Ordering::Release);
+            said
+        });
+        let mut burst = Burst::with_capacity(64);
+        while !done.load(Ordering::Acquire) {
+            socket.wait(Interest::RX, Some(Duration::from_millis(10))).unwrap();
+            socket.recv(&mut burst).unwrap();
+            for datagram in burst.iter_mut() {
+                // "From a client", in the flags behind the number: an answer is from none.
+                datagram.data_mut()[9] &= !1;
+                datagram.reply();
+            }
+            socket.send(&mut burst).unwrap();
+            socket.flush().unwrap();
+        }
+        client.join().unwrap().unwrap()
+    });
+    let number = |key: &str| -> u64 {
+        let rest = said.split(key).nth(1).unwrap_or_else(|| panic!("no {key} in {said}"));
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        rest[..digits].parse().unwrap()
+    };
+    assert!(said.contains("# dropped messages = 0;"), "{said}");
+    assert!(said.contains("# duplicated messages = 0;"), "{said}");
+    assert!(said.contains("# out-of-order messages = 0"), "{said}");
+    // Its count of the whole run, warm-up included, and ours.
+    let stats = socket.stats();
+    assert!(number("ReceivedMessages=") > 100, "{said}");
+    assert_eq!(number("SentMessages="), stats.rx_packets, "{said}");
+    assert_eq!((stats.rx_packets, stats.drops.total()), (stats.tx_packets, 0), "{stats:?}");
 }

@@ -8,6 +8,7 @@ use bypass_core::testing::needs::{Need, skip};
 use bypass_core::testing::rig::Namespace;
 
 use crate::EXAMPLE;
+use crate::clients::local;
 use crate::process::{Client, Folder, Running, dns};
 use crate::query::{Query, Response};
 
@@ -83,7 +84,7 @@ fn compare(
     let mut other = other(&folder);
     let other = other.stderr(Stdio::null());
     let _theirs = Running::start(other);
-    let mut ours = Running::start(dns().arg("127.0.0.1:5301"));
+    let mut ours = Running::start(dns().arg(local("127.0.0.1:5301")));
     assert!(ours.line().starts_with("tcp on"));
     let mut we = Client::connect("127.0.0.1:5301".parse().unwrap());
     let mut they = Client::connect("127.0.0.1:5302".parse().unwrap());

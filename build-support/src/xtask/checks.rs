@@ -1,5 +1,5 @@
-//! Formatting, lints, documentation, the sets of features, the override of the backend, and the XDP
-//! program against its source.
+//! Formatting, lints, documentation, the sets of features, the override of the backend, the XDP
+//! program against its source, and whether the crates could be published.
 
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -28,6 +28,7 @@ const CHECKS: &[Check] = &[
     Check { name: "features", commands: features },
     Check { name: "override", commands: overrides },
     Check { name: "bpf", commands: bpf },
+    Check { name: "package", commands: package },
 ];
 
 /// `cargo xtask ci [STEP...]`
@@ -143,6 +144,13 @@ fn overrides(selection: &Selection) -> Result<Vec<Command>> {
 fn bpf(_: &Selection) -> Result<Vec<Command>> {
     let mut command = Command::new(std::env::current_exe().context("cannot tell what I am")?);
     command.args(["bpf", "--check"]);
+    Ok(vec![command])
+}
+
+/// Every crate as it would be uploaded: it leans on nothing that stays here.
+fn package(_: &Selection) -> Result<Vec<Command>> {
+    let mut command = cargo(&["package", "--quiet", "--no-verify", "--allow-dirty"]);
+    command.args(["--workspace", "--exclude=bypass-benches"]);
     Ok(vec![command])
 }
 
