@@ -4,6 +4,7 @@ pub mod any;
 mod choice;
 mod open;
 pub mod prelude;
+pub mod probe;
 mod uri;
 
 pub use bypass_core::*;

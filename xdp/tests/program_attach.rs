@@ -12,7 +12,7 @@ use bypass_core::Error;
 use bypass_core::testing::needs::{Need, skip};
 use bypass_core::testing::rig::{Namespace, Veth, VethOptions};
 use bypass_xdp::program::{
-    Attachment, Filter, Frags, Program, ProgramError, ProgramOptions, XskMap,
+    Attachment, Filter, Frags, Owner, Program, ProgramError, ProgramOptions, XskMap,
 };
 use bypass_xdp::{Hook, Want};
 use libbpf_rs::{MapCore as _, MapHandle, Object, ObjectBuilder, Xdp, XdpFlags};
@@ -164,6 +164,47 @@ fn a_program_that_netlink_has_attached_is_named_with_how_to_detach_it() {
         veth.b.ip(&remedy).unwrap();
         attach(&veth, |_| {}).unwrap();
     }
+}
+
+#[test]
+fn a_program_that_was_left_behind_is_told_from_one_that_is_held_and_taken_off() {
+    let Some(veth) = plain() else { return };
+    let _inside = veth.b.enter().unwrap();
+    assert_eq!(Owner::on(NAME).unwrap(), None);
+    for word in ["xdp", "xdpgeneric"] {
+        let put = |theirs: &Object| {
+            let native = word == "xdp";
+            let flags = if native { XdpFlags::DRV_MODE } else { XdpFlags::SKB_MODE };
+            let program = theirs.progs().next().unwrap();
+            Xdp::new(program.as_fd()).attach(ifindex(&veth.b), flags).unwrap();
+        };
+        let theirs = foreign();
+        put(&theirs);
+        let held = Owner::on(NAME).unwrap().unwrap();
+        assert_eq!(held.process.as_ref().unwrap().0, std::process::id(), "{held:?}");
+        assert!(!held.is_abandoned());
+
+        drop(theirs);
+        let left = Owner::on(NAME).unwrap().unwrap();
+        assert!(left.is_abandoned() && left.program == held.program, "{left:?}");
+        assert_eq!(shown(&veth.b, NAME), Some(word));
+        left.take_off(NAME).unwrap();
+        assert_eq!(shown(&veth.b, NAME), None);
+
+        // Another one has come meanwhile: it stays.
+        let other = foreign();
+        put(&other);
+        left.take_off(NAME).unwrap_err();
+        assert_eq!(shown(&veth.b, NAME), Some(word));
+        Owner::on(NAME).unwrap().unwrap().take_off(NAME).unwrap();
+    }
+    let link = attach(&veth, |_| {}).unwrap();
+    let owner = Owner::on(NAME).unwrap().unwrap();
+    assert!(!owner.is_abandoned());
+    assert!(matches!(owner.take_off(NAME), Err(Error::Config { .. })));
+    assert_eq!(shown(&veth.b, NAME), Some("xdp"));
+    drop(link);
+    assert!(matches!(Owner::on("nowhere0"), Err(Error::NoSuchInterface { .. })));
 }
 
 #[test]

@@ -40,6 +40,8 @@ const EXAMPLES: &[Example] = &[
         arguments: &["127.0.0.1:0", "--queries", "0"],
         prints: &["tcp on", "dns on", "0 queries, 0 answered"],
     },
+    // Looks and leaves nothing behind.
+    Example { name: "doctor", arguments: &["--require", "machine"], prints: &["clock source"] },
     // Ends before the first packet; the tests of the facade talk to it.
     Example { name: "echo", arguments: &["127.0.0.1:0", "--packets", "0"], prints: &["echo on"] },
     // Talks to itself, and compares what comes back.

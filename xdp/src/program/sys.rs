@@ -14,7 +14,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use libbpf_rs::libbpf_sys::{
-    self, bpf_link_create_opts, bpf_map_info, bpf_prog_info, bpf_xdp_query_opts,
+    self, bpf_link_create_opts, bpf_map_info, bpf_prog_info, bpf_xdp_attach_opts,
+    bpf_xdp_query_opts,
 };
 
 /// Attaches a program to an interface of the calling thread's namespace (`BPF_LINK_CREATE`).
@@ -52,6 +53,26 @@ pub(super) fn attached(ifindex: u32) -> io::Result<(u32, u32)> {
     let answer = unsafe { libbpf_sys::bpf_xdp_query(ifindex.cast_signed(), 0, &raw mut options) };
     check(answer)?;
     Ok((options.drv_prog_id.max(options.hw_prog_id), options.skb_prog_id))
+}
+
+/// Opens a program by its identity.
+pub(super) fn program(id: u32) -> io::Result<OwnedFd> {
+    // SAFETY: it takes no pointer.
+    owned(unsafe { libbpf_sys::bpf_prog_get_fd_by_id(id) })
+}
+
+/// Takes this program off an interface of the calling thread's namespace, and no other one
+/// (`XDP_FLAGS_REPLACE`, Linux 5.7).
+pub(super) fn detach(program: BorrowedFd<'_>, ifindex: u32, flags: u32) -> io::Result<()> {
+    let options = bpf_xdp_attach_opts {
+        sz: size_of::<bpf_xdp_attach_opts>() as _,
+        old_prog_fd: program.as_raw_fd(),
+        ..bpf_xdp_attach_opts::default()
+    };
+    // SAFETY: `options` is whole, states its size, and outlives the call.
+    let answer =
+        unsafe { libbpf_sys::bpf_xdp_detach(ifindex.cast_signed(), flags, &raw const options) };
+    check(answer)
 }
 
 /// A program's name.

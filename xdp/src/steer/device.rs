@@ -63,7 +63,7 @@ impl Steering {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
             .map_err(|error| Error::os("open a socket to look up interfaces", error))?;
         let steering = Self { interface: interface.to_owned(), socket };
-        steering.driver("look up the driver")?;
+        steering.driver()?;
         Ok(steering)
     }
 
@@ -271,7 +271,7 @@ impl Steering {
     }
 
     fn unsupported_because(&self, what: &'static str, why: &str) -> Error {
-        let driver = self.driver("look up the driver").unwrap_or_else(|_| "unknown".to_owned());
+        let driver = self.driver().unwrap_or_else(|_| "unknown".to_owned());
         let interface = &self.interface;
         let why = match why {
             "" => format!("the driver of {interface} ({driver}) does not offer it"),
@@ -284,8 +284,12 @@ impl Steering {
         })
     }
 
-    /// The driver's name (`ETHTOOL_GDRVINFO`).
-    fn driver(&self, attempt: &str) -> Result<String> {
+    /// The driver's name (`ETHTOOL_GDRVINFO`); "none" where there is none, as of the loopback interface.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchInterface`] when it is gone.
+    pub fn driver(&self) -> Result<String> {
         let mut info = DriverInfo { cmd: sys::GDRVINFO, driver: [0; 32], rest: [0; 160] };
         match ethtool(&self.socket, &self.interface, &mut info) {
             Ok(()) => {
@@ -294,7 +298,7 @@ impl Steering {
             }
             // Such as the loopback interface.
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok("none".to_owned()),
-            Err(error) => Err(self.failed(attempt, error)),
+            Err(error) => Err(self.failed("look up the driver", error)),
         }
     }
 }

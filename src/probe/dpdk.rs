@@ -1,0 +1,39 @@
+//! DPDK: the library, and the devices that a driver of its kind holds.
+
+use super::{Finding, Section, line, names};
+use crate::dpdk::Eal;
+
+/// Drivers that hand a device to user space (DPDK's Linux guide, "Linux Drivers").
+const DRIVERS: [&str; 3] = ["vfio-pci", "uio_pci_generic", "igb_uio"];
+
+pub(super) fn section() -> Section {
+    let findings = vec![Finding::good("library", Eal::version()), devices(), vfio()];
+    super::section("dpdk", findings)
+}
+
+fn devices() -> Finding {
+    let bound = DRIVERS.iter().flat_map(|driver| {
+        let devices = names(format!("/sys/bus/pci/drivers/{driver}"));
+        let devices = devices.into_iter().filter(|name| name.contains(':'));
+        devices.map(move |device| format!("{device} ({driver})"))
+    });
+    let bound: Vec<_> = bound.collect();
+    if bound.is_empty() {
+        Finding::limited("devices", "none is bound: virtual devices only")
+            .with_remedy("dpdk-devbind.py --bind=vfio-pci PCI-ADDRESS")
+    } else {
+        Finding::good("devices", bound.join(", "))
+    }
+}
+
+/// `Documentation/driver-api/vfio.rst`.
+fn vfio() -> Finding {
+    let groups = names("/sys/kernel/iommu_groups").len();
+    let unsafe_mode = line("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode");
+    match (groups, unsafe_mode.as_deref()) {
+        (0, Some("Y")) => Finding::limited("IOMMU", "none; VFIO works without, unprotected"),
+        (0, _) => Finding::limited("IOMMU", "none: VFIO needs one")
+            .with_remedy("boot with intel_iommu=on or amd_iommu=on"),
+        (groups, _) => Finding::good("IOMMU", format!("{groups} groups")),
+    }
+}
