@@ -1,7 +1,7 @@
-//! The XDP program: builds the object that is shipped beside its source, and checks that the two
-//! agree.
+//! The XDP programs, the one that is shipped and one of a test: builds the object that lies beside each
+//! source, and checks that the two agree.
 //!
-//! The object carries a stamp: a hash of its sources and of the way it is built, and the compiler.
+//! An object carries a stamp: a hash of its sources and of the way it is built, and the compiler.
 //! Changing a source without building is found on every machine; that the bytes are those of the
 //! compiler is checked where that compiler is.
 
@@ -15,9 +15,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::cargo::{root, shown};
 
-const SOURCES: &[&str] = &["kernel.h", "steer.bpf.c"];
-const SOURCE: &str = "steer.bpf.c";
-const OBJECT: &str = "steer.bpf.o";
+/// What is built: `NAME.bpf.c` with the header becomes `NAME.bpf.o`.
+const PROGRAMS: &[&str] = &["steer", "tail"];
+const HEADER: &str = "kernel.h";
 
 /// No path of this machine, and no default of a compiler that differs between distributions.
 const FLAGS: &[&str] = &[
@@ -40,35 +40,49 @@ pub(crate) fn run(arguments: &[&str]) -> Result<ExitCode> {
         [] => {
             let compiler =
                 compiler()?.context("there is no clang: `apt-get install clang llvm`")?;
-            fs::write(folder.join(OBJECT), build(&folder, &compiler)?)?;
-            println!("bpf: {} is built by {compiler}", folder.join(OBJECT).display());
+            for program in PROGRAMS {
+                let object = folder.join(object(program));
+                fs::write(&object, build(&folder, program, &compiler)?)?;
+                println!("bpf: {} is built by {compiler}", object.display());
+            }
         }
-        ["--check"] => println!("bpf: {}", check(&folder)?),
+        ["--check"] => {
+            for program in PROGRAMS {
+                println!("bpf: {}", check(&folder, program)?);
+            }
+        }
         [other, ..] => bail!("`bpf` has no option `{other}`"),
     }
     Ok(ExitCode::SUCCESS)
 }
 
+fn source(program: &str) -> String {
+    format!("{program}.bpf.c")
+}
+
+fn object(program: &str) -> String {
+    format!("{program}.bpf.o")
+}
+
 /// Fails unless the object is what its sources make.
-fn check(folder: &Path) -> Result<String> {
-    let object = fs::read(folder.join(OBJECT)).with_context(|| format!("cannot read {OBJECT}"))?;
-    let hash = hash(folder)?;
+fn check(folder: &Path, program: &str) -> Result<String> {
+    let name = object(program);
+    let object = fs::read(folder.join(&name)).with_context(|| format!("cannot read {name}"))?;
+    let hash = hash(folder, program)?;
     let Some(built_by) = stamped(&object, &hash) else {
-        bail!("{OBJECT} is not built from the sources beside it: run `cargo xtask bpf`");
+        bail!("{name} is not built from the sources beside it: run `cargo xtask bpf`");
     };
     match compiler()? {
         Some(compiler) if compiler == built_by => {}
         other => {
             let here = other.unwrap_or_else(|| "no clang".to_owned());
-            return Ok(format!(
-                "the sources are those of {OBJECT} ({here} here, {built_by} there)"
-            ));
+            return Ok(format!("the sources are those of {name} ({here} here, {built_by} there)"));
         }
     }
-    if build(folder, &built_by)? != object {
-        bail!("{OBJECT} is not what {built_by} makes of its sources: run `cargo xtask bpf`");
+    if build(folder, program, &built_by)? != object {
+        bail!("{name} is not what {built_by} makes of its sources: run `cargo xtask bpf`");
     }
-    Ok(format!("{OBJECT} is what {built_by} makes of its sources, byte for byte"))
+    Ok(format!("{name} is what {built_by} makes of its sources, byte for byte"))
 }
 
 /// The compiler in an object's stamp, if that is of these sources.
@@ -83,9 +97,9 @@ fn stamp(hash: &str, compiler: &str) -> String {
     format!("sources {hash} compiler {compiler}")
 }
 
-fn hash(folder: &Path) -> Result<String> {
+fn hash(folder: &Path, program: &str) -> Result<String> {
     let mut hash = Sha256::new();
-    for source in SOURCES {
+    for source in [HEADER, &source(program)] {
         hash.update(
             fs::read(folder.join(source)).with_context(|| format!("cannot read {source}"))?,
         );
@@ -101,11 +115,11 @@ fn compiler() -> Result<Option<String>> {
     Ok(said.lines().next().map(str::to_owned))
 }
 
-fn build(folder: &Path, compiler: &str) -> Result<Vec<u8>> {
+fn build(folder: &Path, program: &str, compiler: &str) -> Result<Vec<u8>> {
     let object = Scratch::new()?;
     let mut clang = Command::new("clang");
-    clang.args(FLAGS).arg(format!("-DSTAMP=\"{}\"", stamp(&hash(folder)?, compiler)));
-    clang.args(["-c", SOURCE, "-o"]).arg(&object.0).current_dir(folder);
+    clang.args(FLAGS).arg(format!("-DSTAMP=\"{}\"", stamp(&hash(folder, program)?, compiler)));
+    clang.args(["-c", &source(program), "-o"]).arg(&object.0).current_dir(folder);
     // The kernel reads BTF, which stays; nobody reads DWARF.
     let mut strip = Command::new("llvm-strip");
     strip.arg("--strip-debug").arg(&object.0);
@@ -125,7 +139,7 @@ impl Scratch {
     fn new() -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let (process, next) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(format!("bypass-{process}-{next}-{OBJECT}"));
+        let path = std::env::temp_dir().join(format!("bypass-{process}-{next}.bpf.o"));
         fs::File::create_new(&path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self(path))
     }
@@ -144,29 +158,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_object_is_what_its_sources_make() {
-        check(&root().join("xdp/bpf")).unwrap();
+    fn the_objects_are_what_their_sources_make() {
+        for program in PROGRAMS {
+            check(&root().join("xdp/bpf"), program).unwrap();
+        }
     }
 
     #[test]
     fn a_changed_source_or_object_is_found() {
         let folder = root().join("xdp/bpf");
         let copy = std::env::temp_dir().join(format!("bypass-bpf-{}", std::process::id()));
+        let check = || check(&copy, "steer");
         fs::create_dir(&copy).unwrap();
-        for file in SOURCES.iter().chain([&OBJECT]) {
+        for file in [HEADER, &source("steer"), &object("steer")] {
             fs::copy(folder.join(file), copy.join(file)).unwrap();
         }
-        check(&copy).unwrap();
-        let object = fs::read(copy.join(OBJECT)).unwrap();
-        let instructions = object.iter().position(|byte| *byte == 0xbf).unwrap();
-        let mut other = object.clone();
+        check().unwrap();
+        let shipped = fs::read(copy.join(object("steer"))).unwrap();
+        let instructions = shipped.iter().position(|byte| *byte == 0xbf).unwrap();
+        let mut other = shipped.clone();
         other[instructions] ^= 1;
-        fs::write(copy.join(OBJECT), other).unwrap();
-        let same_compiler = stamped(&object, &hash(&copy).unwrap()) == compiler().unwrap();
-        assert_eq!(check(&copy).is_err(), same_compiler, "only the compiler can tell");
-        fs::write(copy.join(OBJECT), object).unwrap();
-        fs::write(copy.join("kernel.h"), "#define XDP_PASS 3\n").unwrap();
-        let error = check(&copy).unwrap_err().to_string();
+        fs::write(copy.join(object("steer")), other).unwrap();
+        let built_by = stamped(&shipped, &hash(&copy, "steer").unwrap());
+        let same_compiler = built_by == compiler().unwrap();
+        assert_eq!(check().is_err(), same_compiler, "only the compiler can tell");
+        fs::write(copy.join(object("steer")), shipped).unwrap();
+        fs::write(copy.join(HEADER), "#define XDP_PASS 3\n").unwrap();
+        let error = check().unwrap_err().to_string();
         fs::remove_dir_all(&copy).unwrap();
         assert!(error.contains("cargo xtask bpf"), "{error}");
     }
