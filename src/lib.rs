@@ -14,8 +14,15 @@ pub use open::{Attach, Bind};
 pub use bypass_core::backend::packet::PacketOptions;
 pub use bypass_core::backend::socket::UdpOptions;
 
+/// The crate `bypass-dpdk`, and UDP on top of its ports.
 #[cfg(feature = "dpdk")]
-pub use bypass_dpdk as dpdk;
+pub mod dpdk {
+    pub use bypass_dpdk::*;
+
+    /// A UDP endpoint past the kernel's stack, at an address that the kernel keeps, on a port of DPDK's:
+    /// see [`beside_kernel`](crate::udp::UdpOverL2::beside_kernel).
+    pub type DpdkSocket = crate::udp::UdpOverL2<QueuePair, crate::udp::neighbours::Kernel>;
+}
 /// The crate `bypass-xdp`: queues of an interface, and the program that fills them.
 #[cfg(feature = "xdp")]
 pub mod xdp {

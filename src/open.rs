@@ -4,6 +4,8 @@
 use crate::Queues;
 use crate::backend::packet::PacketPort;
 use crate::backend::socket::UdpSocket;
+#[cfg(feature = "dpdk")]
+use crate::dpdk::{DpdkSocket, QueuePair};
 #[cfg(feature = "io-uring")]
 use crate::io_uring::{UringOptions, UringPort, UringSocket};
 #[cfg(feature = "xdp")]
@@ -13,7 +15,7 @@ use crate::{DatagramIo, PacketIo, PacketOptions, Result, UdpOptions};
 /// A datagram backend that can be opened with [`UdpOptions`]; an application that is generic over
 /// it runs on whichever the features chose.
 ///
-/// A backend past the kernel (`xdp`) works at an address that an Ethernet interface of the kernel has,
+/// A backend past the kernel (`xdp`, `dpdk`) works at an address that an Ethernet interface of the kernel has,
 /// so it takes no loopback address, and an unspecified one only together with the interface:
 /// [`beside_kernel`](crate::udp::UdpOverL2::beside_kernel) says what else differs.
 ///
@@ -61,6 +63,18 @@ impl Bind for XdpSocket {
     }
 }
 
+#[cfg(feature = "dpdk")]
+impl Bind for DpdkSocket {
+    fn bind(options: &UdpOptions) -> Result<Self> {
+        Self::beside_kernel(options, |beside| {
+            let mut packet = PacketOptions::new(&*beside.station.interface);
+            packet.pool = options.pool.clone();
+            packet.send_buffer = options.send_buffer;
+            QueuePair::open(&packet)
+        })
+    }
+}
+
 /// A frame backend that can be opened on a network interface with [`PacketOptions`].
 ///
 /// ```no_run
@@ -93,6 +107,13 @@ impl Attach for PacketPort {
 impl Attach for XdpPort {
     fn attach(options: &PacketOptions) -> Result<Self> {
         XdpOptions::try_from(options)?.open()
+    }
+}
+
+#[cfg(feature = "dpdk")]
+impl Attach for QueuePair {
+    fn attach(options: &PacketOptions) -> Result<Self> {
+        Self::open(options)
     }
 }
 

@@ -107,14 +107,12 @@ impl<'a> Uri<'a> {
         let feature = match self.scheme.rsplit('+').next() {
             Some("uring") if cfg!(not(feature = "io-uring")) => Some("io-uring"),
             Some("xdp") if cfg!(not(feature = "xdp")) => Some("xdp"),
+            Some("dpdk") if cfg!(not(feature = "dpdk")) => Some("dpdk"),
             _ => None,
         };
-        let why = match (feature, self.scheme.rsplit('+').next()) {
-            (Some(feature), _) => format!("build bypass-io with the feature `{feature}`"),
-            (None, Some("dpdk")) => {
-                format!("this version of bypass-io has no such backend yet; it has {known}")
-            }
-            _ => format!("there is no such backend; there are {known}"),
+        let why = match feature {
+            Some(feature) => format!("build bypass-io with the feature `{feature}`"),
+            None => format!("there is no such backend; there are {known}"),
         };
         Error::config("uri", format!("{:?}", self.text), why)
     }

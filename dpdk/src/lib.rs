@@ -6,6 +6,7 @@ mod error;
 mod mbuf;
 #[allow(unsafe_code, reason = "memory that DPDK manages")]
 mod mempool;
+mod open;
 #[allow(unsafe_code, reason = "calls DPDK")]
 mod port;
 #[allow(unsafe_code, reason = "hands packets to drivers and takes them")]

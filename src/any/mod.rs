@@ -11,10 +11,12 @@
 //! | `packet:INTERFACE` | [`packet`](crate::backend::packet): `AF_PACKET` | CAP_NET_RAW |
 //! | `uring:INTERFACE` | `io_uring` over `AF_PACKET` | feature `io-uring`, CAP_NET_RAW |
 //! | `xdp:INTERFACE` | AF_XDP: every frame of one queue, none of which the kernel gets | feature `xdp`, CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF |
+//! | `dpdk:NAME` | DPDK: a device that it has, a virtual one that it makes (`net_ring0`), or an interface of the kernel's; see [`QueuePair::open`](https://docs.rs/bypass-dpdk) | feature `dpdk`; CAP_NET_RAW for an interface |
 //! | `udp+socket://ADDRESS:PORT` | [`socket`](crate::backend::socket): a UDP socket | nothing |
 //! | `udp+uring://ADDRESS:PORT` | `io_uring` over a UDP socket | feature `io-uring` |
 //! | `udp+packet://ADDRESS:PORT` | [`UdpOverL2`](crate::udp::UdpOverL2) on `packet` | CAP_NET_RAW, CAP_NET_ADMIN |
 //! | `udp+xdp://ADDRESS:PORT` | the same on `xdp`, on all queues of the interface | as `xdp` |
+//! | `udp+dpdk://ADDRESS:PORT` | the same on `dpdk` | as `dpdk`, CAP_NET_ADMIN |
 //! | `udp+memory://ADDRESS:PORT?interface=NAME&mac=MAC` | the same on `memory` | nothing |
 //!
 //! UDP over frames works in one of two ways. Without more, the address is one that the kernel has on an

@@ -23,6 +23,8 @@ any_buffer! {
         Uring(crate::io_uring::UringFrame),
         #[cfg(feature = "xdp")]
         Xdp(crate::xdp::XdpFrame),
+        #[cfg(feature = "dpdk")]
+        Dpdk(crate::dpdk::Mbuf),
     }
 
     impl Frame for AnyFrame {
@@ -70,7 +72,9 @@ pub(super) fn open(backend: &str, uri: Uri<'_>) -> Result<AnyPort> {
         "uring" => Ok(Box::new(Lane::new(crate::io_uring::UringPort::attach(&options(uri)?)?))),
         #[cfg(feature = "xdp")]
         "xdp" => xdp(uri),
-        _ => Err(uri.unknown("memory, packet, uring and xdp")),
+        #[cfg(feature = "dpdk")]
+        "dpdk" => Ok(Box::new(Lane::new(crate::dpdk::QueuePair::open(&options(uri)?)?))),
+        _ => Err(uri.unknown("memory, packet, uring, xdp and dpdk")),
     }
 }
 

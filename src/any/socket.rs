@@ -69,8 +69,12 @@ pub fn open_socket(uri: &str) -> Result<AnySocket> {
         "udp+packet" => over_frames("packet", uri),
         #[cfg(feature = "xdp")]
         "udp+xdp" => over_frames("xdp", uri),
+        #[cfg(feature = "dpdk")]
+        "udp+dpdk" => over_frames("dpdk", uri),
         "udp+memory" => at_own_address("memory", uri),
-        _ => Err(uri.unknown("udp+socket, udp+uring, udp+packet, udp+xdp and udp+memory")),
+        _ => {
+            Err(uri.unknown("udp+socket, udp+uring, udp+packet, udp+xdp, udp+dpdk and udp+memory"))
+        }
     }
 }
 
@@ -104,6 +108,10 @@ fn over_frames(backend: &str, mut uri: Uri<'_>) -> Result<AnySocket> {
         packet.batch = options.batch;
         packet.send_buffer = options.send_buffer;
         (packet.max_frame, packet.ring) = (max_frame, ring);
+        #[cfg(feature = "dpdk")]
+        if backend == "dpdk" {
+            return Ok(Box::new(Lane::new(crate::dpdk::QueuePair::open(&packet)?)));
+        }
         Ok(Box::new(Lane::new(packet.open()?)))
     };
     Ok(Box::new(Lane::new(UdpOverL2::beside_kernel(&options, open)?)))

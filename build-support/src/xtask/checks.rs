@@ -137,7 +137,8 @@ fn overrides(selection: &Selection) -> Result<Vec<Command>> {
         command.args(["--profile=check", "--", "--cfg", &format!("bypass_backend=\"{backend}\"")]);
         command
     };
-    Ok(["packet", "io-uring", "xdp"].map(chosen).into())
+    let dpdk = selection.has_dpdk().then_some("dpdk");
+    Ok(["packet", "io-uring", "xdp"].into_iter().chain(dpdk).map(chosen).collect())
 }
 
 /// The XDP program's object against its source; by this tool, called again.

@@ -70,6 +70,7 @@ pub enum Iova {
 pub struct EalOptions {
     pub(super) cores: Vec<usize>,
     pub(super) main_core: Option<usize>,
+    pub(super) unpinned: bool,
     pub(super) memory: Memory,
     pub(super) limit_mib: Option<u32>,
     pub(super) per_node_mib: Vec<u32>,
@@ -103,6 +104,13 @@ impl EalOptions {
     /// default.
     pub fn main_core(mut self, core: usize) -> Self {
         self.main_core = Some(core);
+        self
+    }
+
+    /// Makes one lcore, the calling thread, and leaves that thread on all cores that it may run on:
+    /// nothing in the process changes its place, and threads that it starts are as free.
+    pub fn unpinned(mut self) -> Self {
+        self.unpinned = true;
         self
     }
 
@@ -226,6 +234,13 @@ impl EalOptions {
     }
 
     fn core_arguments(&self, line: &mut Line, allowed: &[usize]) -> Result<()> {
+        if self.unpinned {
+            if let Some(core) = self.cores.first().or(self.main_core.as_ref()) {
+                let why = "what is `unpinned` has no core of its own: name none";
+                return Err(DpdkError::config("cores", core, why));
+            }
+            return line.option("--lcores", format!("0@({})", list(allowed)));
+        }
         let mut cores = self.cores.clone();
         if cores.is_empty() {
             cores.extend(self.main_core.as_ref().or(allowed.first()));
@@ -253,8 +268,7 @@ impl EalOptions {
         if let Some(main) = main.filter(|main| !cores.contains(main)) {
             return Err(DpdkError::config("main_core", main, "it is not one of the `cores`"));
         }
-        let list: Vec<String> = cores.iter().map(usize::to_string).collect();
-        line.option("-l", list.join(","))?;
+        line.option("-l", list(&cores))?;
         main.map_or(Ok(()), |main| line.option("--main-lcore", main.to_string()))
     }
 
@@ -385,8 +399,8 @@ pub(crate) fn text(setting: &'static str, text: impl Into<Vec<u8>>) -> Result<CS
     })
 }
 
-fn list(numbers: &[u32]) -> String {
-    numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
+fn list<T: ToString>(numbers: &[T]) -> String {
+    numbers.iter().map(T::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// `03:00.0` or `0000:03:00.0`.
@@ -445,6 +459,7 @@ mod tests {
             (new().cores([7]), "cores = 7"),
             (new().cores([1_000_000]), "cores = 1000000"),
             (new().cores([0]).main_core(1), "main_core = 1"),
+            (new().unpinned().cores([1]), "cores = 1"),
             (new().memory_limit(0), "memory_limit = 0"),
             (new().memory_per_node([1]), "memory_per_node = 1"),
             (

@@ -1,0 +1,175 @@
+//! [`QueuePair::open`]: from a name to a port that runs.
+
+use std::net::UdpSocket;
+use std::os::fd::AsFd as _;
+
+use bypass_core::backend::packet::PacketOptions;
+use bypass_core::pool::HugePages;
+use bypass_core::sys::interface;
+use bypass_core::{Error, Result, Unsupported};
+
+use crate::BACKEND;
+use crate::eal::{Eal, EalOptions};
+use crate::error::DpdkError;
+use crate::mempool::{Mempool, MempoolOptions};
+use crate::port::{Port, PortOptions, Stopped};
+use crate::queue::QueuePair;
+use crate::vdev::Vdev;
+
+/// What the names of drivers for virtual network devices begin with.
+const VIRTUAL: [&str; 2] = ["net_", "virtio_user"];
+
+/// Memory of an environment that nobody else started, in MiB; it is taken as it is used.
+const MEMORY: u32 = 512;
+
+/// In the ring that `net_af_packet` shares with the kernel: bytes in front of a frame (`TPACKET2_HDRLEN`,
+/// aligned), bytes of a frame beyond the MTU (an Ethernet header with a VLAN tag), the smallest slot, the
+/// smallest block, and slots when nobody says.
+const IN_RING: usize = 96;
+const ETHERNET: usize = 18;
+const SLOT: usize = 2048;
+const PAGE: usize = 4096;
+const SLOTS: u32 = 512;
+
+impl QueuePair {
+    /// Opens a port with one queue each way, by nothing but a name:
+    ///
+    /// | name | port |
+    /// |---|---|
+    /// | of a port that DPDK has, such as `0000:03:00.0` | that one |
+    /// | of a virtual device, `net_ring0` or `net_memif0,role=client` | the device is made, and goes with the port |
+    /// | of an interface of the kernel's, `eth1` | the same with the driver `net_af_packet`, on the interface |
+    ///
+    /// The [environment](Eal) is started if it was not: with ordinary memory,
+    /// [unpinned](EalOptions::unpinned), and without devices of the PCI bus. For those, start it before.
+    ///
+    /// On an interface, what another program there sends in trains (UDP GSO, TCP's TSO) over a virtual
+    /// cable comes in frames that are longer than a packet; the driver cuts them off.
+    ///
+    /// Of the options, `ring` counts descriptors, and frames in the ring of an interface; the pool's
+    /// headroom is DPDK's own; `batch` has no meaning, since a burst is one call.
+    ///
+    /// ```
+    /// use bypass_core::backend::packet::PacketOptions;
+    /// use bypass_core::{Burst, PacketIo};
+    /// use bypass_dpdk::QueuePair;
+    ///
+    /// let mut ring = QueuePair::open(&PacketOptions::new("net_ring0"))?;
+    /// let mut burst = Burst::with_capacity(8);
+    /// ring.alloc(&mut burst, 8);
+    /// ring.send(&mut burst)?;
+    /// assert_eq!(ring.recv(&mut burst)?, 8);
+    /// # Ok::<(), bypass_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchInterface`] for a name that nobody knows; [`Error::Unsupported`] for options that
+    /// the driver does not have; and what [`EalOptions::start`], [`Vdev::plug`], [`Mempool::new`] and
+    /// [`Port::start`] say.
+    pub fn open(options: &PacketOptions) -> Result<Self> {
+        refuse(options)?;
+        let eal = environment()?;
+        let name = &options.interface;
+        let opened = match Port::open(&eal, name) {
+            // Not there: it can be made.
+            Err(Error::Config { .. }) if VIRTUAL.iter().any(|driver| name.starts_with(driver)) => {
+                let (name, arguments) = name.split_once(',').unwrap_or((name, ""));
+                plug(&eal, name, arguments)?
+            }
+            Err(Error::Config { .. }) => return on_interface(&eal, options),
+            known => known?,
+        };
+        run(&eal, opened, options, options.pool.chunk_size as usize, options.ring)
+    }
+}
+
+/// Refuses options that no driver has.
+fn refuse(options: &PacketOptions) -> Result<()> {
+    let unsupported = |what: &'static str, why: &'static str| {
+        Err(Unsupported { what: what.into(), backend: BACKEND, why: why.into() }.into())
+    };
+    if options.send_buffer.is_some() {
+        return unsupported("`send_buffer`", "its drivers send from rings; `ring` sets their size");
+    }
+    if options.fanout.is_some() {
+        return unsupported("`fanout`", "open a port with several queues instead");
+    }
+    if options.pool.huge_pages == HugePages::Require
+        && Eal::current().is_none_or(|eal| !eal.has_huge_pages())
+    {
+        let why = "start the environment with huge pages before (`EalOptions::memory`)";
+        return unsupported("huge pages in an environment that it starts itself", why);
+    }
+    Ok(())
+}
+
+/// The environment that runs, or a new one.
+fn environment() -> Result<Eal> {
+    if let Some(eal) = Eal::current() {
+        return Ok(eal);
+    }
+    match EalOptions::new().unpinned().memory_limit(MEMORY).start() {
+        // Another thread was quicker.
+        Err(DpdkError::AlreadyStarted) => Eal::current().ok_or(DpdkError::AlreadyStarted),
+        started => started,
+    }
+    .map_err(Error::from)
+}
+
+/// Makes a device and opens its port, which keeps it.
+fn plug(eal: &Eal, name: &str, arguments: &str) -> Result<Port<Stopped>> {
+    let _until_the_port_has_it = Vdev::plug(eal, name, arguments)?;
+    Port::open(eal, name)
+}
+
+/// A port on an interface of the kernel's, with the driver `net_af_packet`.
+fn on_interface(eal: &Eal, options: &PacketOptions) -> Result<QueuePair> {
+    let name = &options.interface;
+    let any = UdpSocket::bind(("127.0.0.1", 0))
+        .map_err(|error| Error::os(format!("ask for the MTU of {name}"), error))?;
+    let frame = match options.max_frame {
+        Some(frame) => frame,
+        None => interface::mtu(any.as_fd(), name)? + ETHERNET,
+    };
+    // The driver divides blocks into frames of one size, each behind its header.
+    let slot = (frame + IN_RING).next_power_of_two().max(SLOT);
+    let frames = options.ring.unwrap_or(SLOTS);
+    let arguments = format!(
+        "iface={name},framesz={slot},blocksz={},framecnt={frames},qdisc_bypass={}",
+        slot.max(PAGE),
+        u8::from(options.qdisc_bypass),
+    );
+    let letters = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
+    let device = format!("net_af_packet_{}", name.chars().map(letters).collect::<String>());
+    let port = plug(eal, &device, &arguments)?;
+    run(eal, port, options, slot, None)
+}
+
+/// Starts a port whose packets have up to `room` bytes.
+fn run(
+    eal: &Eal,
+    port: Port<Stopped>,
+    options: &PacketOptions,
+    room: usize,
+    descriptors: Option<u32>,
+) -> Result<QueuePair> {
+    let sixteen_bits = |setting: &'static str, number: usize| {
+        u16::try_from(number).map_err(|_| Error::config(setting, number, "at most 65535"))
+    };
+    let mut pool = MempoolOptions::new(options.pool.chunks);
+    pool.data_room = sixteen_bits("frame_size", room.max(options.pool.chunk_size as usize))?;
+    pool.rx_reserve = options.pool.rx_reserve;
+    pool.socket = port.socket();
+    let pool = Mempool::new(eal, &pool)?;
+    let mut asked = PortOptions::new(&pool);
+    if let Some(descriptors) = descriptors {
+        let descriptors = sixteen_bits("ring", descriptors as usize)?;
+        (asked.rx_descriptors, asked.tx_descriptors) = (descriptors, descriptors);
+    }
+    let port = port.start(&asked).map_err(Error::from)?;
+    if options.promiscuous {
+        port.set_promiscuous(true)?;
+    }
+    port.queue_pair(0)
+}

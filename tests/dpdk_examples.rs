@@ -1,0 +1,85 @@
+//! DPDK by URI: a device of its own, and the echo example on an interface of the kernel's, with a client of
+//! others in another network namespace.
+
+#![cfg(feature = "dpdk")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its tools too")]
+
+mod common;
+
+use std::process::Command;
+
+use bypass_core::testing::needs::{Need, skip};
+use bypass_core::testing::process::alone;
+use bypass_core::testing::rig::{Veth, VethOptions};
+use bypass_io::any::{open_port, open_socket};
+use bypass_io::prelude::*;
+use common::{Running, example, socat};
+
+#[test]
+fn a_ring_brings_back_what_was_sent() {
+    alone(|| {
+        let mut ring = open_port("dpdk:net_ring0?frames=511&ring=256").unwrap();
+        let mut burst = Burst::with_capacity(64);
+        for round in 0..100u8 {
+            assert_eq!(ring.alloc(&mut burst, 64), 64);
+            burst.iter_mut().for_each(|frame| frame.fill(&[round; 60]).unwrap());
+            assert_eq!(ring.send(&mut burst).unwrap(), 64);
+            assert_eq!(ring.recv(&mut burst).unwrap(), 64);
+            assert!(burst.iter().all(|frame| frame.data() == [round; 60]));
+            burst.clear();
+        }
+        let stats = ring.stats();
+        assert_eq!((stats.rx_packets, stats.tx_packets), (6400, 6400), "{stats:?}");
+    });
+}
+
+#[test]
+fn what_dpdk_cannot_open_is_named() {
+    alone(|| {
+        for (uri, said) in [
+            ("dpdk:net_nonsense0", "net_nonsense0"),
+            ("dpdk:no-such-if", "no-such-if"),
+            ("dpdk:net_ring1?send_buffer=4096", "send_buffer"),
+            ("dpdk:net_ring1?colour=red", "colour"),
+        ] {
+            let error = open_port(uri).map(drop).unwrap_err().to_string();
+            assert!(error.contains(said), "{uri}: {error}");
+        }
+        // Nothing of it is left in the way.
+        open_port("dpdk:net_ring1").map(drop).unwrap();
+        let error = open_socket("udp+dpdk://127.0.0.1:0").map(drop).unwrap_err().to_string();
+        assert!(error.contains("Ethernet"), "{error}");
+    });
+}
+
+#[test]
+fn threads_are_as_free_as_before() {
+    alone(|| {
+        let before = bypass_io::worker::available_cores().unwrap();
+        let _ring = open_port("dpdk:net_ring0").unwrap();
+        assert_eq!(bypass_io::worker::available_cores().unwrap(), before);
+    });
+}
+
+#[test]
+fn echo_serves_socat_over_both_families() {
+    if skip(&[Need::Namespaces, Need::Tool("socat"), Need::Tool("kill")]) {
+        return;
+    }
+    let veth = Veth::new(&VethOptions { ipv6: true, ..VethOptions::default() }).unwrap();
+    for place in ["10.66.0.1:7777", "[fd66::1]:7777"] {
+        let mut echo = {
+            let _inside = veth.a.enter().unwrap();
+            Running::start(example("echo").arg(format!("udp+dpdk://{place}")))
+        };
+        assert_eq!(echo.line(), format!("echo on {place}, backend dpdk\n"));
+        {
+            let _inside = veth.b.enter().unwrap();
+            assert_eq!(socat(&format!("UDP:{place}"), "are you there?"), "are you there?");
+        }
+        let id = echo.child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+        let report = echo.finish();
+        assert!(report.contains("received 1") && report.contains("sent 1"), "{report}");
+    }
+}
