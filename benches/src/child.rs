@@ -2,11 +2,12 @@
 //!
 //! Servers, which need a client beside them, are in `echo`.
 
+use std::fs;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use hdrhistogram::Histogram;
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
@@ -171,6 +172,26 @@ impl Snapshot {
             self.usage.voluntary_context_switches() + self.usage.involuntary_context_switches();
         switches as u64
     }
+}
+
+/// What a process has had of the CPUs so far: nanoseconds of all its threads, kernel included (of a thread
+/// that runs, as of the last clock tick), and how often one was put on a CPU.
+pub(crate) fn schedule(process: u32) -> Result<(u64, u64)> {
+    let (mut cpu_ns, mut switches) = (0, 0);
+    let tasks = format!("/proc/{process}/task");
+    for task in fs::read_dir(&tasks).with_context(|| format!("cannot list {tasks}"))? {
+        // Time on a CPU in nanoseconds, time waiting for one, number of times put on one.
+        let schedule = fs::read_to_string(task?.path().join("schedstat"))?;
+        let mut numbers = schedule.split_ascii_whitespace().map(str::parse::<u64>);
+        let (Some(Ok(on_cpu)), Some(Ok(_waiting)), Some(Ok(times))) =
+            (numbers.next(), numbers.next(), numbers.next())
+        else {
+            bail!("this kernel keeps no schedule statistics: {schedule:?}");
+        };
+        cpu_ns += on_cpu;
+        switches += times;
+    }
+    Ok((cpu_ns, switches))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! | [`child`] | a contestant in a process of its own that measures itself |
 //! | [`echo`] | UDP and TCP echo: servers in processes of their own, one traffic generator |
 //! | [`log`] | a log with group commit |
+//! | [`dns`] | an authoritative DNS server on several backends |
 //! | [`storage`] | random reads past the page cache |
 //! | [`micro`] | cases that run in memory: nanoseconds and instructions per packet |
 //! | [`abstraction`] | what the seam costs |
@@ -24,6 +25,8 @@ mod abstraction;
 #[expect(unsafe_code, reason = "a global allocator is unsafe to implement")]
 mod allocations;
 mod child;
+#[cfg(feature = "xdp")]
+mod dns;
 mod echo;
 mod log;
 mod micro;
@@ -57,6 +60,8 @@ fn run(arguments: &[String]) -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         [echo::COMMAND, scenario, server] => return echo::serve(scenario, server),
+        #[cfg(feature = "xdp")]
+        [dns::COMMAND, server, zone] => return dns::serve(server, zone),
         [micro::COMMAND, scenario, case, repeats] => {
             return micro::repeat(scenario::find(scenario)?.cases, case, repeats.parse()?);
         }

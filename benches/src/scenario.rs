@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
+#[cfg(feature = "xdp")]
+use crate::dns;
 use crate::micro::Case;
 use crate::report::{Environment, Report};
 use crate::{abstraction, echo, log, storage, udp_stack};
@@ -61,6 +63,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: log::run,
         cases: &[],
         measure: Some(log::measure),
+    },
+    #[cfg(feature = "xdp")]
+    Scenario {
+        name: "dns",
+        about: "authoritative DNS on AF_XDP, io_uring and sockets: queries per second, beside nsd and knot",
+        run: dns::run,
+        cases: &[],
+        measure: None,
     },
 ];
 

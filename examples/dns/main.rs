@@ -6,7 +6,7 @@
 //! cargo run --release --example dns -- --zone example.org=FILE 0.0.0.0:53
 //! cargo run --release --example dns -- udp+socket://127.0.0.1:5353      # another backend
 //! cargo run --release --example dns -- --cores 0,1 --json 127.0.0.1:5353
-//! cargo run --release --features xdp --example dns -- 'udp+xdp://10.0.0.9:53?interface=eth1&prefix=24'
+//! cargo run --release --features xdp --example dns -- 10.0.0.1:53       # AF_XDP, on the interface that has it
 //! ```
 //!
 //! Ask it with `dig @127.0.0.1 -p 5353 www.example.com`. Ctrl-C ends it and prints what happened.
@@ -15,7 +15,7 @@
 //! |---|---|
 //! | `--zone NAME=FILE` | serve this zone (several are possible); without one, `example.com` as it comes along |
 //! | `--cores A,B` | one worker on each of these cores; without it, one on the first |
-//! | `--tcp ADDRESS`, `--tcp off` | where to take connections; without it, at the same address, if that is a socket's |
+//! | `--tcp ADDRESS`, `--tcp off` | where to take connections; without it, at the same address, if the kernel has that |
 //! | `--queries N` | end after N queries in datagrams |
 //! | `--json` | print the report as JSON |
 //!

@@ -10,8 +10,8 @@ use crate::Result;
 pub(crate) const USAGE: &str = "\
 usage: dns [--zone NAME=FILE]... [--cores A,B] [--tcp ADDRESS|off] [--queries N] [--json] [PLACE]
 
-PLACE is an address (127.0.0.1:5353), or a URI such as udp+socket://127.0.0.1:5353 or
-'udp+xdp://10.0.0.9:53?interface=eth1&prefix=24'.";
+PLACE is an address (127.0.0.1:5353; on AF_XDP one of an Ethernet interface), or a URI such as
+udp+socket://127.0.0.1:5353 or udp+xdp://10.0.0.1:53.";
 
 /// Where queries come from.
 #[derive(Clone, Debug)]
@@ -98,10 +98,12 @@ impl Options {
     /// the queries; other backends have a queue for each.
     pub(crate) fn uri(&self, uri: &str, worker: usize) -> String {
         let separator = if uri.contains('?') { '&' } else { '?' };
-        match self.place.kernel_address() {
-            _ if self.cores.len() == 1 => uri.to_owned(),
-            Some(_) => format!("{uri}{separator}reuse_port=true"),
-            None => format!("{uri}{separator}queue={worker}"),
+        if self.cores.len() == 1 {
+            uri.to_owned()
+        } else if uri.starts_with("udp+socket:") || uri.starts_with("udp+uring:") {
+            format!("{uri}{separator}reuse_port=true")
+        } else {
+            format!("{uri}{separator}queue={worker}")
         }
     }
 }
@@ -111,14 +113,15 @@ impl Place {
         text.parse().map_or(Self::Uri(text), Self::Address)
     }
 
-    /// The address, if the kernel has it: one of a socket.
+    /// The address, if the kernel has it: with an interface of its own, an endpoint has its own address.
     fn kernel_address(&self) -> Option<SocketAddr> {
         match self {
             Self::Address(address) => Some(*address),
             Self::Uri(uri) => {
-                let (scheme, rest) = uri.split_once("://")?;
-                let address = rest.split('?').next()?;
-                matches!(scheme, "udp+socket" | "udp+uring").then(|| address.parse().ok())?
+                let (address, settings) = uri.split_once('?').unwrap_or((uri, ""));
+                let own = settings.split('&').any(|setting| setting.starts_with("prefix="));
+                let (_, address) = address.split_once("://").filter(|_| !own)?;
+                address.parse().ok()
             }
         }
     }

@@ -4,9 +4,9 @@ use bypass_io::prelude::*;
 use bypass_io::telemetry::{Clock, Meter, Snapshot};
 use bypass_io::worker::Worker;
 
-use crate::responder::Responder;
-use crate::responder::counts::Counts;
-use crate::responder::query::Transport;
+use super::responder::Responder;
+use super::responder::counts::Counts;
+use super::responder::query::Transport;
 
 /// Datagrams in a turn.
 const BURST: usize = 64;

@@ -9,7 +9,8 @@ use bypass_core::testing::needs::{Need, skip};
 use bypass_core::testing::rig::{Veth, VethOptions};
 use serde_json::Value;
 
-use crate::process::{Folder, Running, dns};
+use crate::common::Running;
+use crate::process::{Folder, dns, interrupt};
 use crate::query::{Query, Response};
 
 /// A client, and what it is to print: the data of the records, one per line.
@@ -63,7 +64,7 @@ pub(crate) fn local(address: &str) -> String {
 
 /// The port in a line such as `tcp on 127.0.0.1:5353`.
 fn port(line: &str) -> String {
-    let rest = line.rsplit_once(" on ").unwrap_or_else(|| panic!("{line}")).1;
+    let rest = line.trim_end().rsplit_once(" on ").unwrap_or_else(|| panic!("{line}")).1;
     let address = rest.split(',').next().unwrap();
     address.rsplit_once(':').unwrap().1.to_owned()
 }
@@ -95,7 +96,7 @@ fn clients_are_served_over_sockets_and_connections() {
             let many = ask(client, host, &port, "many.example.com", "TXT", *client == "drill");
             assert_eq!(many.len(), 12, "{client}");
         }
-        let report: Value = serde_json::from_str(&server.interrupt()).unwrap();
+        let report: Value = serde_json::from_str(&interrupt(server)).unwrap();
         let udp = |name: &str| report["udp"][name].as_u64().unwrap();
         let tcp = |name: &str| report["tcp"]["dns"][name].as_u64().unwrap();
         let asked = 5 * CLIENTS.len() as u64;
@@ -109,41 +110,55 @@ fn clients_are_served_over_sockets_and_connections() {
     }
 }
 
+/// At an address of its own: there is no TCP.
 #[test]
 fn clients_are_served_from_user_space() {
-    if !skip(&TOOLS) && !skip(&[Need::Namespaces]) {
-        served_over_frames("packet");
+    if skip(&TOOLS) || skip(&[Need::Namespaces]) {
+        return;
     }
-}
-
-#[cfg(feature = "xdp")]
-#[test]
-fn clients_are_served_over_af_xdp() {
-    if !skip(&TOOLS) && !skip(&[Need::Namespaces, Need::Bpf, Need::Tool("ethtool")]) {
-        served_over_frames("xdp");
-    }
-}
-
-fn served_over_frames(backend: &str) {
     let veth = Veth::new(&VethOptions::default()).unwrap();
-    if backend == "xdp" {
-        // A veth pair leaves checksums to a device that is not there, and tells AF_XDP nothing.
-        veth.b.run("ethtool", "-K veth0 tx off").unwrap();
-    }
+    let place = "udp+packet://10.66.0.9:53?interface=veth0&prefix=24";
     let mut server = {
         let _inside = veth.a.enter().unwrap();
-        let place = format!("udp+{backend}://10.66.0.9:53?interface=veth0&prefix=24");
-        Running::start(dns().args(["--json", &place]))
+        Running::start(dns().args(["--json", place]))
     };
-    let greeting = server.line();
-    assert!(greeting.contains(&format!("dns on 10.66.0.9:53, backend {backend}")), "{greeting}");
+    assert!(server.line().contains("dns on 10.66.0.9:53, backend packet"));
     {
         let _inside = veth.b.enter().unwrap();
         clients_are_served("10.66.0.9", "53", false);
     }
-    let report: Value = serde_json::from_str(&server.interrupt()).unwrap();
+    let report: Value = serde_json::from_str(&interrupt(server)).unwrap();
     assert_eq!(report["udp"]["queries"], 15, "{report}");
     assert_eq!(report["tcp"], Value::Null);
+}
+
+/// At an address of the kernel's, which takes the connections.
+#[cfg(feature = "xdp")]
+#[test]
+fn clients_are_served_over_af_xdp() {
+    if skip(&TOOLS) || skip(&[Need::Namespaces, Need::Bpf]) {
+        return;
+    }
+    for place in ["10.66.0.1:53", "udp+xdp://10.66.0.1:53"] {
+        let veth = Veth::new(&VethOptions::default()).unwrap();
+        let mut server = {
+            let _inside = veth.a.enter().unwrap();
+            Running::start(dns().args(["--json", place]))
+        };
+        assert_eq!(server.line(), "tcp on 10.66.0.1:53\n");
+        assert!(server.line().contains("dns on 10.66.0.1:53, backend xdp"));
+        {
+            let _inside = veth.b.enter().unwrap();
+            clients_are_served("10.66.0.1", "53", false);
+            clients_are_served("10.66.0.1", "53", true);
+            let many = ask("dig", "10.66.0.1", "53", "many.example.com", "TXT", false);
+            assert_eq!(many.len(), 12);
+        }
+        let report: Value = serde_json::from_str(&interrupt(server)).unwrap();
+        assert_eq!(report["udp"]["queries"], 16, "{report}");
+        assert_eq!(report["tcp"]["dns"]["queries"], 16, "{report}");
+        assert_eq!(report["udp"]["truncated"], 1, "{report}");
+    }
 }
 
 #[test]
@@ -162,7 +177,7 @@ fn workers_share_an_address() {
         for _ in 0..5 {
             clients_are_served("127.0.0.1", &port, false);
         }
-        let report: Value = serde_json::from_str(&server.interrupt()).unwrap();
+        let report: Value = serde_json::from_str(&interrupt(server)).unwrap();
         let workers = report["workers"].as_array().unwrap();
         let counts = workers.iter().map(|worker| worker["dns"]["queries"].as_u64().unwrap());
         assert_eq!(counts.sum::<u64>(), 75, "{report}");
@@ -233,7 +248,7 @@ fn connections_carry_many_queries_in_any_pieces() {
     assert_eq!(read_one(&mut stream), None);
     // One that is left open does not keep the server from ending.
     let _open = connect();
-    let report: Value = serde_json::from_str(server.interrupt().lines().last().unwrap()).unwrap();
+    let report: Value = serde_json::from_str(interrupt(server).lines().last().unwrap()).unwrap();
     let tcp = &report["tcp"]["dns"];
     assert_eq!((&tcp["queries"], &tcp["noerror"]), (&2003.into(), &2001.into()), "{report}");
     assert_eq!((&tcp["formerr"], &tcp["silent_response"]), (&1.into(), &1.into()), "{report}");

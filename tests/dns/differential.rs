@@ -9,7 +9,8 @@ use bypass_core::testing::rig::Namespace;
 
 use crate::EXAMPLE;
 use crate::clients::local;
-use crate::process::{Client, Folder, Running, dns};
+use crate::common::Running;
+use crate::process::{Client, Folder, dns};
 use crate::query::{Query, Response};
 
 /// Names beside those that the zone has: below what is there, above it, beside it.

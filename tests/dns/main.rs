@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its tools too")]
 
 mod clients;
+#[path = "../common/mod.rs"]
+mod common;
 mod differential;
 mod process;
 mod properties;

@@ -1,60 +1,23 @@
 //! Programs that a test runs, and asks.
 
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::common::{Running, example};
 use crate::query::{Query, Response};
 
-/// The program of the example, which cargo has built beside this test.
+/// The program of the example.
 pub(crate) fn dns() -> Command {
-    let test = std::env::current_exe().unwrap();
-    Command::new(test.ancestors().nth(2).unwrap().join("examples/dns"))
+    example("dns")
 }
 
-/// A running program; it is ended when this is dropped.
-pub(crate) struct Running {
-    child: Child,
-    lines: BufReader<ChildStdout>,
-}
-
-impl Running {
-    pub(crate) fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        Self { child, lines }
-    }
-
-    pub(crate) fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
-    }
-
-    /// Interrupts it as Ctrl-C does, and returns what it had left to say.
-    pub(crate) fn interrupt(self) -> String {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-        self.finish()
-    }
-
-    /// Waits until it ends by itself, and returns what it had left to say.
-    pub(crate) fn finish(mut self) -> String {
-        let mut rest = String::new();
-        self.lines.read_to_string(&mut rest).unwrap();
-        assert!(self.child.wait().unwrap().success(), "{rest}");
-        rest
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _gone = self.child.kill();
-        let _reaped = self.child.wait();
-    }
+/// Interrupts a program as Ctrl-C does, and returns what it had left to say.
+pub(crate) fn interrupt(running: Running) -> String {
+    let id = running.child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    running.finish()
 }
 
 /// A folder of a test's own, which goes with this value.

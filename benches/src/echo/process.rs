@@ -4,7 +4,6 @@
 //! know, and ends when its input does, so it never outlives the benchmark.
 
 use std::convert::Infallible;
-use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -16,7 +15,7 @@ use socket2::SockRef;
 
 use super::calls;
 use super::contestant::{Contestant, Program};
-use crate::allocations;
+use crate::{allocations, child};
 
 /// The hidden command of this program that becomes a server: scenario, name.
 pub(crate) const COMMAND: &str = "serve-echo";
@@ -94,19 +93,7 @@ impl Server {
             input.write_all(b"\n").context("the server is gone")?;
             usage.own = serde_json::from_str(&self.line()?)?;
         }
-        let tasks = format!("/proc/{}/task", self.process.id());
-        for task in fs::read_dir(&tasks).with_context(|| format!("cannot list {tasks}"))? {
-            // Time on a CPU in nanoseconds, time waiting for one, number of times put on one.
-            let schedule = fs::read_to_string(task?.path().join("schedstat"))?;
-            let mut numbers = schedule.split_ascii_whitespace().map(str::parse::<u64>);
-            let (Some(Ok(on_cpu)), Some(Ok(_waiting)), Some(Ok(times))) =
-                (numbers.next(), numbers.next(), numbers.next())
-            else {
-                anyhow::bail!("this kernel keeps no schedule statistics: {schedule:?}");
-            };
-            usage.cpu_ns += on_cpu;
-            usage.switches += times;
-        }
+        (usage.cpu_ns, usage.switches) = child::schedule(self.process.id())?;
         Ok(usage)
     }
 

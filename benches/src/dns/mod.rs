@@ -1,0 +1,107 @@
+//! DNS: the example's server on several backends, beside other servers, over a veth pair.
+
+mod clients;
+#[path = "../../../examples/dns/responder/mod.rs"]
+#[allow(dead_code, reason = "the program counts and prints what a benchmark has no need of")]
+mod responder;
+mod rig;
+mod server;
+#[cfg(feature = "peers")]
+mod tokio_server;
+#[path = "../../../examples/dns/udp.rs"]
+#[allow(dead_code, reason = "as above")]
+mod udp;
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use bypass_core::worker::pin_to;
+
+use crate::paired::{self, Plan, Sample};
+use crate::report::{Fact, Report};
+use crate::scenario::Options;
+use clients::Source;
+use rig::Rig;
+use server::{CONTESTANTS, Contestant, Server};
+
+pub(crate) use server::{COMMAND, serve};
+
+/// The highest rate at which every query is answered.
+const WITHOUT_LOSS: &str = "queries per second, none lost";
+/// When more are asked than can be answered.
+const IN_A_FLOOD: &str = "answers per second in a flood";
+/// By dnsperf, which waits for answers.
+const DNSPERF: &str = "dnsperf, queries per second";
+const DNSPERF_LOST: &str = "dnsperf, lost %";
+/// Server CPU time per query at the common rate; lower is better.
+const CPU: &str = "CPU µs per query at the common rate";
+
+/// What is compared as ratios.
+const COMPARED: [&str; 4] = [WITHOUT_LOSS, IN_A_FLOOD, DNSPERF, CPU];
+const SHOWN: [&str; 5] = [WITHOUT_LOSS, IN_A_FLOOD, DNSPERF, DNSPERF_LOST, CPU];
+
+/// Queries per second that every server answers.
+const RATE: f64 = 30_000.0;
+/// What the client is kept on.
+const CLIENT_CORE: usize = 1;
+
+pub(crate) fn run(options: &Options) -> Result<Report> {
+    let mut report = Report::new(options.environment());
+    let wanted = |ours: bool| {
+        let contestants = CONTESTANTS.iter().filter(move |contestant| {
+            contestant.is_ours() == ours && options.wants(contestant.name)
+        });
+        contestants.map(|contestant| contestant.name).collect()
+    };
+    let plan = Plan {
+        scenario: "dns",
+        subjects: wanted(true),
+        peers: wanted(false),
+        rounds: options.rounds,
+    };
+    ensure!(!(plan.subjects.is_empty() && plan.peers.is_empty()), "there is no such server");
+    let duration = Duration::from_millis(if options.quick { 100 } else { 500 });
+    pin_to(CLIENT_CORE)?;
+    let runs = paired::run(&plan, |name| measure(Contestant::find(name)?, duration))?;
+    report.rows.extend(COMPARED.iter().flat_map(|metric| runs.rows(&plan, metric)));
+    for &contestant in plan.subjects.iter().chain(&plan.peers) {
+        report.facts.extend(SHOWN.iter().filter_map(|metric| {
+            let value = runs.median(contestant, metric)?;
+            Some(Fact { scenario: plan.scenario, contestant, metric, value })
+        }));
+    }
+    report.notes.push(format!(
+        "A zone of {} names; nine of ten queries are for one of them, the others for names that are \
+         not there. Server on core 0, queries from core 1 over AF_XDP on a veth pair in copy mode \
+         ({duration:?} at each rate; the highest by halving), then by dnsperf over sockets. On a veth \
+         pair the kernel's work of receiving is done by the core that sends: for the servers on \
+         sockets that is core 1, and no part of their CPU time; how many queries core 1 can make \
+         bounds all figures. CPU time at {RATE}/s.",
+        rig::NAMES,
+    ));
+    Ok(report)
+}
+
+/// One run of one server in a fresh process and a network of its own.
+fn measure(contestant: &Contestant, duration: Duration) -> Result<Sample> {
+    let rig = Rig::new()?;
+    let server = Server::start(contestant, &rig)?;
+    let mut sample = Sample::new();
+    {
+        let mut source = Source::open(&rig, contestant.address())?;
+        source.verify()?;
+        source.run(RATE, duration / 5)?;
+        let before = server.cpu_ns()?;
+        let common = source.run(RATE, duration)?;
+        let cpu_ns = server.cpu_ns()? - before;
+        ensure!(common.answered > 0, "{} answers nothing at {RATE}/s", contestant.name);
+        sample.insert(CPU, cpu_ns as f64 / 1000.0 / common.answered as f64);
+        let flood = source.run(f64::INFINITY, duration)?;
+        sample.insert(IN_A_FLOOD, flood.answered as f64 / flood.seconds);
+        sample.insert(WITHOUT_LOSS, source.highest_without_loss(duration)?);
+    }
+    if let Some(dnsperf) = clients::dnsperf(&rig, contestant.address(), duration)? {
+        sample.extend([(DNSPERF, dnsperf.rate), (DNSPERF_LOST, dnsperf.lost_percent)]);
+    }
+    Ok(sample)
+}

@@ -1,0 +1,85 @@
+//! Two namespaces, a cable between them, a zone, and the questions about it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use bypass_core::testing::rig::{Veth, VethOptions};
+
+/// Names in the zone.
+pub(super) const NAMES: usize = 10_000;
+/// Different questions.
+const QUESTIONS: usize = 4096;
+pub(super) const ZONE: &str = "example.com";
+/// Another address of the server's side, which the kernel does not have.
+pub(super) const USER_SPACE: &str = "10.66.0.9";
+pub(super) const KERNEL: &str = "10.66.0.1";
+/// The client's, in user space and in the kernel.
+pub(super) const CLIENT: &str = "10.66.0.8";
+
+/// The server is on side `a`, the client on side `b`.
+pub(super) struct Rig {
+    pub(super) veth: Veth,
+    /// Of this run, with the zone and the settings of servers.
+    pub(super) folder: PathBuf,
+    /// Messages, without an OPT record.
+    pub(super) queries: Vec<Vec<u8>>,
+}
+
+impl Rig {
+    pub(super) fn new() -> Result<Self> {
+        let veth = Veth::new(&VethOptions::default())?;
+        // A veth pair leaves checksums to a device that is not there, and tells AF_XDP nothing.
+        for side in [&veth.a, &veth.b] {
+            side.run("ethtool", "-K veth0 tx off")?;
+        }
+        let folder = std::env::temp_dir().join(format!("bypass-bench-dns-{}", std::process::id()));
+        fs::create_dir_all(&folder).context("cannot make a folder for the zone")?;
+        let mut random = fastrand::Rng::with_seed(1);
+        let names: Vec<String> = (0..QUESTIONS)
+            .map(|i| {
+                let name = random.usize(..NAMES);
+                if i % 10 == 0 { format!("n{name}") } else { format!("h{name}") }
+            })
+            .collect();
+        let questions = names.iter().fold(String::new(), |mut text, name| {
+            // Writing to a string does not fail.
+            let _written = writeln!(text, "{name}.{ZONE} A");
+            text
+        });
+        fs::write(folder.join("queries"), questions)?;
+        fs::write(folder.join("zone"), zone())?;
+        Ok(Self { veth, folder, queries: names.iter().map(|name| query(name)).collect() })
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.folder) {
+            eprintln!("cannot remove {}: {error}", self.folder.display());
+        }
+    }
+}
+
+fn zone() -> String {
+    let mut zone = "$TTL 3600\n@ SOA ns1 hostmaster 1 7200 3600 1209600 300\n@ NS ns1\n\
+                    ns1 A 192.0.2.1\n"
+        .to_owned();
+    for name in 0..NAMES {
+        // Writing to a string does not fail.
+        let _written = writeln!(zone, "h{name} A 10.0.{}.{}", name >> 8 & 0xff, name & 0xff);
+    }
+    zone
+}
+
+/// A question for the address of a name in the zone.
+fn query(name: &str) -> Vec<u8> {
+    let mut message = vec![0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in [name].into_iter().chain(ZONE.split('.')) {
+        message.push(label.len() as u8);
+        message.extend(label.as_bytes());
+    }
+    message.extend([0, 0, 1, 0, 1]);
+    message
+}
