@@ -156,6 +156,14 @@ impl Device {
         })
     }
 
+    /// Whether the driver tells of its link by itself.
+    pub(super) fn tells_of_link(&self) -> Result<bool> {
+        let flags = self.info()?.dev_flags;
+        // SAFETY: it is null, or points to flags of the driver's that live as long as the port.
+        let flags = unsafe { flags.as_ref() };
+        Ok(flags.is_some_and(|&flags| u64::from(flags) & sys::RTE_ETH_DEV_INTR_LSC != 0))
+    }
+
     pub(super) fn mac(&self) -> Result<MacAddr> {
         let _one = self.control();
         let mut address = sys::rte_ether_addr { addr_bytes: [0; 6] };

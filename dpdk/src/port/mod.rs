@@ -2,7 +2,9 @@
 
 mod device;
 mod dynamic;
+mod events;
 mod features;
+pub mod flow;
 mod link;
 mod negotiate;
 mod options;
@@ -18,6 +20,7 @@ use bypass_dpdk_sys as sys;
 
 use device::Device;
 pub(crate) use device::Running;
+pub use events::{Event, Subscription};
 pub use features::{Features, RssTypes};
 pub use link::Link;
 pub use options::{PortOptions, Report, Rss};

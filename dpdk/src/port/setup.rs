@@ -19,6 +19,7 @@ const GROUP: usize = sys::RTE_ETH_RETA_GROUP_SIZE as usize;
 pub(super) fn start(device: &Arc<Device>, options: &PortOptions) -> Result<Running> {
     let capabilities = device.capabilities()?;
     let plan = negotiate(options, &capabilities)?;
+    crate::queue::beware_of(&capabilities.driver);
     if plan.features.contains(Features::RX_TIMESTAMP) {
         dynamic::register_times(device)?;
     }
@@ -57,6 +58,7 @@ pub(super) fn start(device: &Arc<Device>, options: &PortOptions) -> Result<Runni
 }
 
 fn configure(device: &Device, options: &PortOptions, plan: &Plan) -> Result<()> {
+    let tells_of_link = device.tells_of_link()?;
     let mut conf = MaybeUninit::<sys::rte_eth_conf>::zeroed();
     // SAFETY: zeros are the defaults of every field; it consists of numbers and pointers.
     let conf = unsafe { conf.assume_init_mut() };
@@ -74,6 +76,8 @@ fn configure(device: &Device, options: &PortOptions, plan: &Plan) -> Result<()> 
         }
     }
     conf.intr_conf.set_rxq(u32::from(options.rx_interrupts));
+    // Who can tell of its link, does.
+    conf.intr_conf.set_lsc(u32::from(tells_of_link));
     let (rx, tx) = (options.rx_queues, options.tx_queues);
     let _one = device.control();
     // SAFETY: the port is open and stopped; the configuration and the key are read during the call.

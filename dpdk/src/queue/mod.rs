@@ -16,7 +16,7 @@ mod pair;
 mod rx;
 mod tx;
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) use burst::FastPath;
 pub use pair::QueuePair;
@@ -27,3 +27,10 @@ pub use tx::TxQueue;
 /// From then on receiving looks whether what came is one of them: a driver that passes packets on as
 /// they are (`net_ring`) would hand out what somebody else can see.
 static SHARED: AtomicBool = AtomicBool::new(false);
+
+/// A port of this driver is in use: `net_bonding` may send one packet out of several ports.
+pub(crate) fn beware_of(driver: &str) {
+    if driver.contains("bond") {
+        SHARED.store(true, Ordering::Relaxed);
+    }
+}

@@ -110,6 +110,7 @@ const BITS: &[&str] = &[
     "RTE_ETH_RSS_",
     "RTE_ETH_LINK_SPEED_",
     "RTE_ETH_DEV_CAPA_",
+    "RTE_ETH_DEV_INTR_",
     "RTE_MBUF_F_",
 ];
 
