@@ -67,6 +67,39 @@ fn without_the_capability_it_is_named() {
     assert_eq!(capability, "CAP_NET_RAW");
 }
 
+/// Without CAP_IPC_LOCK the limit counts, and what fits into it opens.
+#[test]
+fn memory_beyond_the_limit_is_refused_with_its_size() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
+    // The limit is the process's; its other threads have the capability.
+    let before = getrlimit(Resource::Memlock);
+    let (large, small) = thread::scope(|scope| {
+        let opened = scope.spawn(|| {
+            let CapabilitySets { mut effective, permitted, inheritable } =
+                capabilities(None).unwrap();
+            effective.remove(CapabilitySet::IPC_LOCK);
+            set_capabilities(None, CapabilitySets { effective, permitted, inheritable }).unwrap();
+            setrlimit(Resource::Memlock, Rlimit { current: Some(1 << 18), ..before }).unwrap();
+            let open = |chunks| {
+                let opened = try_open(&rig.veth.a, Hook::Native, |options| {
+                    options.receive = Receive::Nothing;
+                    (options.umem.pool.chunks, options.umem.pool.rx_reserve) = (chunks, 16);
+                });
+                opened.map(drop)
+            };
+            (open(4096), open(64))
+        });
+        opened.join().unwrap()
+    });
+    setrlimit(Resource::Memlock, before).unwrap();
+    let error = large.unwrap_err();
+    let XdpError::LockedMemory { bytes: 8_388_608 } = xdp_error(&error) else { panic!("{error}") };
+    assert!(error.to_string().contains("LimitMEMLOCK="), "{error}");
+    small.unwrap();
+}
+
 #[test]
 fn a_mode_that_is_required_is_had_or_refused_and_never_changed() {
     let Some(rig) = Rig::new(&VethOptions::default()) else { return };
