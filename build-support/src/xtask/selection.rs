@@ -14,6 +14,9 @@ const BIND_DPDK: &[&str] = &["bypass-dpdk", "bypass-dpdk-sys"];
 /// drivers. A test of its own has it.
 const REPLACES: &str = "static";
 
+/// This tool's package, whose tests are a pass of their own.
+const TOOL: &str = env!("CARGO_PKG_NAME");
+
 /// A choice among the workspace's packages and their features.
 #[derive(Debug, Clone)]
 pub(crate) struct Selection {
@@ -58,7 +61,8 @@ impl Selection {
 
     /// What users get, as the tests want it: with all features, none of which takes another's place.
     pub(crate) fn library(&self) -> Vec<String> {
-        self.arguments(|member| !member.private, |feature| feature != REPLACES)
+        let wanted = |member: &Member| !member.private && member.name != TOOL;
+        self.arguments(wanted, |feature| feature != REPLACES)
     }
 
     /// The published packages and their features.
