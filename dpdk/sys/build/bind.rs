@@ -137,6 +137,8 @@ pub(crate) fn make(dpdk: &Found, out: &Path) -> Result<(), Box<dyn Error>> {
         .generate_comments(false)
         .raw_line("use libc::FILE;")
         .parse_callbacks(Box::new(Names))
+        // Another version of DPDK is another build.
+        .parse_callbacks(Box::new(bindgen::CargoCallbacks::new()))
         .formatter(bindgen::Formatter::Rustfmt);
     builder = FUNCTIONS.iter().fold(builder, bindgen::Builder::allowlist_function);
     builder = VARIABLES.iter().fold(builder, bindgen::Builder::allowlist_var);
