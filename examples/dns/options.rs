@@ -82,6 +82,10 @@ impl Options {
             }
         }
         options.place = Place::read(place);
+        if options.cores.len() > 1 && !options.place.is_shared() {
+            let why = "only sockets share an address; elsewhere one worker has all queues";
+            return Err(format!("--cores: {why}, so name one core").into());
+        }
         Ok(Some(options))
     }
 
@@ -94,16 +98,14 @@ impl Options {
         }
     }
 
-    /// The URI for the worker of this number. Sockets share their address, among which the kernel spreads
-    /// the queries; other backends have a queue for each.
-    pub(crate) fn uri(&self, uri: &str, worker: usize) -> String {
+    /// The URI as each worker opens it: sockets share their address, among which the kernel spreads the
+    /// queries.
+    pub(crate) fn uri(&self, uri: &str) -> String {
         let separator = if uri.contains('?') { '&' } else { '?' };
         if self.cores.len() == 1 {
             uri.to_owned()
-        } else if uri.starts_with("udp+socket:") || uri.starts_with("udp+uring:") {
-            format!("{uri}{separator}reuse_port=true")
         } else {
-            format!("{uri}{separator}queue={worker}")
+            format!("{uri}{separator}reuse_port=true")
         }
     }
 }
@@ -111,6 +113,14 @@ impl Options {
 impl Place {
     fn read(text: String) -> Self {
         text.parse().map_or(Self::Uri(text), Self::Address)
+    }
+
+    /// Whether several workers may have it; what the features chose says so itself.
+    fn is_shared(&self) -> bool {
+        match self {
+            Self::Address(_) => true,
+            Self::Uri(uri) => uri.starts_with("udp+socket:") || uri.starts_with("udp+uring:"),
+        }
     }
 
     /// The address, if the kernel has it: with an interface of its own, an endpoint has its own address.

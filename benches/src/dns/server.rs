@@ -12,9 +12,9 @@ use bypass_core::backend::socket::UdpOptions;
 use bypass_core::udp::{Config, UdpOverL2};
 use bypass_core::worker::{Stop, Workers};
 use bypass_core::{DatagramIo, sys};
-use bypass_xdp::XdpOptions;
 use io_uring_ext::packet::{UringOptions, UringSocket};
 
+use super::clients::deep_queues;
 use super::responder::Responder;
 use super::responder::zone::Zone;
 use super::rig::{KERNEL, Rig, USER_SPACE, ZONE};
@@ -198,7 +198,7 @@ pub(crate) fn serve(name: &str, zone: &str) -> Result<()> {
             AF_XDP => {
                 let config = Config::new(sys::interface::mac(INTERFACE)?, PORT)
                     .address(bypass_core::udp::IpNet::new(address.ip(), 24).unwrap_or_default());
-                let port = XdpOptions::new(INTERFACE).open()?;
+                let port = deep_queues(INTERFACE).open()?;
                 answer(UdpOverL2::new(port, config)?, responder, worker)
             }
             IO_URING => {
