@@ -51,15 +51,16 @@ impl QueuePair {
     ///
     /// ```
     /// use bypass_core::backend::packet::PacketOptions;
-    /// use bypass_core::{Burst, PacketIo};
+    /// use bypass_core::{Buffer, Burst, PacketIo};
     /// use bypass_dpdk::QueuePair;
     ///
     /// let mut ring = QueuePair::open(&PacketOptions::new("net_ring0"))?;
     /// let mut burst = Burst::with_capacity(8);
     /// ring.alloc(&mut burst, 8);
+    /// burst.iter_mut().try_for_each(|packet| packet.fill(&[0xff; 60]))?;
     /// ring.send(&mut burst)?;
     /// assert_eq!(ring.recv(&mut burst)?, 8);
-    /// # Ok::<(), bypass_core::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
