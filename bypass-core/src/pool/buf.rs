@@ -6,16 +6,22 @@
 //! an index out once, marked [`Owner::Application`], and takes it back only from the owner. The
 //! kernel has no access in that state, by the contract of [`Pool::reclaim`](super::Pool::reclaim).
 //! `offset + len` never exceeds the chunk, the chunk never exceeds the mapping, and the mapping
-//! lives as long as the arena that the buffer holds. Anonymous mappings start zeroed, so every
+//! lives as long as the arena that the pool holds. Anonymous mappings start zeroed, so every
 //! byte is initialised.
+//!
+//! Buffers count in their pool, not each with an `Rc`: many of them are counted with one addition.
+//! As long as the count is above 0, the pool owns an `Rc` of itself ([`hold`], [`let_go`]), so the
+//! pointer in a counted buffer is valid.
 
 use std::fmt;
 use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{Arena, Detached, Kind, Lent, NONE, Owner, Shared};
+use super::{Arena, Detached, Kind, Lent, Owner, Shared};
 use crate::buffer::Room;
+use crate::burst::Drain;
 use crate::datagram::{Datagram, RecvMeta, Transmit};
 use crate::{Buffer, Frame, OutOfRoom, RxMeta, TxMeta, Unsupported};
 
@@ -42,7 +48,8 @@ use crate::{Buffer, Frame, OutOfRoom, RxMeta, TxMeta, Unsupported};
 /// }
 /// ```
 pub struct PoolBuf<K: Kind> {
-    shared: Rc<Shared<K>>,
+    /// Its pool, which has counted it.
+    shared: NonNull<Shared<K>>,
     chunk: u32,
     offset: u32,
     len: u32,
@@ -66,37 +73,49 @@ pub struct Posted {
 
 impl<K: Kind> PoolBuf<K> {
     /// Makes the caller, who took `chunk` from the pool, its owner.
-    pub(super) fn own(shared: Rc<Shared<K>>, chunk: u32, offset: u32, len: u32) -> Self {
-        debug_assert_eq!(shared.slots[chunk as usize].owner.get(), Owner::Application);
-        debug_assert!(offset + len <= shared.arena.chunk_size());
-        Self { shared, chunk, offset, len }
+    pub(super) fn own(shared: &Rc<Shared<K>>, chunk: u32, offset: u32, len: u32) -> Self {
+        hold(shared, 1);
+        Self::counted(shared, chunk, offset, len)
     }
 
-    pub(super) fn shared(&self) -> &Rc<Shared<K>> {
-        &self.shared
+    /// As [`own`](Self::own), of a buffer that was counted before.
+    pub(super) fn counted(shared: &Rc<Shared<K>>, chunk: u32, offset: u32, len: u32) -> Self {
+        debug_assert_eq!(shared.slots[chunk as usize].owner.get(), Owner::Application);
+        debug_assert!(offset + len <= shared.chunk_size);
+        Self { shared: pointer(shared), chunk, offset, len }
+    }
+
+    fn shared(&self) -> &Shared<K> {
+        // SAFETY: the pool has counted this buffer, so it is there (see the module's head).
+        unsafe { self.shared.as_ref() }
+    }
+
+    /// Whether it lies in that pool.
+    pub(super) fn is_of(&self, pool: &Rc<Shared<K>>) -> bool {
+        self.shared == pointer(pool)
     }
 
     /// What travels beside the bytes.
     #[must_use]
     pub fn meta(&self) -> K::Meta {
-        self.shared.metas[self.chunk as usize].get()
+        self.shared().metas[self.chunk as usize].get()
     }
 
     /// Sets what travels beside the bytes.
     pub fn set_meta(&mut self, meta: K::Meta) {
-        self.shared.set_meta(self.chunk, meta);
+        self.shared().set_meta(self.chunk, meta);
     }
 
     /// The memory that the buffer lies in.
     #[must_use]
     pub fn arena(&self) -> &Arc<Arena> {
-        &self.shared.arena
+        &self.shared().arena
     }
 
     /// Offset of the data from the start of the arena, in bytes: the address in AF_XDP's terms.
     #[must_use]
     pub fn arena_offset(&self) -> usize {
-        self.chunk as usize * self.shared.arena.chunk_size() as usize + self.offset as usize
+        self.chunk as usize * self.shared().chunk_size as usize + self.offset as usize
     }
 
     /// Lends the chunk to the kernel or the device, until [`Pool::reclaim`](super::Pool::reclaim).
@@ -111,16 +130,45 @@ impl<K: Kind> PoolBuf<K> {
             chunk: self.chunk,
             data: self.pointer(),
             len: self.len,
-            room: self.shared.arena.chunk_size() - self.offset,
+            room: self.shared().chunk_size - self.offset,
         };
-        let lent = self.shared.lent(to);
+        let (shared, chunk) = (self.shared(), self.chunk as usize);
+        let lent = shared.lent(to);
         lent.set(lent.get() + 1);
-        let extent = (self.offset, self.len);
-        let (shared, chunk) = self.dissolve();
-        let slot = &shared.slots[chunk as usize];
-        slot.extent.set(extent);
-        slot.owner.set(to.owner());
+        shared.links[chunk].extent.set((self.offset, self.len));
+        shared.slots[chunk].owner.set(to.owner());
+        self.dissolve();
         posted
+    }
+
+    /// [Lends](Self::post) many buffers, each of one segment, with one look at the counters for all that
+    /// lie side by side in one pool; `posted` gets them in order. Of a chain the rest is freed.
+    pub fn post_all(mut buffers: Drain<'_, Self>, to: Lent, mut posted: impl FnMut(Posted)) {
+        let mut left = buffers.forget(usize::MAX);
+        while let Some(first) = left.first() {
+            let (pool, shared) = (first.shared, first.shared());
+            let n = left.iter().take_while(|buffer| buffer.shared == pool).count();
+            let lent = shared.lent(to);
+            lent.set(lent.get() + n as u32);
+            let (run, others) = left.split_at(n);
+            for buffer in run {
+                let chunk = buffer.chunk as usize;
+                if let Some(rest) = shared.cut(buffer.chunk) {
+                    shared.release_chain(rest);
+                }
+                shared.links[chunk].extent.set((buffer.offset, buffer.len));
+                shared.slots[chunk].owner.set(to.owner());
+                posted(Posted {
+                    chunk: buffer.chunk,
+                    data: buffer.pointer(),
+                    len: buffer.len,
+                    room: shared.chunk_size - buffer.offset,
+                });
+            }
+            // SAFETY: they were counted, were forgotten, and are not looked at again.
+            unsafe { let_go(pool, n) };
+            left = others;
+        }
     }
 
     /// Puts `more` behind the last segment of this buffer.
@@ -129,34 +177,34 @@ impl<K: Kind> PoolBuf<K> {
     ///
     /// Gives `more` back when it is of another pool.
     pub fn chain(&mut self, more: Self) -> Result<(), Self> {
-        if !Rc::ptr_eq(&self.shared, &more.shared) {
+        if self.shared != more.shared {
             return Err(more);
         }
-        let extent = (more.offset, more.len);
-        let (shared, tail) = more.dissolve();
-        shared.slots[tail as usize].extent.set(extent);
+        let shared = self.shared();
+        shared.links[more.chunk as usize].extent.set((more.offset, more.len));
         let mut last = self.chunk;
-        while shared.slots[last as usize].next.get() != NONE {
-            last = shared.slots[last as usize].next.get();
+        while let Some(next) = shared.next(last) {
+            last = next;
         }
-        shared.slots[last as usize].next.set(tail);
+        shared.join(last, more.chunk);
+        more.dissolve();
         Ok(())
     }
 
     /// Takes off everything behind the first segment, as a buffer of its own.
     pub fn split_next(&mut self) -> Option<Self> {
-        let next = self.shared.slots[self.chunk as usize].next.replace(NONE);
-        if next == NONE {
-            return None;
-        }
-        let (offset, len) = self.shared.slots[next as usize].extent.get();
-        Some(Self::own(Rc::clone(&self.shared), next, offset, len))
+        let shared = self.shared();
+        let chunk = shared.cut(self.chunk)?;
+        let (offset, len) = shared.links[chunk as usize].extent.get();
+        // This buffer is counted, so the first is.
+        shared.buffers.set(shared.buffers.get() + 1);
+        Some(Self { shared: self.shared, chunk, offset, len })
     }
 
     /// Whether there are segments behind the first.
     #[must_use]
     pub fn is_chain(&self) -> bool {
-        self.shared.slots[self.chunk as usize].next.get() != NONE
+        self.shared().slots[self.chunk as usize].has_next.get()
     }
 
     /// Makes it a buffer that can go to another thread.
@@ -168,23 +216,22 @@ impl<K: Kind> PoolBuf<K> {
         if self.is_chain() {
             return Err(self);
         }
-        let (offset, len, meta) = (self.offset, self.len, self.meta());
-        let arena = Arc::clone(&self.shared.arena);
-        let (_, chunk) = self.dissolve();
+        let (chunk, offset, len, meta) = (self.chunk, self.offset, self.len, self.meta());
+        let arena = Arc::clone(&self.shared().arena);
+        self.dissolve();
         Ok(Detached::own(arena, chunk, offset, len, meta))
     }
 
     /// Ends the buffer without freeing its chunk.
-    fn dissolve(self) -> (Rc<Shared<K>>, u32) {
+    fn dissolve(self) {
         let this = ManuallyDrop::new(self);
-        let shared: *const Rc<Shared<K>> = &raw const this.shared;
-        // SAFETY: `this` is never dropped and not used again, so the `Rc` is moved out once.
-        (unsafe { shared.read() }, this.chunk)
+        // SAFETY: it was counted, and `this` is neither dropped nor used again.
+        unsafe { let_go(this.shared, 1) };
     }
 
     fn pointer(&self) -> *mut u8 {
         // SAFETY: chunk and offset lie inside the mapping (see the module's head).
-        unsafe { self.shared.arena.base().add(self.arena_offset()) }
+        unsafe { self.shared().arena.base().add(self.arena_offset()) }
     }
 
     fn end(&self) -> u32 {
@@ -213,7 +260,7 @@ impl<K: Kind> Buffer for PoolBuf<K> {
     }
 
     fn tailroom(&self) -> usize {
-        (self.shared.arena.chunk_size() - self.end()) as usize
+        (self.shared().chunk_size - self.end()) as usize
     }
 
     fn prepend(&mut self, n: usize) -> Result<&mut [u8], OutOfRoom> {
@@ -244,7 +291,7 @@ impl<K: Kind> Buffer for PoolBuf<K> {
     }
 
     fn set_len(&mut self, n: usize) -> Result<(), OutOfRoom> {
-        let most = self.shared.arena.chunk_size() - self.offset;
+        let most = self.shared().chunk_size - self.offset;
         if n > most as usize {
             return Err(Self::no_room(Room::Tailroom, n, most));
         }
@@ -252,15 +299,29 @@ impl<K: Kind> Buffer for PoolBuf<K> {
         Ok(())
     }
 
+    /// With one look at the counters for all buffers of a pool that lie side by side.
+    fn free_bulk(mut buffers: Drain<'_, Self>) {
+        let mut left = buffers.forget(usize::MAX);
+        while let Some(first) = left.first() {
+            let pool = first.shared;
+            let chunks = left.iter().take_while(|buffer| buffer.shared == pool).map(|b| b.chunk);
+            let n = first.shared().release_many(chunks);
+            // SAFETY: they were counted, were forgotten, and are not looked at again.
+            unsafe { let_go(pool, n) };
+            left = &left[n..];
+        }
+    }
+
     fn segments(&self) -> impl Iterator<Item = &[u8]> {
-        let mut next = self.shared.slots[self.chunk as usize].next.get();
+        let shared = self.shared();
+        let mut next = shared.next(self.chunk);
         let rest = std::iter::from_fn(move || {
-            let slot = self.shared.slots.get(next as usize)?;
-            let (offset, len) = slot.extent.get();
-            let at = next as usize * self.shared.arena.chunk_size() as usize + offset as usize;
-            next = slot.next.get();
+            let chunk = next?;
+            let (offset, len) = shared.links[chunk as usize].extent.get();
+            let at = chunk as usize * shared.chunk_size as usize + offset as usize;
+            next = shared.next(chunk);
             // SAFETY: the chunk and its extent lie inside the mapping.
-            let pointer = unsafe { self.shared.arena.base().add(at) };
+            let pointer = unsafe { shared.arena.base().add(at) };
             // SAFETY: every chunk of the chain belongs to this buffer alone; the result borrows it.
             Some(unsafe { std::slice::from_raw_parts(pointer, len as usize) })
         });
@@ -270,13 +331,41 @@ impl<K: Kind> Buffer for PoolBuf<K> {
 
 impl<K: Kind> Drop for PoolBuf<K> {
     fn drop(&mut self) {
-        let mut chunk = self.chunk;
-        while chunk != NONE {
-            let next = self.shared.slots[chunk as usize].next.replace(NONE);
-            self.shared.release(chunk);
-            chunk = next;
-        }
+        self.shared().release_chain(self.chunk);
+        // SAFETY: it was counted, and is not used again.
+        unsafe { let_go(self.shared, 1) };
     }
+}
+
+/// Counts `n` more buffers of a pool.
+pub(super) fn hold<K: Kind>(pool: &Rc<Shared<K>>, n: usize) {
+    let before = pool.buffers.get();
+    if before == 0 && n > 0 {
+        // The pool's `Rc` of itself.
+        let _until_it_is_let_go = Rc::into_raw(Rc::clone(pool));
+    }
+    pool.buffers.set(before + n);
+}
+
+/// Counts `n` buffers of a pool less; with the last of them the pool may go.
+///
+/// # Safety
+///
+/// They must have been counted, and must not be used any more.
+unsafe fn let_go<K: Kind>(pool: NonNull<Shared<K>>, n: usize) {
+    // SAFETY: the caller's buffers are counted, so the pool is there.
+    let buffers = unsafe { &pool.as_ref().buffers };
+    let left = buffers.get() - n;
+    buffers.set(left);
+    if left == 0 && n > 0 {
+        // SAFETY: it is the pool's `Rc` of itself, which `hold` has made when the count left 0.
+        drop(unsafe { Rc::from_raw(pool.as_ptr()) });
+    }
+}
+
+fn pointer<K: Kind>(pool: &Rc<Shared<K>>) -> NonNull<Shared<K>> {
+    // SAFETY: an `Rc` is never null.
+    unsafe { NonNull::new_unchecked(Rc::as_ptr(pool).cast_mut()) }
 }
 
 impl<K: Kind> fmt::Debug for PoolBuf<K> {
@@ -314,7 +403,7 @@ impl<K: Kind<Meta = FrameMeta>> Frame for PoolBuf<K> {
     }
 
     fn set_tx_meta(&mut self, tx: TxMeta) -> Result<(), Unsupported> {
-        let lacking = tx.offloads().difference(self.shared.tx_offloads);
+        let lacking = tx.offloads().difference(self.shared().tx_offloads);
         if !lacking.is_empty() {
             return Err(Unsupported {
                 what: format!("send offload {lacking:?}").into(),

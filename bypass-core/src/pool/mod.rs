@@ -19,10 +19,12 @@ mod detached;
 
 use std::cell::Cell;
 use std::fmt;
+use std::ops::AddAssign;
 use std::rc::Rc;
 use std::sync::Arc;
 
 pub use arena::{Arena, ArenaId, HugePages};
+use buf::hold;
 pub use buf::{DatagramMeta, FrameMeta, PoolBuf, Posted};
 pub use detached::Detached;
 
@@ -31,7 +33,7 @@ use crate::{Burst, Error, FrameCensus, Result, TxOffloads};
 /// The largest chunk: a whole IP packet of 64 KiB with what a backend keeps in front of it.
 const MAX_CHUNK: u32 = 131_072;
 
-/// The end of a chain of chunks.
+/// More chunks than a pool has.
 const NONE: u32 = u32::MAX;
 
 /// What a pool is for: a type of its own for each backend, so that one backend's buffer is not
@@ -124,15 +126,21 @@ impl Lent {
     }
 }
 
-/// What is known of a chunk beside its bytes and its meta: all that most packets touch, so small.
+/// What every packet touches of a chunk beside its bytes; so little that the table of all chunks stays
+/// in the nearest cache.
 struct Slot {
     owner: Cell<Owner>,
     /// Its meta is the default, so that it need not be reset.
     is_fresh: Cell<bool>,
-    /// The next chunk of the same buffer, or [`NONE`].
+    /// Another chunk of the same buffer is behind it.
+    has_next: Cell<bool>,
+}
+
+/// What is known of a chunk that no buffer tells of: one behind the first, or one that is lent.
+struct Link {
+    /// The next chunk of the same buffer, where the slot says that there is one.
     next: Cell<u32>,
-    /// Where the data of a chunk lies that no buffer tells of, one behind the first or one that is
-    /// lent: offset and length.
+    /// Where the data lies: offset and length.
     extent: Cell<(u32, u32)>,
 }
 
@@ -162,12 +170,18 @@ pub struct Pool<K: Kind> {
 struct Shared<K: Kind> {
     arena: Arc<Arena>,
     slots: Box<[Slot]>,
+    links: Box<[Link]>,
     metas: Box<[Cell<K::Meta>]>,
+    /// What a meta is reset to.
+    blank: K::Meta,
     /// A stack: `free[..free_len]` are the chunks that nobody owns.
     free: Box<[Cell<u32>]>,
     free_len: Cell<u32>,
     rx_posted: Cell<u32>,
     tx_in_flight: Cell<u32>,
+    /// Buffers that there are; they keep the pool alive together.
+    buffers: Cell<usize>,
+    chunk_size: u32,
     headroom: u32,
     rx_reserve: u32,
     tx_offloads: TxOffloads,
@@ -190,19 +204,24 @@ impl<K: Kind> Pool<K> {
         let slots = (0..options.chunks).map(|_| Slot {
             owner: Cell::new(Owner::Free),
             is_fresh: Cell::new(true),
-            next: Cell::new(NONE),
-            extent: Cell::new((0, 0)),
+            has_next: Cell::new(false),
         });
-        let metas = (0..options.chunks).map(|_| Cell::new(K::Meta::default()));
+        let links =
+            (0..options.chunks).map(|_| Link { next: Cell::new(NONE), extent: Cell::new((0, 0)) });
+        let blank = K::Meta::default();
         Ok(Self {
             shared: Rc::new(Shared {
                 arena: Arc::new(Arena::new(options)?),
                 slots: slots.collect(),
-                metas: metas.collect(),
+                links: links.collect(),
+                metas: vec![Cell::new(blank); options.chunks as usize].into(),
+                blank,
                 free: (0..options.chunks).rev().map(Cell::new).collect(),
                 free_len: Cell::new(options.chunks),
                 rx_posted: Cell::new(0),
                 tx_in_flight: Cell::new(0),
+                buffers: Cell::new(0),
+                chunk_size: options.chunk_size,
                 headroom: options.headroom,
                 rx_reserve: options.rx_reserve,
                 tx_offloads: options.tx_offloads,
@@ -217,13 +236,12 @@ impl<K: Kind> Pool<K> {
         if (self.shared.free_len.get() as usize) < n + self.shared.rx_reserve as usize {
             self.shared.collect_returned();
         }
-        let spare = self.shared.free_len.get().saturating_sub(self.shared.rx_reserve) as usize;
-        let old = out.len();
-        for _ in 0..n.min(spare) {
-            let Some(buffer) = self.take() else { break };
-            let _room_was_checked = out.push(buffer);
-        }
-        out.len() - old
+        let shared = &self.shared;
+        let spare = shared.free_len.get().saturating_sub(shared.rx_reserve) as usize;
+        let n = n.min(spare);
+        hold(shared, n);
+        let chunks = shared.take_many(n, Owner::Application);
+        out.fill_from(chunks.map(|chunk| PoolBuf::counted(shared, chunk, shared.headroom, 0)))
     }
 
     /// One empty buffer to receive into; may use the reserve. `None`: the application holds them
@@ -236,22 +254,26 @@ impl<K: Kind> Pool<K> {
         self.take()
     }
 
-    /// Lends a free chunk to be received into; may use the reserve. The same as
-    /// [`alloc_rx`](Self::alloc_rx) and [`post`](PoolBuf::post), for those who need no buffer between
-    /// the two.
+    /// Lends free chunks to be received into, as many as `out` has places for; may use the reserve.
+    /// Returns how many there were. The same as [`alloc_rx`](Self::alloc_rx) and
+    /// [`post`](PoolBuf::post) for each, for those who need no buffers between the two.
     #[must_use]
-    pub fn lend_rx(&self) -> Option<u32> {
-        if self.shared.free_len.get() == 0 {
-            self.shared.collect_returned();
+    pub fn lend_rx(&self, out: &mut [u32]) -> usize {
+        let shared = &self.shared;
+        if (shared.free_len.get() as usize) < out.len() {
+            shared.collect_returned();
         }
-        let chunk = self.shared.take(Owner::Rx)?;
-        self.shared.rx_posted.set(self.shared.rx_posted.get() + 1);
-        Some(chunk)
+        let n = out.len().min(shared.free_len.get() as usize);
+        for (place, chunk) in out.iter_mut().zip(shared.take_many(n, Owner::Rx)) {
+            *place = chunk;
+        }
+        shared.rx_posted.set(shared.rx_posted.get() + n as u32);
+        n
     }
 
     fn take(&self) -> Option<PoolBuf<K>> {
-        let chunk = self.shared.take(Owner::Application)?;
-        Some(PoolBuf::own(Rc::clone(&self.shared), chunk, self.shared.headroom, 0))
+        let chunk = self.shared.take_many(1, Owner::Application).next()?;
+        Some(PoolBuf::own(&self.shared, chunk, self.shared.headroom, 0))
     }
 
     /// Takes a chunk back that the kernel or device has finished with, as a buffer whose data is
@@ -275,35 +297,39 @@ impl<K: Kind> Pool<K> {
         let shared = &self.shared;
         let slot = shared.slots.get(chunk as usize).ok_or(StrayChunk { chunk })?;
         let end = offset.checked_add(len).ok_or(StrayChunk { chunk })?;
-        if slot.owner.get() != from.owner() || end > shared.arena.chunk_size() {
+        if slot.owner.get() != from.owner() || end > shared.chunk_size {
             return Err(StrayChunk { chunk });
         }
         slot.owner.set(Owner::Application);
         let lent = shared.lent(from);
         lent.set(lent.get() - 1);
-        Ok(PoolBuf::own(Rc::clone(shared), chunk, offset, len))
+        Ok(PoolBuf::own(shared, chunk, offset, len))
     }
 
-    /// Frees a chunk that the kernel or device has sent, and returns how many bytes of data it was
-    /// lent with: [`reclaim`](Self::reclaim) for those who do not want the buffer.
-    ///
-    /// # Errors
-    ///
-    /// [`StrayChunk`] when no such chunk was being sent. Nothing changes; count it.
+    /// Frees chunks that the kernel or device has sent: [`reclaim`](Self::reclaim) for those who do not
+    /// want the buffers. Of one that was not being sent nothing changes; count it.
     ///
     /// # Safety
     ///
     /// As for [`reclaim`](Self::reclaim).
-    pub unsafe fn release_sent(&self, chunk: u32) -> Result<u32, StrayChunk> {
+    pub unsafe fn release_sent(&self, chunks: &[u32]) -> Released {
         let shared = &self.shared;
-        let slot = shared.slots.get(chunk as usize).ok_or(StrayChunk { chunk })?;
-        if slot.owner.get() != Owner::Tx {
-            return Err(StrayChunk { chunk });
+        let (mut top, mut released) = (shared.free_len.get(), Released::default());
+        for &chunk in chunks {
+            match shared.slots.get(chunk as usize) {
+                Some(slot) if slot.owner.get() == Owner::Tx => {
+                    slot.owner.set(Owner::Free);
+                    shared.free[top as usize].set(chunk);
+                    top += 1;
+                    released.chunks += 1;
+                    released.bytes += u64::from(shared.links[chunk as usize].extent.get().1);
+                }
+                _ => released.strays += 1,
+            }
         }
-        shared.tx_in_flight.set(shared.tx_in_flight.get() - 1);
-        slot.owner.set(Owner::Application);
-        shared.release(chunk);
-        Ok(slot.extent.get().1)
+        shared.free_len.set(top);
+        shared.tx_in_flight.set(shared.tx_in_flight.get() - released.chunks);
+        released
     }
 
     /// Takes a chunk back that the kernel or device has sent, as the buffer that it was when it was lent.
@@ -316,8 +342,8 @@ impl<K: Kind> Pool<K> {
     ///
     /// As for [`reclaim`](Self::reclaim).
     pub unsafe fn reclaim_sent(&self, chunk: u32) -> Result<PoolBuf<K>, StrayChunk> {
-        let slot = self.shared.slots.get(chunk as usize).ok_or(StrayChunk { chunk })?;
-        let (offset, len) = slot.extent.get();
+        let link = self.shared.links.get(chunk as usize).ok_or(StrayChunk { chunk })?;
+        let (offset, len) = link.extent.get();
         // SAFETY: the caller says that the kernel or device is done with the chunk.
         unsafe { self.reclaim(chunk, Lent::Tx, offset, len) }
     }
@@ -342,7 +368,7 @@ impl<K: Kind> Pool<K> {
     pub fn attach(&self, detached: Detached<K>) -> Result<PoolBuf<K>, Detached<K>> {
         let (chunk, offset, len, meta) = detached.surrender(&self.shared.arena)?;
         self.shared.set_meta(chunk, meta);
-        Ok(PoolBuf::own(Rc::clone(&self.shared), chunk, offset, len))
+        Ok(PoolBuf::own(&self.shared, chunk, offset, len))
     }
 
     /// How many buffers [`alloc`](Self::alloc) can hand out now.
@@ -373,7 +399,7 @@ impl<K: Kind> Pool<K> {
     /// Whether `buffer` lies in this pool.
     #[must_use]
     pub fn owns(&self, buffer: &PoolBuf<K>) -> bool {
-        Rc::ptr_eq(&self.shared, buffer.shared())
+        buffer.is_of(&self.shared)
     }
 }
 
@@ -385,32 +411,47 @@ impl<K: Kind> Shared<K> {
         }
     }
 
-    /// Takes the free chunk on top, for its next owner.
-    fn take(&self, owner: Owner) -> Option<u32> {
-        let (chunk, _) = self.top()?;
-        // The default is not our code: were it to panic, or to come back to this pool, nothing has
-        // changed yet; what is on top is looked up again.
-        let reset = (!self.slots[chunk as usize].is_fresh.get()).then(K::Meta::default);
-        let (chunk, below) = self.top()?;
-        let slot = &self.slots[chunk as usize];
-        if let Some(meta) = reset {
-            self.metas[chunk as usize].set(meta);
-            slot.is_fresh.set(true);
-        }
-        self.free_len.set(below);
-        slot.owner.set(owner);
-        Some(chunk)
-    }
-
-    /// The free chunk on top of the stack, and how many are below it.
-    fn top(&self) -> Option<(u32, u32)> {
-        let below = self.free_len.get().checked_sub(1)?;
-        Some((self.free[below as usize].get(), below))
+    /// Takes the `n` free chunks on top, of which there must be so many, for their next owner. What the
+    /// iterator is not asked for is leaked.
+    fn take_many(&self, n: usize, owner: Owner) -> impl Iterator<Item = u32> + '_ {
+        let top = self.free_len.get() as usize;
+        let below = top.saturating_sub(n);
+        self.free_len.set(below as u32);
+        // Nobody writes to the places above the stack while the iterator is in use: no code but this
+        // module's runs meanwhile.
+        self.free[below..top].iter().rev().map(move |chunk| {
+            let chunk = chunk.get();
+            let slot = &self.slots[chunk as usize];
+            slot.owner.set(owner);
+            if !slot.is_fresh.replace(true) {
+                self.metas[chunk as usize].set(self.blank);
+            }
+            chunk
+        })
     }
 
     fn set_meta(&self, chunk: u32, meta: K::Meta) {
         self.metas[chunk as usize].set(meta);
         self.slots[chunk as usize].is_fresh.set(false);
+    }
+
+    /// The chunk behind `chunk` in its buffer.
+    fn next(&self, chunk: u32) -> Option<u32> {
+        let has_next = self.slots[chunk as usize].has_next.get();
+        has_next.then(|| self.links[chunk as usize].next.get())
+    }
+
+    /// Puts `next` behind `chunk`, which must be the last of its buffer.
+    fn join(&self, chunk: u32, next: u32) {
+        self.links[chunk as usize].next.set(next);
+        self.slots[chunk as usize].has_next.set(true);
+    }
+
+    /// Takes off what is behind `chunk` in its buffer.
+    fn cut(&self, chunk: u32) -> Option<u32> {
+        let next = self.next(chunk);
+        self.slots[chunk as usize].has_next.set(false);
+        next
     }
 
     /// Frees one chunk that the application owned.
@@ -421,6 +462,36 @@ impl<K: Kind> Shared<K> {
         let top = self.free_len.get();
         self.free[top as usize].set(chunk);
         self.free_len.set(top + 1);
+    }
+
+    /// Frees a buffer's chunks.
+    fn release_chain(&self, first: u32) {
+        let mut chunk = Some(first);
+        while let Some(this) = chunk {
+            chunk = self.cut(this);
+            self.release(this);
+        }
+    }
+
+    /// Frees buffers by their first chunks, and returns how many.
+    fn release_many(&self, firsts: impl Iterator<Item = u32>) -> usize {
+        let (mut top, mut n) = (self.free_len.get(), 0);
+        for chunk in firsts {
+            let slot = &self.slots[chunk as usize];
+            debug_assert_eq!(slot.owner.get(), Owner::Application);
+            n += 1;
+            if slot.has_next.get() {
+                self.free_len.set(top);
+                self.release_chain(chunk);
+                top = self.free_len.get();
+                continue;
+            }
+            slot.owner.set(Owner::Free);
+            self.free[top as usize].set(chunk);
+            top += 1;
+        }
+        self.free_len.set(top);
+        n
     }
 
     fn collect_returned(&self) {
@@ -436,6 +507,25 @@ impl<K: Kind> fmt::Debug for Pool<K> {
             .field("backend", &K::BACKEND)
             .field("census", &self.census())
             .finish()
+    }
+}
+
+/// What [`Pool::release_sent`] has found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    /// Chunks that are free now.
+    pub chunks: u32,
+    /// Chunks that were not being sent.
+    pub strays: u32,
+    /// Bytes of data that the chunks were lent with.
+    pub bytes: u64,
+}
+
+impl AddAssign for Released {
+    fn add_assign(&mut self, more: Self) {
+        self.chunks += more.chunks;
+        self.strays += more.strays;
+        self.bytes += more.bytes;
     }
 }
 

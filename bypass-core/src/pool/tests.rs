@@ -3,8 +3,8 @@
 mod options;
 mod reference;
 
-use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::RefCell;
+use std::panic::catch_unwind;
 use std::sync::mpsc;
 use std::thread;
 
@@ -187,13 +187,14 @@ fn a_chunk_is_lent_without_a_buffer() {
     let mut used = pool.alloc_rx().unwrap();
     used.set_meta(7);
     let used = chunk(&{ used });
-    assert_eq!(pool.lend_rx(), Some(used), "the last that was freed");
+    let mut lent = [0; 8];
+    assert_eq!((pool.lend_rx(&mut lent[..1]), lent[0]), (1, used), "the last that was freed");
     assert_eq!((pool.census().rx_posted, pool.census().free), (1, 7));
     // SAFETY: no kernel has seen any address of this pool.
     let back = unsafe { pool.reclaim(used, Lent::Rx, 100, 3) }.unwrap();
     assert_eq!((back.headroom(), back.data().len(), back.meta()), (100, 3, 0));
-    let lent: Vec<_> = std::iter::from_fn(|| pool.lend_rx()).collect();
-    assert_eq!((lent.len(), pool.census().rx_posted, pool.census().held), (7, 7, 1));
+    assert_eq!(pool.lend_rx(&mut lent), 7, "there are no more");
+    assert_eq!((pool.census().rx_posted, pool.census().held), (7, 1));
 }
 
 #[test]
@@ -204,14 +205,17 @@ fn what_was_sent_is_freed_once_and_tells_its_length() {
     let before = pool.census();
     for other in [chunk(&held), posted.chunk, 8, u32::MAX] {
         // SAFETY: no kernel has seen any address of this pool.
-        let answer = unsafe { pool.release_sent(other) };
-        assert_eq!((answer, pool.census()), (Err(StrayChunk { chunk: other }), before));
+        let answer = unsafe { pool.release_sent(&[other]) };
+        assert_eq!((answer.chunks, answer.strays, pool.census()), (0, 1, before));
     }
     // SAFETY: as above.
-    assert_eq!(unsafe { pool.release_sent(sent.chunk) }, Ok(10));
+    let released = unsafe { pool.release_sent(&[sent.chunk, sent.chunk]) };
+    assert_eq!(
+        released,
+        Released { chunks: 1, strays: 1, bytes: 10 },
+        "the second time it is free"
+    );
     assert_eq!((pool.census().free, pool.census().tx_in_flight), (6, 0));
-    // SAFETY: as above.
-    assert!(unsafe { pool.release_sent(sent.chunk) }.is_err(), "it is free");
 }
 
 #[test]
@@ -366,27 +370,19 @@ impl Kind for Wild {
 }
 
 #[test]
-fn a_default_that_panics_or_allocates_loses_no_chunk() {
+fn the_default_is_asked_once_and_never_while_chunks_change_hands() {
+    DEFAULT.set(Some(Box::new(|| panic!("no default"))));
+    assert!(catch_unwind(|| Pool::<Wild>::new(&small()).map(drop)).is_err());
     let pool = Pool::<Wild>::new(&small()).unwrap();
-    // Only what is not the default any more is reset.
     let mut used: Vec<_> = std::iter::from_fn(|| pool.alloc_rx()).collect();
     used.iter_mut().for_each(|buffer| buffer.set_meta(Wild));
     drop(used);
-    DEFAULT.set(Some(Box::new(|| panic!("no default"))));
-    assert!(catch_unwind(AssertUnwindSafe(|| pool.alloc_rx())).is_err());
-    assert_eq!((pool.census().free, pool.census().held), (8, 0));
-
-    let inner = pool.clone();
-    let kept: Rc<Cell<Vec<_>>> = Rc::default();
-    let keep = Rc::clone(&kept);
-    DEFAULT.set(Some(Box::new(move || {
-        keep.set(std::iter::from_fn(|| inner.alloc_rx()).take(5).collect());
-    })));
+    DEFAULT.set(Some(Box::new(|| panic!("asked again"))));
     let mut burst = Burst::with_capacity(8);
-    assert_eq!(pool.alloc(&mut burst, 6), 3, "what was taken meanwhile is gone");
-    assert_eq!((burst.len(), pool.census().free), (3, 0));
-    drop((burst, kept.take()));
-    assert_eq!(pool.census().free, 8);
+    assert_eq!((pool.alloc(&mut burst, 6), pool.lend_rx(&mut [0; 8])), (6, 2));
+    drop(burst);
+    assert_eq!((pool.census().free, pool.census().rx_posted), (6, 2));
+    assert!(DEFAULT.take().is_some());
 }
 
 #[test]
@@ -402,4 +398,24 @@ fn offloads_that_are_not_to_be_had_are_refused() {
     assert!(why.contains("memory has no send offload") && why.contains("SEGMENTATION"), "{why}");
     assert!(!why.contains("CHECKSUM"), "{why}");
     assert_eq!(frame.meta().tx.checksum, checksum, "it keeps what it had");
+}
+
+#[test]
+fn buffers_of_several_pools_are_freed_together_also_when_they_outlive_them() {
+    let (a, b) = (pool(), pool());
+    let mut burst = Burst::with_capacity(8);
+    for pool in [&a, &a, &b, &a] {
+        burst.push(filled(pool, b"one")).unwrap();
+    }
+    burst[1].chain(filled(&a, b"behind")).unwrap();
+    assert_eq!((a.census().held, b.census().held), (4, 1));
+    drop(b);
+    burst.clear();
+    assert_eq!((a.census().held, a.census().free), (0, 8));
+    // The last buffer takes the pool with it.
+    a.alloc(&mut burst, 3);
+    let kept = burst.pop_back();
+    drop(a);
+    drop(burst);
+    assert_eq!(kept.map(|buffer| buffer.data().len()), Some(0));
 }

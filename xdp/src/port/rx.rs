@@ -104,34 +104,40 @@ impl Rx {
         let Self { ring, umem, posted, chain, queue, hints, .. } = self;
         let mut entries = ring.entries(out.room() as u32);
         let (mut bytes, mut came, mut strays, mut invalid) = (0, 0, 0, 0);
+        // A chunk comes with empty data beside it.
+        let is_plain = *queue == 0 && !*hints;
         let received = out.fill_from(std::iter::from_fn(|| {
             for desc in entries.by_ref() {
-                let piece = umem.received(desc.addr, desc.len);
-                came += u32::from(piece.is_ok());
-                strays += u64::from(piece.is_err());
                 let more = desc.options.contains(DescOptions::XDP_PKT_CONTD);
-                let whole = match (piece, &chain) {
-                    // Almost every frame is one piece.
-                    (Ok(frame), Chain::None) if !more => Ok(Some(frame)),
-                    (piece, _) => chain.join(piece.ok(), more),
-                };
-                match whole {
-                    Ok(None) => {}
-                    Ok(Some(mut frame)) => {
-                        bytes +=
-                            if frame.is_chain() { frame.total_len() } else { frame.data().len() };
-                        describe(&mut frame, *queue, *hints);
+                let piece = umem.received(desc.addr, desc.len);
+                // Almost every frame is one piece: it goes straight to where it stays.
+                match piece {
+                    Ok(frame) if is_plain && !more && matches!(chain, Chain::None) => {
+                        came += 1;
+                        bytes += u64::from(desc.len);
                         return Some(frame);
                     }
-                    Err(Broken) => invalid += 1,
+                    piece => {
+                        came += u32::from(piece.is_ok());
+                        strays += u64::from(piece.is_err());
+                        match chain.join(piece.ok(), more) {
+                            Ok(None) => {}
+                            Ok(Some(frame)) => {
+                                bytes += frame.total_len() as u64;
+                                return Some(described(frame, *queue, *hints));
+                            }
+                            Err(Broken) => invalid += 1,
+                        }
+                    }
                 }
             }
             None
         }));
         drop(entries);
+        umem.owe(came);
         *posted = posted.saturating_sub(came);
         self.packets += received as u64;
-        self.bytes += bytes as u64;
+        self.bytes += bytes;
         self.strays += strays;
         self.invalid += invalid;
         received
@@ -144,14 +150,12 @@ impl Rx {
         let missing = self.target.saturating_sub(self.posted);
         if missing > 0 {
             let mut places = self.fill.reserve(missing);
-            for _ in 0..missing.min(places.left()) {
-                let Some(address) = self.umem.lend() else {
-                    self.dry += 1;
-                    break;
-                };
+            let wanted = missing.min(places.left());
+            let lent = self.umem.lend(wanted, |address| {
                 places.push(address);
-                self.posted += 1;
-            }
+            });
+            self.posted += lent;
+            self.dry += u64::from(lent < wanted);
         }
         self.fill.needs_wakeup()
     }
@@ -181,12 +185,7 @@ impl Drop for Rx {
 }
 
 /// Fills in what is known of a frame beside its bytes.
-#[inline]
-fn describe(frame: &mut XdpFrame, queue: u16, hints: bool) {
-    // A chunk comes with empty data beside it.
-    if queue == 0 && !hints {
-        return;
-    }
+fn described(mut frame: XdpFrame, queue: u16, hints: bool) -> XdpFrame {
     let mut rx = RxMeta::default();
     rx.queue = queue;
     if hints && let Ok(front) = frame.prepend(HINTS_LEN) {
@@ -196,4 +195,5 @@ fn describe(frame: &mut XdpFrame, queue: u16, hints: bool) {
         let _there_were_as_many = frame.trim_front(HINTS_LEN);
     }
     frame.set_meta(FrameMeta { rx, tx: TxMeta::default() });
+    frame
 }

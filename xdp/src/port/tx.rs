@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 
-use bypass_core::pool::{Kind as _, Lent, StrayChunk};
+use bypass_core::pool::{Kind as _, Lent, Released};
 use bypass_core::{
     Buffer, Burst, Clock, DropCause, FrameError, Stats, Timestamp, TxOffloads, Unsupported,
 };
@@ -11,7 +11,7 @@ use bypass_core::{
 use crate::ring::{Consumer, Mapped, Producer};
 use crate::socket::Interface;
 use crate::sys::{Desc, DescOptions};
-use crate::umem::{Umem, Xdp, XdpFrame, metadata};
+use crate::umem::{BATCH, Umem, Xdp, XdpFrame, metadata};
 
 /// A frame has at least a header.
 const MIN_LEN: usize = 14;
@@ -114,7 +114,14 @@ impl Tx {
         link: &Interface,
     ) -> (usize, Outcome) {
         let mut places = self.ring.reserve(frames.len() as u32);
-        let mut taken = 0;
+        // Almost all frames are one piece and ask for nothing: those in front go together.
+        let mut taken = if self.offloads { 0 } else { simple(frames, &self.umem, link) };
+        taken = taken.min(places.left() as usize);
+        self.chunks_in_flight += taken as u32;
+        XdpFrame::post_all(frames.drain(taken), Lent::Tx, |posted| {
+            let addr = self.umem.address_of(&posted);
+            places.push(Desc { addr, len: posted.len, options: DescOptions::empty() });
+        });
         let outcome = loop {
             let Some(first) = frames.first() else { break Outcome::All };
             let segments = match check(first, &self.umem, link, self.max_segments) {
@@ -156,21 +163,36 @@ impl Tx {
         if self.chunks_in_flight == 0 {
             return;
         }
-        for address in self.completion.entries(1) {
-            let sent = if self.times.awaited.is_empty() {
-                self.umem.sent(address)
-            } else {
-                self.times.sent(&self.umem, address)
-            };
-            match sent {
-                Ok((chunk, len)) => {
-                    self.chunks_in_flight = self.chunks_in_flight.saturating_sub(1);
-                    self.bytes_done += u64::from(len);
-                    self.done += u64::from(!self.parts.take(chunk));
-                }
-                Err(_) => self.strays += 1,
+        let Self { completion, umem, parts, times, .. } = self;
+        let mut entries = completion.entries(1);
+        let (mut chunks, mut sum, mut ends) = ([0; BATCH], Released::default(), 0);
+        loop {
+            let mut n = 0;
+            for (place, address) in chunks.iter_mut().zip(entries.by_ref()) {
+                *place = umem.chunk_of(address);
+                n += 1;
+            }
+            if n == 0 {
+                break;
+            }
+            let chunks = &chunks[..n];
+            if parts.is_empty() && times.awaited.is_empty() {
+                let released = umem.sent(chunks);
+                sum += released;
+                ends += released.chunks;
+                continue;
+            }
+            for chunk in chunks {
+                let released = times.sent(umem, *chunk);
+                sum += released;
+                ends += u32::from(released.chunks > 0 && !parts.take(*chunk));
             }
         }
+        drop(entries);
+        self.chunks_in_flight = self.chunks_in_flight.saturating_sub(sum.chunks);
+        self.done += u64::from(ends);
+        self.bytes_done += sum.bytes;
+        self.strays += u64::from(sum.strays);
     }
 
     /// Calls the kernel until it has taken everything, or takes no more for now.
@@ -257,6 +279,16 @@ fn lend(frame: XdpFrame, options: DescOptions) -> (u32, Desc) {
     (frame.post(Lent::Tx).chunk, Desc { addr, len, options })
 }
 
+/// How many frames in front are of one segment, and can be sent.
+#[inline]
+fn simple(frames: &[XdpFrame], umem: &Umem, link: &Interface) -> usize {
+    let lens = MIN_LEN..=link.max_len();
+    let is_simple = |frame: &&XdpFrame| {
+        umem.owns(frame) && !frame.is_chain() && lens.contains(&frame.data().len())
+    };
+    frames.iter().take_while(is_simple).count()
+}
+
 /// Why a frame can never be sent, or how many segments it has.
 #[inline]
 fn check(
@@ -331,10 +363,15 @@ impl Times {
         }
     }
 
-    /// Takes a frame back that was sent; as [`Umem::sent`].
-    fn sent(&mut self, umem: &Umem, address: u64) -> Result<(u32, u32), StrayChunk> {
-        let (chunk, mut frame) = umem.take_sent(address)?;
-        let len = frame.data().len() as u32;
+    /// Takes a chunk back that was sent, and the time if it was asked for; as [`Umem::sent`].
+    fn sent(&mut self, umem: &Umem, chunk: u32) -> Released {
+        if self.awaited.is_empty() {
+            return umem.sent(&[chunk]);
+        }
+        let Ok(mut frame) = umem.take_sent(chunk) else {
+            return Released { strays: 1, ..Released::default() };
+        };
+        let bytes = frame.data().len() as u64;
         if self.awaited.take(chunk) {
             match metadata::sent_time(&mut frame, self.clock) {
                 Some((tag, time)) if self.told.len() < self.room => {
@@ -343,7 +380,7 @@ impl Times {
                 _ => self.lost += 1,
             }
         }
-        Ok((chunk, len))
+        Released { chunks: 1, strays: 0, bytes }
     }
 }
 

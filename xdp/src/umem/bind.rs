@@ -58,11 +58,10 @@ pub(crate) fn bind(
     // A zero-copy driver looks for memory while it is bound, and some never look again.
     let mut lent = Vec::with_capacity(plan.post as usize);
     let mut fill = rings.fill.reserve(plan.post);
-    for _ in 0..plan.post.min(fill.left()) {
-        let Some(address) = umem.lend() else { break };
+    umem.lend(plan.post.min(fill.left()), |address| {
         lent.push(address);
         fill.push(address);
-    }
+    });
     drop(fill);
     let socket = Rc::new(socket);
     match bind_as_planned(&socket, other, plan) {

@@ -19,13 +19,18 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::{Rc, Weak};
 
-use bypass_core::pool::{Arena, FrameMeta, Kind, Lent, Pool, PoolBuf, StrayChunk};
+use bypass_core::pool::{
+    Arena, FrameMeta, Kind, Lent, Pool, PoolBuf, Posted, Released, StrayChunk,
+};
 use bypass_core::{Burst, FrameCensus, Result, TxOffloads};
 
 use self::addressing::Addressing;
 pub(crate) use self::bind::{Bound, Plan, Refused, bind};
 pub use self::options::UmemOptions;
 use crate::sys::{self, Place, UmemFlags, UmemReg, XDP_UMEM_TX_METADATA_LEN, XDP_UMEM_TX_SW_CSUM};
+
+/// Chunks that are handled with one look at the counters.
+pub(crate) const BATCH: usize = 64;
 
 /// Marks the pools and frames of this backend.
 #[derive(Clone, Copy, Debug)]
@@ -248,15 +253,33 @@ impl Umem {
         self.shared.owed.set(self.shared.owed.get() - owed);
     }
 
-    /// Lends a free chunk to be received into, and returns its address.
+    /// Lends up to `n` free chunks to be received into, for which `post` gets the addresses. Returns how
+    /// many there were.
     #[inline]
-    pub(crate) fn lend(&self) -> Option<u64> {
-        let chunk = self.shared.pool.lend_rx()?;
-        self.shared.owed.set(self.shared.owed.get().saturating_sub(1));
-        Some(self.shared.addressing.address(chunk))
+    pub(crate) fn lend(&self, n: u32, mut post: impl FnMut(u64)) -> u32 {
+        let (mut chunks, mut lent) = ([0; BATCH], 0);
+        while lent < n {
+            let wanted = ((n - lent) as usize).min(BATCH);
+            let got = self.shared.pool.lend_rx(&mut chunks[..wanted]);
+            for chunk in &chunks[..got] {
+                post(self.shared.addressing.address(*chunk));
+            }
+            lent += got as u32;
+            if got < wanted {
+                break;
+            }
+        }
+        self.shared.owed.set(self.shared.owed.get().saturating_sub(lent));
+        lent
     }
 
-    /// Takes back a chunk that the kernel has received into.
+    /// Notes that so many chunks were [received](Self::received) and are to be posted again.
+    #[inline]
+    pub(crate) fn owe(&self, chunks: u32) {
+        self.shared.owed.set(self.shared.owed.get() + chunks);
+    }
+
+    /// Takes back a chunk that the kernel has received into; one more that is [owed](Self::owe).
     ///
     /// # Errors
     ///
@@ -266,9 +289,7 @@ impl Umem {
         let (chunk, offset) = self.shared.addressing.locate(address);
         // SAFETY: the address was on the RX ring, so the kernel is done with the chunk (see the
         // module's head).
-        let frame = unsafe { self.shared.pool.reclaim(chunk, Lent::Rx, offset, len) }?;
-        self.shared.owed.set(self.shared.owed.get() + 1);
-        Ok(frame)
+        unsafe { self.shared.pool.reclaim(chunk, Lent::Rx, offset, len) }
     }
 
     /// Takes back the chunks of a fill ring that the kernel never had.
@@ -280,22 +301,29 @@ impl Umem {
         let (chunk, offset) = self.shared.addressing.locate(address);
         // SAFETY: the caller says that the kernel does not have the chunk.
         if unsafe { self.shared.pool.reclaim(chunk, Lent::Rx, offset, 0) }.is_ok() {
-            self.shared.owed.set(self.shared.owed.get() + 1);
+            self.owe(1);
         }
     }
 
-    /// Frees a chunk that the kernel has sent, and returns its bytes.
-    ///
-    /// # Errors
-    ///
-    /// [`StrayChunk`] when the kernel did not have it for that.
+    /// The address of what was lent.
     #[inline]
-    pub(crate) fn sent(&self, address: u64) -> Result<(u32, u32), StrayChunk> {
-        let (chunk, _) = self.shared.addressing.locate(address);
-        // SAFETY: the address was on the completion ring, so the kernel is done with the chunk (see the
+    pub(crate) fn address_of(&self, posted: &Posted) -> u64 {
+        let offset = self.arena().chunk_size() - posted.room;
+        self.shared.addressing.address(posted.chunk) + u64::from(offset)
+    }
+
+    /// The chunk that an address lies in.
+    #[inline]
+    pub(crate) fn chunk_of(&self, address: u64) -> u32 {
+        self.shared.addressing.locate(address).0
+    }
+
+    /// Frees chunks that the kernel has sent. Those that it did not have for that are told apart.
+    #[inline]
+    pub(crate) fn sent(&self, chunks: &[u32]) -> Released {
+        // SAFETY: their addresses were on the completion ring, so the kernel is done with them (see the
         // module's head).
-        let len = unsafe { self.shared.pool.release_sent(chunk) }?;
-        Ok((chunk, len))
+        unsafe { self.shared.pool.release_sent(chunks) }
     }
 
     /// Takes a frame back that the kernel has sent, as it was.
@@ -303,12 +331,10 @@ impl Umem {
     /// # Errors
     ///
     /// [`StrayChunk`] when the kernel did not have it for that.
-    pub(crate) fn take_sent(&self, address: u64) -> Result<(u32, XdpFrame), StrayChunk> {
-        let (chunk, _) = self.shared.addressing.locate(address);
-        // SAFETY: the address was on the completion ring, so the kernel is done with the chunk (see the
+    pub(crate) fn take_sent(&self, chunk: u32) -> Result<XdpFrame, StrayChunk> {
+        // SAFETY: its address was on the completion ring, so the kernel is done with the chunk (see the
         // module's head).
-        let frame = unsafe { self.shared.pool.reclaim_sent(chunk) }?;
-        Ok((chunk, frame))
+        unsafe { self.shared.pool.reclaim_sent(chunk) }
     }
 
     /// Keeps chunks lent that somebody else may yet have the kernel receive into.
