@@ -102,8 +102,12 @@ pub(crate) struct Tally {
     system_calls: Option<f64>,
 }
 
-/// Runs the contestant `name` of `scenario` in a process of its own.
-pub(crate) fn run(scenario: &str, name: &str, job: &impl Serialize) -> Result<Outcome> {
+/// Runs the contestant `name` of `scenario` in a process of its own, and returns what it answers.
+pub(crate) fn run<O: DeserializeOwned>(
+    scenario: &str,
+    name: &str,
+    job: &impl Serialize,
+) -> Result<O> {
     let program = std::env::current_exe().context("cannot tell where this program lies")?;
     let output = Command::new(program)
         .args([COMMAND, scenario, name, &serde_json::to_string(job)?])
@@ -119,7 +123,12 @@ pub(crate) fn become_contestant<J: DeserializeOwned>(
     job: &str,
     measure: impl FnOnce(J) -> Result<Outcome>,
 ) -> Result<()> {
-    println!("{}", serde_json::to_string(&measure(serde_json::from_str(job)?)?)?);
+    answer(&measure(serde_json::from_str(job)?)?)
+}
+
+/// Tells the process that has started this one.
+pub(crate) fn answer(outcome: &impl Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string(outcome)?);
     Ok(())
 }
 

@@ -10,6 +10,7 @@
 //! | [`log`] | a log with group commit |
 //! | [`dns`] | an authoritative DNS server on several backends |
 //! | [`storage`] | random reads past the page cache |
+//! | [`xdp`] | AF_XDP on a veth pair |
 //! | [`micro`] | cases that run in memory: nanoseconds and instructions per packet |
 //! | [`abstraction`] | what the seam costs |
 //! | [`udp_stack`] | what UDP over layer 2 costs |
@@ -37,6 +38,8 @@ mod report;
 mod scenario;
 mod storage;
 mod udp_stack;
+#[cfg(feature = "peers")]
+mod xdp;
 
 use std::process::ExitCode;
 

@@ -8,6 +8,8 @@ use anyhow::{Context as _, Result, bail};
 use crate::dns;
 use crate::micro::Case;
 use crate::report::{Environment, Report};
+#[cfg(feature = "peers")]
+use crate::xdp;
 use crate::{abstraction, echo, log, storage, udp_stack};
 
 /// A benchmark that can be run by name.
@@ -71,6 +73,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: dns::run,
         cases: &[],
         measure: None,
+    },
+    #[cfg(feature = "peers")]
+    Scenario {
+        name: "xdp",
+        about: "AF_XDP on a veth pair: cycles per frame, rates, round trips, beside crates and C",
+        run: xdp::run,
+        cases: &[],
+        measure: Some(xdp::measure),
     },
 ];
 

@@ -192,6 +192,12 @@ const PACKAGES: &[Package] = &[
         layer: Layer::Benchmarks,
     },
     Package {
+        name: "libxdp-dev",
+        proof: "/usr/include/xdp/xsk.h",
+        used_for: "AF_XDP: the loop in C",
+        layer: Layer::Benchmarks,
+    },
+    Package {
         name: "valgrind",
         proof: "valgrind",
         used_for: "instructions per packet",

@@ -1,0 +1,190 @@
+//! AF_XDP on a veth pair, in copy mode: ours beside other crates and a loop in C.
+
+#[expect(unsafe_code, reason = "programs are loaded and run with libbpf's calls")]
+mod bpf;
+mod cost;
+#[expect(unsafe_code, reason = "reads the time stamp counter")]
+mod cycles;
+mod echo;
+mod lanes;
+mod ping;
+mod rates;
+mod rig;
+mod source;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::child::{self, Window};
+use crate::paired::{self, Plan, Runs, Sample};
+use crate::report::{Fact, Report};
+use crate::scenario::Options;
+use rates::Work;
+
+const NAME: &str = "xdp";
+
+const RECEIVE: &str = "rx+fill, cycles per frame";
+const RECEIVE_LEAST: &str = "rx+fill, least";
+const SEND: &str = "tx+completion, cycles per frame";
+const SEND_LEAST: &str = "tx+completion, least";
+const RATE: &str = "frames per second";
+const OFFERED: &str = "offered per second";
+const CALLS: &str = "system calls per frame";
+const P50: &str = "p50 µs";
+const P99: &str = "p99 µs";
+const WITHOUT_LOSS: &str = "echoes per second, none lost";
+const WITH_SOME_LOSS: &str = "0.5 % lost";
+
+/// Rates by what is done, under the names that the kernel's `xdpsock` has for it.
+const RATES: [(Work, &str); 3] =
+    [(Work::Drop, "xdp, rxdrop"), (Work::Send, "xdp, txonly"), (Work::Forward, "xdp, l2fwd")];
+
+/// What a contestant is to do, in a process of its own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+enum Job {
+    Cost(cost::Job),
+    Rate(rates::Job),
+    Ping(ping::Job),
+    Echo(echo::Job),
+}
+
+pub(crate) fn run(options: &Options) -> Result<Report> {
+    let mut report = Report::new(options.environment());
+    cost(options, &mut report)?;
+    rates(options, &mut report)?;
+    ping(options, &mut report)?;
+    echo(options, &mut report)?;
+    report.notes.push(format!(
+        "Frames of {} B, up to {} at a time, on a veth pair in copy mode. Cycles are those of the time \
+         stamp counter, around calls that find a full burst; median and least of them. What is \
+         received is made by live-frame test runs of an XDP program on core 0, which is also where the \
+         kernel copies it; the contestant has core 1. What is sent counts when it has arrived. Round \
+         trips: both ends spin. Echo: UDP payload of {} B, the server spins on core 1; the highest \
+         rate by halving.",
+        rig::LEN,
+        lanes::BURST,
+        echo::PAYLOAD,
+    ));
+    Ok(report)
+}
+
+/// Becomes the contestant `name`.
+pub(crate) fn measure(name: &str, job: &str) -> Result<()> {
+    match serde_json::from_str(job)? {
+        Job::Cost(job) => child::answer(&cost::measure(name, job)?),
+        Job::Rate(job) => child::answer(&rates::measure(name, job)?),
+        Job::Ping(job) => child::answer(&ping::measure(name, job)?),
+        Job::Echo(job) => child::answer(&echo::measure(name, job)?),
+    }
+}
+
+/// Ours against the other crates.
+fn plan(options: &Options, scenario: &'static str) -> Plan {
+    Plan {
+        scenario,
+        subjects: wanted(options, &[lanes::OURS]),
+        peers: wanted(options, lanes::PEERS),
+        rounds: options.rounds,
+    }
+}
+
+fn wanted(options: &Options, names: &[&'static str]) -> Vec<&'static str> {
+    names.iter().copied().filter(|name| options.wants(name)).collect()
+}
+
+fn cost(options: &Options, report: &mut Report) -> Result<()> {
+    let plan = plan(options, "xdp, user space");
+    let job = Job::Cost(cost::Job { bursts: if options.quick { 2_000 } else { 20_000 } });
+    let runs = rounds(&plan, |name| {
+        let cost::Outcome { receive, send } = child::run(NAME, name, &job)?;
+        Ok(Sample::from([
+            (RECEIVE, receive.median),
+            (RECEIVE_LEAST, receive.least),
+            (SEND, send.median),
+            (SEND_LEAST, send.least),
+        ]))
+    })?;
+    let shown = [RECEIVE, RECEIVE_LEAST, SEND, SEND_LEAST];
+    tell(report, &plan, &runs, &shown, &shown);
+    Ok(())
+}
+
+fn rates(options: &Options, report: &mut Report) -> Result<()> {
+    rates::compile()?;
+    let duration = Duration::from_millis(if options.quick { 200 } else { 1_000 });
+    for (work, scenario) in RATES {
+        let mut plan = plan(options, scenario);
+        plan.peers.extend(wanted(options, &[rates::IN_C]));
+        let job = Job::Rate(rates::Job { work, window: Window::of(duration) });
+        let runs = rounds(&plan, |name| {
+            let outcome: rates::Outcome = child::run(NAME, name, &job)?;
+            Ok(Sample::from([
+                (RATE, outcome.frames as f64 / outcome.seconds),
+                (OFFERED, outcome.offered as f64 / outcome.seconds),
+                (CALLS, outcome.calls as f64 / outcome.frames as f64),
+            ]))
+        })?;
+        tell(report, &plan, &runs, &[RATE], &[RATE, OFFERED, CALLS]);
+    }
+    Ok(())
+}
+
+fn ping(options: &Options, report: &mut Report) -> Result<()> {
+    let plan = plan(options, "xdp, round trip");
+    let round_trips = if options.quick { 5_000 } else { 50_000 };
+    let job = Job::Ping(ping::Job { warm_up: round_trips / 5, round_trips });
+    let runs = rounds(&plan, |name| {
+        let ping::Outcome { p50_ns, p99_ns } = child::run(NAME, name, &job)?;
+        Ok(Sample::from([(P50, p50_ns as f64 / 1000.0), (P99, p99_ns as f64 / 1000.0)]))
+    })?;
+    tell(report, &plan, &runs, &[P50, P99], &[P50, P99]);
+    Ok(())
+}
+
+fn echo(options: &Options, report: &mut Report) -> Result<()> {
+    let plan = Plan {
+        scenario: "xdp, UDP echo",
+        subjects: wanted(options, &[echo::AF_XDP]),
+        peers: wanted(options, &[echo::SOCKET, echo::IO_URING]),
+        rounds: options.rounds,
+    };
+    let (duration, steps) = if options.quick { (50, 8) } else { (300, 10) };
+    let job = Job::Echo(echo::Job { duration: Duration::from_millis(duration), steps });
+    let runs = rounds(&plan, |name| {
+        let outcome: echo::Outcome = child::run(NAME, name, &job)?;
+        Ok(Sample::from([
+            (WITHOUT_LOSS, outcome.without_loss),
+            (WITH_SOME_LOSS, outcome.with_some_loss),
+        ]))
+    })?;
+    let shown = [WITHOUT_LOSS, WITH_SOME_LOSS];
+    tell(report, &plan, &runs, &shown, &shown);
+    Ok(())
+}
+
+/// The rounds of a plan; none where the command line names none of its contestants.
+fn rounds(plan: &Plan, measure: impl FnMut(&'static str) -> Result<Sample>) -> Result<Runs> {
+    if plan.subjects.is_empty() && plan.peers.is_empty() {
+        return Ok(Runs::default());
+    }
+    paired::run(plan, measure)
+}
+
+/// Books what is compared, and what is shown of every contestant.
+fn tell(
+    report: &mut Report,
+    plan: &Plan,
+    runs: &Runs,
+    compared: &[&'static str],
+    shown: &[&'static str],
+) {
+    report.rows.extend(compared.iter().flat_map(|metric| runs.rows(plan, metric)));
+    for &contestant in plan.subjects.iter().chain(&plan.peers) {
+        report.facts.extend(shown.iter().filter_map(|metric| {
+            let value = runs.median(contestant, metric)?;
+            Some(Fact { scenario: plan.scenario, contestant, metric, value })
+        }));
+    }
+}
