@@ -63,13 +63,16 @@ impl Vdev {
         &self.0.name
     }
 
-    /// The numbers of its ports; devices that are no network devices have none.
+    /// The number of its port, which has the device's name. Devices that are no network devices have
+    /// none, nor has one whose port was closed.
     #[must_use]
     pub fn ports(&self) -> Vec<u16> {
-        (0..sys::RTE_MAX_ETHPORTS)
-            .filter_map(|port| u16::try_from(port).ok())
-            .filter(|&port| device_of(port).is_some_and(|device| device == self.0.name))
-            .collect()
+        let mut port = 0;
+        let Ok(name) = text("vdev", self.0.name.as_str()) else { return Vec::new() };
+        // SAFETY: a C string, and room for the answer. Unlike what tells a port's device, this may be
+        // asked while others open and close ports.
+        let code = unsafe { sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &raw mut port) };
+        if code == 0 { vec![port] } else { Vec::new() }
     }
 
     /// Pulls the device now.
@@ -173,8 +176,8 @@ pub(crate) fn check(name: &str) -> Result<()> {
     Err(DpdkError::config("vdev", name.escape_debug(), why))
 }
 
-/// The name of the device that a port belongs to, if there is such a port.
-pub(crate) fn device_of(port: u16) -> Option<String> {
+/// The name of the device that a port of the caller's belongs to, if there is such a port.
+fn device_of(port: u16) -> Option<String> {
     let mut info = MaybeUninit::<sys::rte_eth_dev_info>::zeroed();
     // SAFETY: has no preconditions.
     if unsafe { sys::rte_eth_dev_is_valid_port(port) } == 0 {
@@ -204,24 +207,24 @@ impl Eal {
         devices.insert(name.to_owned(), Device::Fixed);
         Ok(())
     }
+}
 
-    /// What whoever uses `port` has to hold: the device, where it was plugged in as a [`Vdev`]. Nothing
-    /// otherwise: other devices stay until the environment ends.
-    ///
-    /// # Errors
-    ///
-    /// [`DpdkError::Refused`] when there is no such port, or it is about to go.
-    pub(crate) fn hold_device(&self, port: u16) -> Result<Option<Arc<Plugged>>> {
-        let devices = self.devices();
-        let gone = || {
-            DpdkError::refused(format!("use port {port}"), libc::ENODEV)
-                .with_remedy("there is no such port; `Vdev::ports` tells those of a device")
-        };
-        let device = device_of(port).ok_or_else(gone)?;
-        match devices.get(&device) {
-            None | Some(Device::Fixed) => Ok(None),
-            Some(Device::Plugged(device)) => device.upgrade().map(Some).ok_or_else(gone),
-        }
+/// What whoever uses `port` has to hold: the device, where it was plugged in as a [`Vdev`]. Nothing
+/// otherwise: other devices stay until the environment ends. The port is the caller's: nobody closes it
+/// meanwhile.
+///
+/// # Errors
+///
+/// [`DpdkError::Refused`] when there is no such port, or it is about to go.
+pub(crate) fn hold(devices: &HashMap<String, Device>, port: u16) -> Result<Option<Arc<Plugged>>> {
+    let gone = || {
+        DpdkError::refused(format!("use port {port}"), libc::ENODEV)
+            .with_remedy("its device is being removed; plug it in again")
+    };
+    let device = device_of(port).ok_or_else(gone)?;
+    match devices.get(&device) {
+        None | Some(Device::Fixed) => Ok(None),
+        Some(Device::Plugged(device)) => device.upgrade().map(Some).ok_or_else(gone),
     }
 }
 

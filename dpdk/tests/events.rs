@@ -84,6 +84,16 @@ fn dns() -> Rule {
 }
 
 #[test]
+fn a_rule_names_each_queue_once() {
+    let pool = pool(255);
+    let (_device, port) = started("net_ring", "", &PortOptions::new(&pool)).unwrap();
+    for queues in [vec![], vec![0, 0], vec![0; 1000]] {
+        let error = port.validate_flow(&Rule::new().then(Action::Rss(queues))).unwrap_err();
+        assert!(error.to_string().contains("named once"), "{error}");
+    }
+}
+
+#[test]
 fn a_driver_without_rules_says_so() {
     let (_device, port) = started("net_ring", "", &PortOptions::new(&pool(255))).unwrap();
     for error in [port.validate_flow(&dns()).unwrap_err(), port.create_flow(&dns()).unwrap_err()] {

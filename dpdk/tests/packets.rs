@@ -236,6 +236,73 @@ fn memory_of_the_applications_is_dropped_once_after_the_last_packet() {
     assert_eq!((dropped(), pool.in_use()), (2, 0));
 }
 
+/// Memory that is somewhere else, and less, each time that somebody asks.
+struct Fickle(AtomicUsize, [Vec<u8>; 2]);
+
+impl AsRef<[u8]> for Fickle {
+    fn as_ref(&self) -> &[u8] {
+        &self.1[self.0.fetch_add(1, Ordering::SeqCst).min(1)]
+    }
+}
+
+#[test]
+fn an_owner_is_asked_once_where_its_memory_is() {
+    let pool = pool(63);
+    let fickle = Fickle(AtomicUsize::new(0), [vec![7; 60_000], vec![1]]);
+    let packet = SharedMbuf::external(&pool, ExternalBuffer::new(fickle)).unwrap();
+    assert_eq!(packet.total_len(), 60_000);
+    assert!(packet.segments().flatten().all(|&byte| byte == 7), "the memory of the other answer");
+}
+
+/// Panics when it is dropped.
+struct Bomb(Vec<u8>);
+
+impl AsRef<[u8]> for Bomb {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("as it should");
+    }
+}
+
+#[test]
+fn an_owner_that_panics_harms_nobody() {
+    let pool = pool(63);
+    drop(SharedMbuf::external(&pool, ExternalBuffer::new(Bomb(vec![0; 60]))).unwrap());
+    assert_eq!(pool.in_use(), 0);
+}
+
+#[test]
+fn what_is_cut_off_knows_nothing_of_an_earlier_packet() {
+    let pool = pool(63);
+    let mut head = packet(&pool, HEADER);
+    let mut tail = packet(&pool, &udp(false, false));
+    tail.offload(TxOffload { l4_checksum: true, vlan: Some(5), ..TxOffload::default() }).unwrap();
+    head.chain(tail).unwrap();
+    let rest = head.split_next().unwrap();
+    assert_eq!(rest.offloads(), TxOffload::default());
+    assert_eq!(bytes(&rest), udp(false, false));
+}
+
+#[test]
+fn a_copy_has_no_more_segments_than_it_can_count() {
+    let options = MempoolOptions { data_room: 40_000, ..MempoolOptions::new(7) };
+    let large = Mempool::new(&eal(), &options).unwrap();
+    let mut long = packet(&large, &vec![1; 40_000]);
+    long.chain(packet(&large, &vec![2; 40_000])).unwrap();
+    let tiny = MempoolOptions { data_room: 1, cache: 0, ..MempoolOptions::new(90_000) };
+    let tiny = Mempool::new(&eal(), &tiny).unwrap();
+    assert!(long.copy(&tiny).is_none(), "80 000 segments");
+    assert_eq!(tiny.in_use(), 0);
+    // One without data is one, too.
+    let empty = large.alloc_one().unwrap();
+    assert_eq!(empty.copy(&large).unwrap().total_len(), 0);
+}
+
 #[test]
 fn mbufs_of_external_packets_are_plain_ones_again() {
     let pool = pool(3);

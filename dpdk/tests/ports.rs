@@ -43,6 +43,25 @@ fn a_port_is_opened_by_its_name_and_once() {
     Port::open(&eal(), &name).unwrap();
 }
 
+/// Nobody looks into a port that somebody else is just closing.
+#[test]
+fn devices_come_and_go_while_others_are_looked_at() {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(2);
+    let one = |number: u32| {
+        let name = format!("net_null{number}");
+        while std::time::Instant::now() < until {
+            let device = Vdev::plug(&eal(), &name, "").unwrap();
+            let port = Port::open(&eal(), &name).unwrap();
+            assert_eq!(device.ports(), [port.id()]);
+            drop(port);
+            assert!(device.ports().is_empty());
+        }
+    };
+    std::thread::scope(|scope| {
+        (0..3).map(|_| number()).for_each(|number| drop(scope.spawn(move || one(number))));
+    });
+}
+
 #[test]
 fn what_a_port_cannot_do_is_refused_before_it_is_touched() {
     let pool = pool(1023);
@@ -59,6 +78,8 @@ fn what_a_port_cannot_do_is_refused_before_it_is_touched() {
         (PortOptions { rx_queues: 1000, ..new() }, "rx_queues"),
         (PortOptions { tx_queues: 1000, ..new() }, "tx_queues"),
         (PortOptions { rx_queues: 0, tx_queues: 0, ..new() }, "rx_queues"),
+        // They would be full of packets that nobody can receive.
+        (PortOptions { rx_queues: 0, ..new() }, "tx_queues"),
         (PortOptions { pools: Vec::new(), ..new() }, "pools"),
         (PortOptions { pools: vec![empty], ..new() }, "pools"),
         (PortOptions { mtu: Some(1), ..new() }, "mtu"),

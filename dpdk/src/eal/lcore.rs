@@ -96,9 +96,11 @@ impl Eal {
             let _unwanted = sender.send(result);
         });
         let argument: *mut Work = Box::into_raw(Box::new(work));
-        let _one_at_a_time = self.launching();
+        let one_at_a_time = self.launching();
         // SAFETY: the lcore exists and is not the main one; `run` takes such an argument, once.
         let code = unsafe { sys::rte_eal_remote_launch(Some(run), argument.cast(), lcore) };
+        // Before what may drop the closure, and with it anything.
+        drop(one_at_a_time);
         if code != 0 {
             // SAFETY: the function was not called, so the box is still this one's.
             drop(unsafe { Box::from_raw(argument) });
@@ -115,7 +117,9 @@ type Work = Box<dyn FnOnce() + Send>;
 unsafe extern "C" fn run(argument: *mut c_void) -> c_int {
     // SAFETY: `launch` made it from such a box and passes it to one call.
     let work = unsafe { Box::from_raw(argument.cast::<Work>()) };
-    work();
+    // The function's own panic is its outcome. This is for what is dropped around it, such as an outcome
+    // that nobody waits for: into C no panic may go.
+    let _lost = catch_unwind(AssertUnwindSafe(work));
     0
 }
 

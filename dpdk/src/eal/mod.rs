@@ -47,7 +47,8 @@ pub struct Eal(Arc<Environment>);
 
 /// What there is one of while the environment runs.
 struct Environment {
-    /// One closure at a time is handed to lcores: DPDK's own hand-over is for one thread.
+    /// One closure at a time is handed to lcores: DPDK's own hand-over is for one thread. Nor does a
+    /// thread come to be an lcore while this is held.
     launching: Mutex<()>,
     /// The virtual devices, by name: DPDK itself takes a second one of a name for the first.
     devices: Mutex<HashMap<String, Device>>,
@@ -214,7 +215,7 @@ impl Eal {
         self.0.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn launching(&self) -> MutexGuard<'_, ()> {
+    pub(crate) fn launching(&self) -> MutexGuard<'_, ()> {
         self.0.launching.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

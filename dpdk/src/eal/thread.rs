@@ -66,8 +66,11 @@ impl Eal {
         let registrations = REGISTRATIONS.get();
         let mut counted = registrations > 0;
         if lcore_id().is_none() {
+            let none_meanwhile = self.launching();
             // SAFETY: the environment runs: there is a handle to it.
-            if unsafe { sys::rte_thread_register() } != 0 {
+            let code = unsafe { sys::rte_thread_register() };
+            drop(none_meanwhile);
+            if code != 0 {
                 let remedy = "end threads that no longer need it; DPDK is built for a fixed number";
                 let errno = raw::last_errno().raw();
                 return Err(DpdkError::refused("register a thread", errno).with_remedy(remedy));

@@ -39,13 +39,17 @@ impl Mbuf {
         Ok(())
     }
 
-    /// Cuts the chain behind its first segment, and returns the rest as a packet.
+    /// Cuts the chain behind its first segment, and returns the rest as a packet: one without offloads,
+    /// of which nothing is known from receiving it. Both belong to the first segment.
     #[must_use]
     pub fn split_next(&mut self) -> Option<Self> {
         let head = self.raw();
         let rest = head.next_segment()?;
         rest.set_nb_segs(head.nb_segs().saturating_sub(1).max(1));
         rest.set_pkt_len(head.pkt_len().saturating_sub(u32::from(head.data_len())));
+        // Drivers leave in there what an earlier packet had. None of it says where the data lies: an
+        // `Mbuf` has it in its segments.
+        rest.set_ol_flags(rest.ol_flags() & Raw::ELSEWHERE);
         head.set_next(std::ptr::null_mut());
         head.set_nb_segs(1);
         head.set_pkt_len(u32::from(head.data_len()));

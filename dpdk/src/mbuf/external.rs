@@ -2,7 +2,9 @@
 
 use std::ffi::c_void;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
+use std::sync::atomic::{Ordering, fence};
 
 use bypass_dpdk_sys as sys;
 
@@ -13,7 +15,7 @@ use crate::mempool::Mempool;
 ///
 /// It is made once, and each [packet](SharedMbuf::external) made of it takes it; clones of that packet
 /// share it. The owner is dropped when the last of them is, by whichever thread that is: one that sends,
-/// for example, when the device has taken the packet.
+/// for example, when the device has taken the packet. A panic in that is caught and lost.
 pub struct ExternalBuffer {
     owner: Box<dyn AsRef<[u8]> + Send>,
 }
@@ -40,7 +42,7 @@ impl fmt::Debug for ExternalBuffer {
 /// What DPDK counts the holders with, and what they hold.
 struct Holder {
     shared: sys::rte_mbuf_ext_shared_info,
-    _owner: Box<dyn AsRef<[u8]> + Send>,
+    owner: Box<dyn AsRef<[u8]> + Send>,
 }
 
 impl SharedMbuf {
@@ -51,18 +53,22 @@ impl SharedMbuf {
     ///
     /// Gives the buffer back when it has more than 65 535 bytes, or the pool has no mbuf.
     pub fn external(pool: &Mempool, buffer: ExternalBuffer) -> Result<Self, ExternalBuffer> {
-        let Ok(len) = u16::try_from(buffer.as_slice().len()) else { return Err(buffer) };
-        let Some(packet) = pool.alloc_one() else { return Err(buffer) };
-        let raw = packet.raw();
         let shared = sys::rte_mbuf_ext_shared_info {
             free_cb: Some(release),
             fcb_opaque: std::ptr::null_mut(),
             refcnt: 1,
         };
-        let holder = Box::into_raw(Box::new(Holder { shared, _owner: buffer.owner }));
+        let holder = Box::new(Holder { shared, owner: buffer.owner });
+        // Asked once: where and how long may differ the next time.
+        let data = (*holder.owner).as_ref();
+        let (data, len) = (data.as_ptr().cast_mut().cast::<c_void>(), u16::try_from(data.len()));
+        let (Ok(len), Some(packet)) = (len, pool.alloc_one()) else {
+            return Err(ExternalBuffer { owner: holder.owner });
+        };
+        let raw = packet.raw();
+        let holder = Box::into_raw(holder);
         // SAFETY: just made, and nobody else has it.
         let held = unsafe { &mut *holder };
-        let data = (*held._owner).as_ref().as_ptr().cast_mut().cast::<c_void>();
         held.shared.fcb_opaque = holder.cast();
         let shared = &raw mut held.shared;
         // SAFETY: any address may be asked about.
@@ -79,6 +85,10 @@ impl SharedMbuf {
 /// The last holder is gone.
 unsafe extern "C" fn release(_data: *mut c_void, holder: *mut c_void) {
     let Some(holder) = NonNull::new(holder.cast::<Holder>()) else { return };
+    // DPDK looks at the count without ordering when it is 1: what other holders read, they read before.
+    fence(Ordering::Acquire);
     // SAFETY: it was made by `Box::into_raw`, and DPDK calls this once.
-    drop(unsafe { Box::from_raw(holder.as_ptr()) });
+    let holder = unsafe { Box::from_raw(holder.as_ptr()) };
+    // Into C no panic may go; what panicked has said so itself.
+    let _lost = catch_unwind(AssertUnwindSafe(|| drop(holder.owner)));
 }

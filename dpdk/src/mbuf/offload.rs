@@ -112,7 +112,7 @@ impl Mbuf {
         TxOffload {
             ip_checksum: flags & sys::RTE_MBUF_F_TX_IP_CKSUM != 0,
             l4_checksum: flags & sys::RTE_MBUF_F_TX_L4_MASK != 0,
-            segment_size: cut.then(|| (raw.tx_offload() >> SEGMENT_SHIFT) as u16),
+            segment_size: cut.then(|| segment_size(raw.tx_offload())),
             vlan: (flags & sys::RTE_MBUF_F_TX_VLAN != 0).then(|| raw.vlan_tci()),
         }
     }
@@ -143,6 +143,12 @@ pub(crate) fn header_len(lengths: u64) -> usize {
     part(0, sys::BYPASS_TX_L2_LEN_BITS)
         + part(L3_SHIFT, sys::BYPASS_TX_L3_LEN_BITS)
         + part(L4_SHIFT, sys::BYPASS_TX_L4_LEN_BITS)
+}
+
+/// Bytes of data in each of the pieces that a packet is cut into.
+#[inline]
+pub(crate) const fn segment_size(lengths: u64) -> u16 {
+    (lengths >> SEGMENT_SHIFT) as u16
 }
 
 /// The abilities (`RTE_ETH_TX_OFFLOAD_*`) that a packet's flags need.

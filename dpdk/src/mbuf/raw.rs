@@ -5,9 +5,6 @@ use std::sync::atomic::{AtomicU16, Ordering, fence};
 
 use bypass_dpdk_sys::{self as sys, mbuf as field};
 
-/// The flags that say that a segment's data is not in the segment itself.
-const ELSEWHERE: u64 = sys::RTE_MBUF_F_INDIRECT | sys::RTE_MBUF_F_EXTERNAL;
-
 /// A segment that whoever has this may read; whoever may write says so at the call.
 ///
 /// Invariant: it points to an mbuf of a pool that is there, and nobody else writes its fields, the
@@ -37,6 +34,9 @@ macro_rules! fields {
 }
 
 impl Raw {
+    /// The flags that say that a segment's data is not in the segment itself.
+    pub(crate) const ELSEWHERE: u64 = sys::RTE_MBUF_F_INDIRECT | sys::RTE_MBUF_F_EXTERNAL;
+
     fields! {
         buf_addr, _set_buf_addr: *mut libc::c_void;
         next, set_next: *mut sys::rte_mbuf;
@@ -84,10 +84,10 @@ impl Raw {
     /// Whether the data lies in the segment itself, and nobody else holds it.
     #[inline(always)]
     pub(crate) fn is_exclusive(self) -> bool {
-        self.refcnt() == 1 && self.ol_flags() & ELSEWHERE == 0
+        self.refcnt() == 1 && self.ol_flags() & Self::ELSEWHERE == 0
     }
 
-    /// Whether nobody else holds the segment, wherever its data lies.
+    /// Whether the data lies in memory of the application's or of a driver's.
     #[inline(always)]
     pub(crate) fn is_external(self) -> bool {
         self.ol_flags() & sys::RTE_MBUF_F_EXTERNAL != 0

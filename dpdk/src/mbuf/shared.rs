@@ -87,7 +87,8 @@ impl SharedMbuf {
         NonNull::new(clone).map(|mbuf| unsafe { Self::from_raw(mbuf) })
     }
 
-    /// A copy of the packet in mbufs of `pool`, as many as it takes. `None` when the pool has too few.
+    /// A copy of the packet in mbufs of `pool`, as many as it takes. `None` when the pool has too few, or
+    /// it would take more than 65 535.
     #[must_use]
     pub fn copy(&self, pool: &Mempool) -> Option<Mbuf> {
         copy(self.raw(), pool)
@@ -180,6 +181,15 @@ fn direct(segment: Raw) -> Raw {
 
 /// A copy of a packet in mbufs of `pool`, without the offloads that were asked for.
 pub(crate) fn copy(packet: Raw, pool: &Mempool) -> Option<Mbuf> {
+    if packet.pkt_len() == 0 {
+        // DPDK takes that for a part behind the end.
+        return pool.alloc_one();
+    }
+    // Segments are counted in 16 bits, which DPDK does not look at here.
+    let longest = u32::from(pool.data_room()).saturating_mul(u32::from(u16::MAX));
+    if packet.pkt_len() > longest {
+        return None;
+    }
     // SAFETY: the packet is there and the function only reads it; the pool is there.
     let copy = unsafe { sys::rte_pktmbuf_copy(packet.as_ptr(), pool.as_ptr(), 0, u32::MAX) };
     // SAFETY: a copy is ours alone, with its data in its own segments.
@@ -189,7 +199,8 @@ pub(crate) fn copy(packet: Raw, pool: &Mempool) -> Option<Mbuf> {
 }
 
 impl Mbuf {
-    /// A copy of the packet in mbufs of `pool`, as many as it takes. `None` when the pool has too few.
+    /// A copy of the packet in mbufs of `pool`, as many as it takes. `None` when the pool has too few, or
+    /// it would take more than 65 535.
     #[must_use]
     pub fn copy(&self, pool: &Mempool) -> Option<Self> {
         copy(self.raw(), pool)

@@ -23,7 +23,7 @@ use crate::eal::Eal;
 struct Parked {
     raw: NonNull<sys::rte_mempool>,
     /// The environment stays as long as the pool.
-    _eal: Eal,
+    eal: Eal,
 }
 
 // SAFETY: nobody but the list below has the pointer, and a pool may be freed by any thread.
@@ -33,7 +33,7 @@ static PARKED: Mutex<Vec<Parked>> = Mutex::new(Vec::new());
 
 /// Takes over a pool whose last handle is gone.
 pub(super) fn retire(raw: NonNull<sys::rte_mempool>, eal: Eal) {
-    let parked = Parked { raw, _eal: eal };
+    let parked = Parked { raw, eal };
     PARKED.lock().unwrap_or_else(PoisonError::into_inner).push(parked);
     reap();
 }
@@ -42,7 +42,10 @@ pub(super) fn retire(raw: NonNull<sys::rte_mempool>, eal: Eal) {
 pub(crate) fn reap() {
     let mut parked = PARKED.lock().unwrap_or_else(PoisonError::into_inner);
     parked.retain(|pool| {
+        // An lcore that is quiet stays so until its cache was looked at.
+        let none_begins = pool.eal.launching();
         let is_home = is_home(pool.raw);
+        drop(none_begins);
         if is_home {
             // SAFETY: there is no handle, and no mbuf outside; hence nobody can reach it, now or later.
             unsafe { sys::rte_mempool_free(pool.raw.as_ptr()) };

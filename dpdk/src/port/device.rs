@@ -61,14 +61,18 @@ impl Device {
         let gone = |why: &'static str| Error::config("port", name, why);
         let c_name = CString::new(name).map_err(|_| gone("the name has a zero byte"))?;
         let mut id = 0;
+        // No device is pulled meanwhile.
+        let devices = eal.devices();
         // SAFETY: a C string, and room for the answer.
         if unsafe { sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &raw mut id) } != 0 {
             let why = "there is no port of this name: was the device probed, and is its driver one of \
                        those that DPDK loads? A port that was closed comes back with its device";
             return Err(gone(why));
         }
-        let plugged = eal.hold_device(id)?;
         claim(id, name)?;
+        // Only now: a port of somebody else's may be closed at any time.
+        let plugged = crate::vdev::hold(&devices, id)?;
+        drop(devices);
         Ok(Self {
             id,
             name: name.to_owned(),
@@ -185,9 +189,14 @@ impl Device {
         *self.pools.lock().unwrap_or_else(PoisonError::into_inner) = pools;
     }
 
+    /// Keeps these pools too, for queues some of which may come to lie in them.
+    pub(super) fn keep_also(&self, pools: &[Mempool]) {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(pools);
+    }
+
     /// Whether the device is a virtual one, which reads packets with the processor.
     pub(super) fn is_virtual(&self) -> bool {
-        self.plugged.is_some() || self.name.contains('_')
+        self.plugged.is_some() || (self.name.contains('_') && !self.name.contains(':'))
     }
 }
 

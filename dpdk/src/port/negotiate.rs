@@ -99,6 +99,11 @@ fn check(options: &PortOptions, device: &Capabilities) -> Result<()> {
     if options.rx_queues == 0 && options.tx_queues == 0 {
         return Err(Error::config("rx_queues", 0, "a port without any queue is of no use"));
     }
+    if device.driver == "net_ring" && options.tx_queues > options.rx_queues {
+        let why = "what is sent to a queue of a net_ring comes back by the receiving queue of the same \
+                   number: have as many of them";
+        return Err(Error::config("tx_queues", options.tx_queues, why));
+    }
     if options.pools.is_empty() {
         return Err(Error::config("pools", "none", "received packets must lie somewhere"));
     }

@@ -28,6 +28,8 @@ pub(super) fn start(device: &Arc<Device>, options: &PortOptions) -> Result<Runni
     }
     configure(device, options, &plan)?;
     let (rx, tx) = descriptors(device, options)?;
+    // The former ones too, until the last queue lies in the new ones.
+    device.keep_also(&options.pools);
     queues(device, options, rx, tx)?;
     device.keep(options.pools.clone());
     let report = report(device, &capabilities, plan, rx, tx)?;
@@ -82,7 +84,15 @@ fn configure(device: &Device, options: &PortOptions, plan: &Plan) -> Result<()> 
     let _one = device.control();
     // SAFETY: the port is open and stopped; the configuration and the key are read during the call.
     let code = unsafe { sys::rte_eth_dev_configure(device.id(), rx, tx, conf) };
-    device.answer(&format!("set up {rx} receiving and {tx} sending queues"), code)
+    device.answer(&format!("set up {rx} receiving and {tx} sending queues"), code)?;
+    let Some(mtu) = options.mtu else { return Ok(()) };
+    // What configures the queues leaves the kernel's interface behind the port as it is.
+    // SAFETY: the port is open and stopped.
+    match unsafe { sys::rte_eth_dev_set_mtu(device.id(), mtu) } {
+        // Nothing but the configuration has one.
+        code if code == -libc::ENOTSUP => Ok(()),
+        code => device.answer(&format!("set the MTU {mtu}"), code),
+    }
 }
 
 /// Descriptors of each queue, as the driver wants them.

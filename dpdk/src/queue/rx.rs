@@ -71,7 +71,7 @@ impl RxQueue {
         let at = spare.as_mut_ptr().cast::<*mut sys::rte_mbuf>();
         // SAFETY: the port is started and has the queue, which is ours; an `Mbuf` is a transparent
         // pointer, and there is room for `n`.
-        let mut got = usize::from(unsafe { self.fast.receive(at, n) });
+        let mut got = usize::from(unsafe { self.fast.receive(at, n) }.min(n));
         if self.queue != 0 || SHARED.load(Ordering::Relaxed) {
             got = self.look_at(&mut spare[..got]);
         }

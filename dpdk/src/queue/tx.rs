@@ -11,7 +11,7 @@ use bypass_dpdk_sys as sys;
 
 use super::SHARED;
 use super::burst::FastPath;
-use crate::mbuf::offload::{REQUESTS, abilities, header_len};
+use crate::mbuf::offload::{REQUESTS, abilities, header_len, segment_size};
 use crate::mbuf::{Mbuf, Raw, SharedMbuf};
 use crate::port::Running;
 
@@ -63,6 +63,8 @@ struct Limits {
     /// The longest packet without a VLAN tag.
     max_len: u32,
     max_segments: u16,
+    /// How much shorter the pieces of a packet have to be that is cut.
+    less_if_cut: usize,
     /// `RTE_ETH_TX_OFFLOAD_*` that were granted.
     abilities: u64,
     /// The device reads any memory of the process.
@@ -73,6 +75,16 @@ struct Limits {
 
 /// The driver that takes the data of every mbuf of its pool to follow the mbuf.
 const IN_PLACE: &str = "net_af_xdp";
+
+/// The driver that takes the MTU for what a piece of a packet may have with its Ethernet header, and
+/// never sends one that has more.
+const STRICT: &str = "net_tap";
+
+/// The driver that may hand one packet to several others.
+const REPEATING: &str = "net_bonding";
+
+/// The driver whose other side sees DPDK's memory, and no other.
+const SEES_POOLS: &str = "net_virtio_user";
 
 /// What a look at packets found.
 struct Looked {
@@ -92,10 +104,14 @@ impl TxQueue {
         let limits = Limits {
             max_len: u32::from(report.mtu) + MIN_LEN,
             max_segments: u16::try_from(report.max_segments).unwrap_or(u16::MAX),
+            less_if_cut: if report.driver == STRICT { MIN_LEN as usize } else { 0 },
             abilities: report.features.offloads().1,
-            reads_all: running.is_virtual,
+            reads_all: running.is_virtual && report.driver != SEES_POOLS,
             in_place: report.driver == IN_PLACE,
         };
+        if report.driver == REPEATING {
+            SHARED.store(true, Ordering::Relaxed);
+        }
         let fast = FastPath::new(running.id(), queue);
         Self { fast, queue, limits, bytes: 0, running, not_sync: PhantomData }
     }
@@ -123,7 +139,7 @@ impl TxQueue {
         }
         // SAFETY: the port is started and has the queue, which is ours; the first `n` packets of the
         // burst are ours and can be sent.
-        let taken = usize::from(unsafe { self.fast.send(at, n) });
+        let taken = usize::from(unsafe { self.fast.send(at, n) }.min(n));
         packets.drain(taken).forget(taken);
         let left = looked.good - taken;
         self.bytes += looked.bytes;
@@ -137,7 +153,7 @@ impl TxQueue {
     #[cold]
     fn prepare(&mut self, at: *mut *mut sys::rte_mbuf, n: u16) -> Result<u16> {
         // SAFETY: the port is started and has the queue, which is ours; so are the packets.
-        let ready = unsafe { self.fast.prepare(at, n) };
+        let ready = unsafe { self.fast.prepare(at, n) }.min(n);
         if ready > 0 {
             return Ok(ready);
         }
@@ -154,7 +170,7 @@ impl TxQueue {
     /// # Errors
     ///
     /// As [`send`](Self::send), and when the first packet lies in [memory of the
-    /// application's](SharedMbuf::external) and the port is a real device's, which could not read it.
+    /// application's](SharedMbuf::external) and the port is a real device's or a `net_virtio_user`, which could not read it.
     pub fn send_shared(&mut self, packets: &mut Vec<SharedMbuf>) -> Result<usize> {
         let (mut good, mut total, mut cause) = (0, 0, None);
         for packet in &*packets {
@@ -177,7 +193,7 @@ impl TxQueue {
         let at = packets.as_mut_ptr().cast::<*mut sys::rte_mbuf>();
         // SAFETY: the port is started and has the queue, which is ours; the first `n` packets are ours,
         // and drivers do not write to what others hold too. A `SharedMbuf` is a transparent pointer.
-        let taken = usize::from(unsafe { self.fast.send(at, n) });
+        let taken = usize::from(unsafe { self.fast.send(at, n) }.min(n));
         let left: usize =
             packets.get(taken..good).into_iter().flatten().map(SharedMbuf::total_len).sum();
         packets.drain(..taken).for_each(|packet| {
@@ -294,6 +310,11 @@ impl Limits {
         }
         if flags & REQUESTS == 0 {
             return Ok(());
+        }
+        let piece = header_len(raw.tx_offload()) + usize::from(segment_size(raw.tx_offload()));
+        let max = max as usize - self.less_if_cut;
+        if is_cut && piece > max {
+            return Err(FrameError::TooLong { len: piece, max });
         }
         if abilities(flags) & !self.abilities != 0 {
             let why = "ask for it in `PortOptions::require` or `prefer`; `Port::report` says what was granted";

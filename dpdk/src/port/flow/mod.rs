@@ -162,6 +162,15 @@ fn with_raw<T>(
         let why = format!("there are {} receiving queues, from 0", running.rx.len());
         return Err(Error::config("queue", queue, why));
     }
+    for action in &rule.actions {
+        // Drivers copy the list to where there is room for each of the queues once.
+        let Action::Rss(queues) = action else { continue };
+        let again = |i: usize| queues[..i].contains(&queues[i]);
+        if queues.is_empty() || (0..queues.len()).any(again) {
+            let why = "packets are spread over at least one queue, and each is named once";
+            return Err(Error::config("actions", format!("{action:?}"), why));
+        }
+    }
     let encoded: Vec<Encoded> = rule.pattern.iter().map(|item| item.encode()).collect();
     let pattern: Vec<_> = encoded.iter().map(item).chain([end_of_items()]).collect();
     let configs: Vec<Config> = rule.actions.iter().map(Config::of).collect();
