@@ -16,7 +16,7 @@ use rustix::event::{EventfdFlags, eventfd};
 /// Envelopes of each shard.
 const ENVELOPES: usize = 512;
 /// Room for a request or an answer that an envelope has from the beginning.
-const ROOM: usize = 2048;
+pub const ROOM: usize = 4096;
 
 /// A request on its way, and what its home remembers about it.
 pub struct Envelope<Back> {

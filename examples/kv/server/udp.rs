@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bypass_io::prelude::*;
 use bypass_io::{Error, Transmit};
 
-use super::handover::{Envelope, Handover};
+use super::handover::{Envelope, Handover, ROOM};
 use super::{Back, Core, Outcome};
 use crate::protocol::frame::{Frame, HEADER, MAX_PART};
 use crate::protocol::{ERROR, MULTI_PACKET, REPLY_TOO_LARGE};
@@ -60,8 +60,8 @@ impl<S: DatagramIo> UdpServer<S> {
             held: VecDeque::with_capacity(HELD + BATCH),
             long: VecDeque::with_capacity(LONG),
             finished: VecDeque::with_capacity(HELD),
-            spare: Vec::with_capacity(LONG),
-            out: Vec::with_capacity(2 * MAX_PART),
+            spare: (0..BATCH).map(|_| Vec::with_capacity(ROOM)).collect(),
+            out: Vec::with_capacity(ROOM),
         }
     }
 
