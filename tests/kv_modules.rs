@@ -21,6 +21,7 @@ mod store;
 
 type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking, its tools too")]
 mod allocations {
     use std::rc::Rc;
     use std::sync::Arc;

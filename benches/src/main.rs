@@ -7,6 +7,7 @@
 //! | [`report`] | tables and JSON |
 //! | [`child`] | a contestant in a process of its own that measures itself |
 //! | [`echo`] | UDP and TCP echo: servers in processes of their own, one traffic generator |
+//! | [`kv`] | the key-value store, beside tokio and memcached |
 //! | [`log`] | a log with group commit |
 //! | [`dns`] | an authoritative DNS server on several backends |
 //! | [`storage`] | random reads past the page cache |
@@ -29,6 +30,8 @@ mod child;
 #[cfg(feature = "xdp")]
 mod dns;
 mod echo;
+#[cfg(feature = "xdp")]
+mod kv;
 mod log;
 mod micro;
 #[expect(unsafe_code, reason = "the kernel is given pointers by hand")]

@@ -6,6 +6,8 @@ use anyhow::{Context as _, Result, bail};
 
 #[cfg(feature = "xdp")]
 use crate::dns;
+#[cfg(feature = "xdp")]
+use crate::kv;
 use crate::micro::Case;
 use crate::report::{Environment, Report};
 #[cfg(feature = "peers")]
@@ -81,6 +83,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: xdp::run,
         cases: &[],
         measure: Some(xdp::measure),
+    },
+    #[cfg(feature = "xdp")]
+    Scenario {
+        name: "kv",
+        about: "the key-value store: requests per second without a loss, latency, beside tokio and memcached",
+        run: kv::run,
+        cases: &[],
+        measure: Some(kv::measure),
     },
 ];
 

@@ -75,6 +75,14 @@ pub(crate) fn bench(arguments: &[&str]) -> Result<ExitCode> {
     if !arguments.is_empty() {
         setup::ensure()?;
     }
+    // A scenario whose server is an example.
+    if arguments.contains(&"kv") {
+        let mut command = cargo(&["build", "--release", "--features", "xdp", "--example", "kv"]);
+        let status = command.status().with_context(|| shown(&command))?;
+        if !status.success() {
+            bail!("{} failed", shown(&command));
+        }
+    }
     let mut command =
         cargo(&["run", "--release", "--package", "bypass-benches", "--all-features", "--"]);
     command.args(arguments).current_dir(std::env::current_dir()?);

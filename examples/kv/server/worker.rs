@@ -28,7 +28,7 @@ use crate::store::Store;
 /// The longest sleep: the clock of the items and the stop signal are looked at in between.
 const SLEEP: Duration = Duration::from_millis(50);
 /// Empty turns before it sleeps.
-const SPINS: u32 = 200;
+const SPINS: u32 = 1000;
 /// Tasks that run before datagrams are looked at again.
 const TASKS: usize = 64;
 

@@ -1,0 +1,160 @@
+//! The key-value store on a cable: how many requests a second without a loss, how late, at what price; beside
+//! the same store behind tokio, and memcached.
+//!
+//! Server and client are two hosts of a [`Sandbox`](bypass_core::sandbox::Sandbox), each with a core. The
+//! client is an open loop over AF_XDP.
+
+mod client;
+mod server;
+mod workload;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use bypass_core::sandbox::Sandbox;
+use bypass_core::worker::pin_to;
+use serde::{Deserialize, Serialize};
+
+use crate::child;
+use crate::paired::{self, Plan, Sample};
+use crate::report::{Fact, Report};
+use crate::scenario::Options;
+use client::{Client, OpenLoop};
+use server::{SERVERS, Server};
+use workload::{WORKLOADS, Workload};
+
+const NAME: &str = "kv";
+const CLIENT_CORE: usize = 1;
+
+/// Requests per second, all answered, by search; higher is better.
+const MOST: &str = "requests per second without a loss";
+const P50: &str = "p50 µs at the common rate";
+const P99: &str = "p99 µs at the common rate";
+const P50_HALF: &str = "p50 µs at half of its most";
+const P99_HALF: &str = "p99 µs at half of its most";
+/// CPU time of the server's process, kernel included, at half of its most; lower is better.
+const CPU: &str = "CPU µs per request";
+const SWITCHES: &str = "context switches per 1000 requests";
+const SYSTEM_CALLS: &str = "system calls per request";
+
+const COMPARED: [&str; 4] = [MOST, P50, P99, CPU];
+const SHOWN: [&str; 8] = [MOST, P50, P99, P50_HALF, P99_HALF, CPU, SWITCHES, SYSTEM_CALLS];
+
+/// Requests per second at which all are compared: the slowest server still idles half the time.
+const COMMON_RATE: u32 = 20_000;
+/// The most that is tried.
+const CEILING: u32 = 2_000_000;
+/// The search ends when lower and upper bound are so close.
+const PRECISION: f64 = 1.03;
+/// Lost before anybody searches: some frames wait for the neighbour's address.
+const WARM_UP: Duration = Duration::from_millis(200);
+
+/// What one run is to do.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Job {
+    workload: usize,
+    /// Of each stretch at one rate.
+    duration: Duration,
+}
+
+pub(crate) fn run(options: &Options) -> Result<Report> {
+    let mut report = Report::new(options.environment());
+    let duration = Duration::from_millis(if options.quick { 150 } else { 1000 });
+    let wanted = |ours| {
+        let servers = SERVERS.iter().filter(move |server| server.ours == ours);
+        servers.map(|server| server.name).filter(|name| options.wants(name)).collect()
+    };
+    let workloads = if options.quick { 1 } else { WORKLOADS.len() };
+    for (workload, &Workload { name: scenario, .. }) in WORKLOADS[..workloads].iter().enumerate() {
+        let job = Job { workload, duration };
+        let plan =
+            Plan { scenario, subjects: wanted(true), peers: wanted(false), rounds: options.rounds };
+        let runs = paired::run(&plan, |name| {
+            let sample: Vec<(String, f64)> = child::run(NAME, name, &job)?;
+            let known = |name: &str| SHOWN.iter().copied().find(|metric| *metric == name);
+            Ok(sample.iter().filter_map(|(name, value)| Some((known(name)?, *value))).collect())
+        })?;
+        report.rows.extend(COMPARED.iter().flat_map(|metric| runs.rows(&plan, metric)));
+        for &contestant in plan.subjects.iter().chain(&plan.peers) {
+            report.facts.extend(SHOWN.iter().filter_map(|metric| {
+                let value = runs.median(contestant, metric)?;
+                Some(Fact { scenario, contestant, metric, value })
+            }));
+        }
+    }
+    report.notes.push(format!(
+        "One server on core 0, the client on core 1, a veth pair between them; {} items, keys of 16 B. The \
+         most is found by search, {duration:?} at each rate, all requests answered; the common rate is \
+         {COMMON_RATE}/s. On a veth pair the receive path of the one runs where the other sends, so the \
+         client's core bounds all of them, and CPU time is charged to who happened to run it.",
+        workload::KEYS,
+    ));
+    Ok(report)
+}
+
+/// Measures the server `name`, in a process and a network of its own.
+pub(crate) fn measure(name: &str, job: &str) -> Result<()> {
+    let job: Job = serde_json::from_str(job)?;
+    let host = Sandbox::enter()?.host("cable")?;
+    server::leave_no_checksums_to_the_device(&host.ends[0].name)?;
+    let workload = &WORKLOADS[job.workload];
+    let server = Server::start(name, host.here)?;
+    server.load(workload)?;
+    let sample = std::thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            host.enter()?;
+            pin_to(CLIENT_CORE)?;
+            let client = Client::open(host.there, server.address(), workload)?;
+            measure_with(client, &server, job.duration)
+        });
+        client.join().map_err(|_| anyhow::anyhow!("the client panicked"))?
+    })?;
+    child::answer(&sample.into_iter().collect::<Vec<(&str, f64)>>())
+}
+
+fn measure_with(mut client: Client, server: &Server, duration: Duration) -> Result<Sample> {
+    client.run(COMMON_RATE, WARM_UP)?;
+    // A scheduler's hiccup is no limit: a rate fails when it fails twice.
+    let mut holds = |rate| -> Result<bool> {
+        Ok(client.run(rate, duration)?.is_whole() || client.run(rate, duration)?.is_whole())
+    };
+    let (mut low, mut high) = (COMMON_RATE / 2, COMMON_RATE);
+    while high < CEILING && holds(high)? {
+        (low, high) = (high, high * 2);
+    }
+    while f64::from(high) / f64::from(low) > PRECISION {
+        let middle = low.midpoint(high);
+        if holds(middle)? {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    let common = client.run(COMMON_RATE, duration)?;
+    ensure!(common.received > 0, "nothing is answered at {COMMON_RATE} a second");
+    let calls_before = server.system_calls()?;
+    let before = server.usage()?;
+    let half = client.run(low / 2, duration)?;
+    let usage = server.usage()?.since(before);
+    let calls = server.system_calls()?.zip(calls_before).map(|(now, before)| now - before);
+    ensure!(half.received > 0, "nothing is answered at {} a second", low / 2);
+    let requests = half.received as f64;
+    let at = |run: &OpenLoop, quantile| run.latency.value_at_quantile(quantile) as f64 / 1000.0;
+    let mut sample = Sample::from([
+        (MOST, f64::from(low)),
+        (P50, at(&common, 0.5)),
+        (P99, at(&common, 0.99)),
+        (P50_HALF, at(&half, 0.5)),
+        (P99_HALF, at(&half, 0.99)),
+        (CPU, usage.cpu_ns as f64 / 1000.0 / requests),
+        (SWITCHES, 1000.0 * usage.switches as f64 / requests),
+    ]);
+    sample.extend(calls.map(|calls| (SYSTEM_CALLS, calls as f64 / requests)));
+    Ok(sample)
+}
+
+/// The server of that name.
+fn find(name: &str) -> Result<&'static server::Contestant> {
+    let server = SERVERS.iter().find(|server| server.name == name);
+    server.with_context(|| format!("there is no server `{name}`"))
+}
