@@ -28,14 +28,15 @@ fn linked(ports: &[&Port<Started>]) -> Result<()> {
 }
 
 /// One process has both ends: a `net_vhost` that serves, and a `net_virtio_user` that is served.
-#[test]
-fn vhost_and_virtio_user() {
+fn vhost(rx_interrupts: bool) {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let pools = [pool(4095), pool(4095)];
     conformance::packets(|| {
         let socket = folder.path().join(format!("socket{}", number()));
         let socket = socket.to_str().unwrap();
         let [serving, served] = pools.each_ref().map(PortOptions::new);
+        let serving = PortOptions { rx_interrupts, ..serving };
         let (_a, a) = started("net_vhost", &format!("iface={socket}"), &serving)?;
         let (_b, b) = started("net_virtio_user", &format!("path={socket}"), &served)?;
         linked(&[&a, &b])?;
@@ -44,6 +45,33 @@ fn vhost_and_virtio_user() {
     .assert();
     for pool in pools {
         assert_eq!(pool.in_use(), 0, "every mbuf is home");
+    }
+}
+
+#[test]
+fn vhost_and_virtio_user() {
+    vhost(false);
+}
+
+#[test]
+fn vhost_that_is_woken_and_virtio_user() {
+    vhost(true);
+}
+
+#[test]
+fn interrupts_that_outlive_their_port_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("socket");
+    let pool = pool(1023);
+    let serving = format!("iface={}", socket.display());
+    let (_serving, _port) = started("net_vhost", &serving, &PortOptions::new(&pool)).unwrap();
+    for options in [
+        PortOptions { rx_interrupts: true, ..PortOptions::new(&pool) },
+        PortOptions { link_interrupts: true, ..PortOptions::new(&pool) },
+    ] {
+        let path = format!("path={}", socket.display());
+        let error = started("net_virtio_user", &path, &options).unwrap_err();
+        assert!(matches!(error, bypass_core::Error::Unsupported(_)), "{error}");
     }
 }
 

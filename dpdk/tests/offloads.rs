@@ -17,7 +17,7 @@ use bypass_core::{
     TxChecksum, TxMeta, TxOffloads,
 };
 use bypass_dpdk::{
-    Features, Mbuf, Mempool, Port, PortOptions, QueuePair, Started, TxOffload, Vdev,
+    Features, Mbuf, Mempool, MempoolOptions, Port, PortOptions, QueuePair, Started, TxOffload, Vdev,
 };
 use common::*;
 
@@ -364,4 +364,34 @@ fn what_was_not_granted_is_refused_packet_by_packet() {
     asking.set_len(40).unwrap();
     let error = queue.send(&mut burst([asking])).unwrap_err();
     assert!(error.to_string().contains("all headers"), "{error}");
+}
+
+#[test]
+fn what_is_longer_than_an_mbuf_arrives_in_a_chain() {
+    if skip(&[Need::Namespaces]) {
+        return;
+    }
+    let namespace = Namespace::new().unwrap();
+    namespace.sysctl("net.ipv6.conf.default.disable_ipv6", "1").unwrap();
+    let small = MempoolOptions { data_room: 512, ..MempoolOptions::new(8191) };
+    let pool = Mempool::new(&eal(), &small).unwrap();
+    let _inside = namespace.enter().unwrap();
+    let (_device, port) = started("net_tap", "iface=tap0", &PortOptions::new(&pool)).unwrap();
+    assert!(port.report().features.contains(Features::RX_SCATTER));
+    namespace.ip("address add 10.77.0.1/24 dev tap0").unwrap();
+    let mut queue = port.queue_pair(0).unwrap();
+    let socket = UdpSocket::bind("10.77.0.1:0").unwrap();
+    socket.set_broadcast(true).unwrap();
+    let payload: Vec<u8> = (0..1400u32).map(|i| (i * 13) as u8).collect();
+    socket.send_to(&payload, "10.77.0.255:9").unwrap();
+    let (mut packets, deadline) = (Burst::with_capacity(8), Instant::now() + PATIENCE);
+    loop {
+        assert!(Instant::now() < deadline, "it did not arrive");
+        queue.recv(&mut packets).unwrap();
+        if let Some(packet) = packets.iter().find(|packet| bytes(packet).ends_with(&payload)) {
+            assert_eq!((packet.segment_count(), packet.total_len()), (3, 1442));
+            break;
+        }
+        packets.clear();
+    }
 }

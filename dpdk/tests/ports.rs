@@ -386,3 +386,36 @@ fn counters_have_the_drivers_names() {
     let port = port.stop().unwrap().start(&PortOptions::new(&pool)).unwrap();
     assert_eq!(port.stats().unwrap().rx_packets, 0);
 }
+
+#[test]
+fn flows_are_spread_as_asked() {
+    let pool = pool(4095);
+    let mut rss = Rss::new(RssTypes::all());
+    rss.table = Some(vec![2, 0, 1]);
+    let new = || PortOptions { rx_queues: 3, tx_queues: 3, ..PortOptions::new(&pool) };
+    let options = PortOptions { rss: Some(rss.clone()), ..new() };
+    let (_device, mut port) = started("net_null", "", &options).unwrap();
+    let capabilities = port.capabilities().unwrap();
+    let table = port.rss_table().unwrap();
+    assert_eq!(table.len(), usize::from(capabilities.rss_table_len));
+    assert!(table.iter().eq([2, 0, 1].iter().cycle().take(table.len())));
+    assert_eq!(port.report().rss, capabilities.rss);
+    assert!(port.report().fallbacks.join("").contains("RSS by"), "not all types there are");
+    let mut stopped = port.stop().unwrap();
+    for (wrong, setting) in [
+        (Rss { key: Some(vec![1, 2, 3]), ..rss.clone() }, "rss.key"),
+        (Rss { table: Some(Vec::new()), ..rss.clone() }, "rss.table"),
+        (Rss { table: Some(vec![3]), ..rss.clone() }, "rss.table"),
+    ] {
+        let refused = stopped.start(&PortOptions { rss: Some(wrong), ..new() }).unwrap_err();
+        match &refused.error {
+            Error::Config { setting: named, .. } => assert_eq!(named, setting),
+            other => panic!("{setting}: {other:?}"),
+        }
+        stopped = refused.port;
+    }
+    let key = vec![0x5a; usize::from(capabilities.rss_key_len)];
+    let good = Rss { key: Some(key), table: None, types: capabilities.rss };
+    port = stopped.start(&PortOptions { rss: Some(good), ..new() }).unwrap();
+    assert_eq!(port.report().fallbacks, Vec::<String>::new());
+}

@@ -9,7 +9,8 @@
 //! flush), so its own `rte_mempool_full` may say yes while another thread still writes. Hence the count
 //! here leaves out the caches of threads that are running: what is in the pool's ring, in the cache of
 //! the calling thread and in those of lcores without a thread at work is home for certain. A pool that
-//! has mbufs in another running thread's cache stays parked.
+//! has mbufs in another running thread's cache stays parked; so does one with mbufs in the cache of a
+//! thread that is gone, while another thread has its lcore number.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{Ordering, fence};

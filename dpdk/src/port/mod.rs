@@ -228,6 +228,15 @@ impl Port<Started> {
         }
     }
 
+    /// The queue of each value of the RSS hash, as the device has it now.
+    ///
+    /// # Errors
+    ///
+    /// When the driver does not say.
+    pub fn rss_table(&self) -> Result<Vec<u16>> {
+        setup::rss_table(&self.state.0)
+    }
+
     /// What the device has counted since the start, over all queues.
     ///
     /// # Errors

@@ -45,6 +45,9 @@ pub struct PortOptions {
     /// Whether a descriptor tells when packets arrive, so that a thread can sleep:
     /// [`RxQueue::as_fd`](crate::RxQueue::as_fd). It is an error where the driver has none.
     pub rx_interrupts: bool,
+    /// Whether the device tells of its link by itself ([`Event::Link`](crate::Event::Link)), where the
+    /// driver has to be asked for that. It is an error where it cannot.
+    pub link_interrupts: bool,
 }
 
 impl PortOptions {
@@ -62,6 +65,7 @@ impl PortOptions {
             prefer: Features::empty(),
             rss: None,
             rx_interrupts: false,
+            link_interrupts: false,
         }
     }
 }

@@ -12,6 +12,9 @@ use super::device::{Device, Running};
 use super::negotiate::{Plan, negotiate};
 use super::{Capabilities, Features, PortOptions, PortStats, Report, Rss, dynamic};
 
+/// The driver whose interrupt handler outlives its port (seen in DPDK 22.11).
+const HAZARDOUS: &str = "net_virtio_user";
+
 /// Entries of the RSS table that are set at a time.
 const GROUP: usize = sys::RTE_ETH_RETA_GROUP_SIZE as usize;
 
@@ -19,6 +22,20 @@ const GROUP: usize = sys::RTE_ETH_RETA_GROUP_SIZE as usize;
 pub(super) fn start(device: &Arc<Device>, options: &PortOptions) -> Result<Running> {
     let capabilities = device.capabilities()?;
     let plan = negotiate(options, &capabilities)?;
+    if (options.link_interrupts || options.rx_interrupts) && capabilities.driver == HAZARDOUS {
+        return Err(Error::Unsupported(Unsupported {
+            what: "interrupts from this device".into(),
+            backend: crate::BACKEND,
+            why: format!(
+                "{HAZARDOUS} goes on using what it has freed when its peer leaves while it is closed"
+            )
+            .into(),
+        }));
+    }
+    if options.link_interrupts && !device.tells_of_link()? {
+        let why = format!("the driver {} does not tell of its link", capabilities.driver);
+        return Err(Error::config("link_interrupts", true, why));
+    }
     crate::queue::beware_of(&capabilities.driver);
     if plan.features.contains(Features::RX_TIMESTAMP) {
         dynamic::register_times(device)?;
@@ -60,7 +77,6 @@ pub(super) fn start(device: &Arc<Device>, options: &PortOptions) -> Result<Runni
 }
 
 fn configure(device: &Device, options: &PortOptions, plan: &Plan) -> Result<()> {
-    let tells_of_link = device.tells_of_link()?;
     let mut conf = MaybeUninit::<sys::rte_eth_conf>::zeroed();
     // SAFETY: zeros are the defaults of every field; it consists of numbers and pointers.
     let conf = unsafe { conf.assume_init_mut() };
@@ -78,8 +94,7 @@ fn configure(device: &Device, options: &PortOptions, plan: &Plan) -> Result<()> 
         }
     }
     conf.intr_conf.set_rxq(u32::from(options.rx_interrupts));
-    // Who can tell of its link, does.
-    conf.intr_conf.set_lsc(u32::from(tells_of_link));
+    conf.intr_conf.set_lsc(u32::from(options.link_interrupts));
     let (rx, tx) = (options.rx_queues, options.tx_queues);
     let _one = device.control();
     // SAFETY: the port is open and stopped; the configuration and the key are read during the call.
@@ -172,6 +187,19 @@ fn spread(running: &Running, rss: &Rss, queues: u16, len: u16) -> Result<()> {
     // SAFETY: the port is open; there are entries for `len` values.
     let code = unsafe { sys::rte_eth_dev_rss_reta_update(running.id(), entries.as_mut_ptr(), len) };
     running.device.answer("set the RSS table", code)
+}
+
+/// Reads the table that says which queue a hash leads to.
+pub(super) fn rss_table(running: &Running) -> Result<Vec<u16>> {
+    let len = usize::from(running.device.capabilities()?.rss_table_len);
+    let all = sys::rte_eth_rss_reta_entry64 { mask: u64::MAX, reta: [0; GROUP] };
+    let mut entries = vec![all; len.div_ceil(GROUP)];
+    let _one = running.device.control();
+    // SAFETY: the port is open; there is room for `len` values, which is at most 65535.
+    let code =
+        unsafe { sys::rte_eth_dev_rss_reta_query(running.id(), entries.as_mut_ptr(), len as u16) };
+    running.device.answer("read the RSS table", code)?;
+    Ok(entries.iter().flat_map(|group| group.reta).take(len).collect())
 }
 
 /// For each queue the descriptor that tells of packets.

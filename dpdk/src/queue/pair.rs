@@ -190,7 +190,10 @@ impl PacketIo for QueuePair {
     fn recv(&mut self, out: &mut Burst<Mbuf>) -> Result<usize> {
         let behind = out.len();
         if self.ahead.is_empty() {
-            self.rx.recv(out);
+            // An idle queue has nothing to tell, but for what came just now.
+            if self.rx.recv(out) == 0 && self.rx.reset() {
+                self.rx.recv(out);
+            }
         } else {
             out.append(&mut self.ahead, AHEAD);
         }
@@ -245,8 +248,8 @@ impl Endpoint for QueuePair {
                 std::hint::spin_loop();
                 continue;
             }
-            self.rx.arm();
-            // What came before the driver was told to watch is not told of.
+            // From here on the driver watches; what came before is not told of.
+            let _watched = self.rx.as_fd().is_some();
             let ready = self.ready(interest);
             let outcome = match ready.is_empty() {
                 true => self.sleep(left().unwrap_or(DOZE)),

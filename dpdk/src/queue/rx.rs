@@ -8,8 +8,9 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use bypass_core::Burst;
+use bypass_core::{Burst, Interest, Ready};
 use bypass_dpdk_sys as sys;
 
 use super::SHARED;
@@ -43,6 +44,8 @@ pub struct RxQueue {
     queue: u16,
     pool: Mempool,
     fd: Option<RawFd>,
+    /// The descriptor counts what it was told, and is readable until the count is read (eventfd(2)).
+    is_counter: bool,
     /// Packets that others could see too, and that there was no mbuf to copy to.
     lost: u64,
     running: Arc<Running>,
@@ -58,7 +61,8 @@ impl RxQueue {
         let pool = running.pools[usize::from(queue) % running.pools.len()].clone();
         let fd = running.interrupts.get(usize::from(queue)).copied();
         let fast = FastPath::new(running.id(), queue);
-        Self { fast, queue, pool, fd, lost: 0, running, not_sync: PhantomData }
+        let is_counter = fd.is_some_and(is_eventfd);
+        Self { fast, queue, pool, fd, is_counter, lost: 0, running, not_sync: PhantomData }
     }
 
     /// Appends received packets to `out`, as many as there are and fit, and returns how many.
@@ -132,21 +136,16 @@ impl RxQueue {
     }
 
     /// A descriptor that becomes readable when packets arrive, where the port was started with
-    /// [`rx_interrupts`](crate::PortOptions::rx_interrupts). Between [`arm`](Self::arm) and the next
-    /// packet, that is: a driver need not tell of packets that it is not asked about.
+    /// [`rx_interrupts`](crate::PortOptions::rx_interrupts). From this call on the driver tells of them,
+    /// until [`disarm`](Self::disarm). Receive once more before sleeping: a packet may have come before.
     #[must_use]
     pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        let fd = self.fd?;
+        // SAFETY: the port is started and has the queue, which is ours, and this thread's: the type is
+        // not `Sync`.
+        let _always_on = unsafe { sys::rte_eth_dev_rx_intr_enable(self.port(), self.queue) };
         // SAFETY: the driver closes it when the port is stopped, which this queue prevents.
-        self.fd.map(|fd| unsafe { BorrowedFd::borrow_raw(fd) })
-    }
-
-    /// Has the driver tell of the next packet. Receive once more before sleeping: a packet may have come
-    /// meanwhile.
-    pub fn arm(&mut self) {
-        if self.fd.is_some() {
-            // SAFETY: the port is started and has the queue, which is ours.
-            let _always_on = unsafe { sys::rte_eth_dev_rx_intr_enable(self.port(), self.queue) };
-        }
+        Some(unsafe { BorrowedFd::borrow_raw(fd) })
     }
 
     /// Has the driver tell of packets no longer, and takes back what it has told.
@@ -155,6 +154,22 @@ impl RxQueue {
             // SAFETY: the port is started and has the queue, which is ours.
             let _always_on = unsafe { sys::rte_eth_dev_rx_intr_disable(self.port(), self.queue) };
         }
+        self.reset();
+    }
+
+    /// Takes back what the descriptor has told, where it counts that; answers whether it was something.
+    pub(super) fn reset(&self) -> bool {
+        let Some(fd) = self.fd.filter(|_| self.is_counter) else { return false };
+        // SAFETY: the driver closes it when the port is stopped, which this queue prevents.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+        let told = bypass_core::sys::wait(borrowed, Interest::RX, Some(Duration::ZERO), "look");
+        if !told.is_ok_and(|told| told.contains(Ready::RX)) {
+            return false;
+        }
+        let mut count = 0u64;
+        // SAFETY: the descriptor is open, and there is room for what is read. It does not wait: something
+        // was told, and only this queue takes it back.
+        unsafe { libc::read(fd, (&raw mut count).cast(), size_of::<u64>()) > 0 }
     }
 
     /// Packets lost here: others could see them too, and there was no mbuf to copy them to.
@@ -166,6 +181,12 @@ impl RxQueue {
     pub(super) fn running(&self) -> &Arc<Running> {
         &self.running
     }
+}
+
+/// What the kernel says a descriptor is: reading from a tap's would take a packet.
+fn is_eventfd(fd: RawFd) -> bool {
+    std::fs::read_link(format!("/proc/self/fd/{fd}"))
+        .is_ok_and(|kind| kind.as_os_str() == "anon_inode:[eventfd]")
 }
 
 impl Drop for RxQueue {

@@ -18,6 +18,9 @@ use crate::port::Running;
 /// A packet has at least an Ethernet header.
 const MIN_LEN: u32 = 14;
 
+/// The longest packet that can be cut: what an IP header can tell of, and an Ethernet header.
+const MOST_CUT: u32 = u16::MAX as u32 + MIN_LEN;
+
 /// A VLAN tag, which comes on top of the MTU.
 const VLAN_TAG: u32 = 4;
 
@@ -304,8 +307,9 @@ impl Limits {
             ));
         }
         let is_cut = flags & (sys::RTE_MBUF_F_TX_TCP_SEG | sys::RTE_MBUF_F_TX_UDP_SEG) != 0;
-        let max = self.max_len + if is_tagged(raw) { VLAN_TAG } else { 0 };
-        if len > max && !is_cut {
+        let whole = if is_cut { MOST_CUT } else { self.max_len };
+        let max = whole + if is_tagged(raw) { VLAN_TAG } else { 0 };
+        if len > max {
             return Err(FrameError::TooLong { len: len as usize, max: max as usize });
         }
         if flags & REQUESTS == 0 {
