@@ -251,6 +251,50 @@ fn trains_of_tcp_are_cut() {
     assert_eq!((seen, segments), (payload, 8));
 }
 
+/// The driver would take none of them, now or later, and not say why.
+#[test]
+fn pieces_that_are_too_long_are_refused() {
+    let require =
+        Features::TX_TCP_SEGMENTATION | Features::TX_IP_CHECKSUM | Features::TX_L4_CHECKSUM;
+    let Some(tap) = Tap::new(require) else { return };
+    let mut queue = tap.port.queue_pair(0).unwrap();
+    let mut frame = tap.udp(&[]);
+    frame.truncate(34);
+    frame[23] = 6;
+    frame.extend([0x1b, 0x59, 0x1b, 0x58, 0, 0, 1, 0, 0, 0, 0, 0, 0x50, 0x18, 1, 0, 0, 0, 0, 0]);
+    frame.resize(54 + 1800, 1);
+    // 54 bytes of headers, and the driver counts 1500 for all.
+    for (size, is_sent) in [(1447, false), (1446, true)] {
+        let mut train = packet(&tap.pool, &frame);
+        train.offload(TxOffload { segment_size: Some(size), ..TxOffload::default() }).unwrap();
+        let sent = queue.send(&mut burst([train]));
+        assert_eq!(sent.as_ref().ok(), is_sent.then_some(&1), "{size}: {sent:?}");
+        let text = sent.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(is_sent || text.contains("1501"), "{text}");
+    }
+}
+
+#[test]
+fn the_mtu_that_is_asked_for_is_the_kernels_too() {
+    if skip(&[Need::Namespaces]) {
+        return;
+    }
+    let namespace = Namespace::new().unwrap();
+    let pool = pool(4095);
+    let _inside = namespace.enter().unwrap();
+    let start = |mtu| {
+        let options = PortOptions { mtu: Some(mtu), ..PortOptions::new(&pool) };
+        started("net_tap", "iface=tap0", &options)
+    };
+    let error = start(1900).unwrap_err();
+    assert!(matches!(&error, Error::Config { setting, .. } if *setting == "mtu"), "{error}");
+    let (_device, port) = start(1400).unwrap();
+    assert_eq!(port.report().mtu, 1400);
+    let shown = std::process::Command::new("ip").args(["link", "show", "tap0"]).output().unwrap();
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("mtu 1400"), "{shown}");
+}
+
 #[test]
 fn checksums_of_what_arrives_are_verified() {
     let Some(tap) = Tap::new(Features::RX_IP_CHECKSUM | Features::RX_L4_CHECKSUM) else { return };

@@ -149,7 +149,7 @@ impl Device {
             rx_queues: info.max_rx_queues,
             tx_queues: info.max_tx_queues,
             min_mtu: info.min_mtu,
-            max_mtu: info.max_mtu,
+            max_mtu: max_mtu(info.max_mtu, info.max_rx_pktlen),
             // Some drivers say 0 until they are configured.
             mtu: if mtu == 0 { 1500 } else { mtu },
             features: Features::of(info.rx_offload_capa, info.tx_offload_capa),
@@ -198,6 +198,18 @@ impl Device {
     pub(super) fn is_virtual(&self) -> bool {
         self.plugged.is_some() || (self.name.contains('_') && !self.name.contains(':'))
     }
+}
+
+/// The largest MTU with which frames are not longer than the device takes (`eth_dev_get_overhead_len` in
+/// `rte_ethdev.c`): some drivers name a larger one.
+fn max_mtu(named: u16, longest_frame: u32) -> u16 {
+    /// An Ethernet header and its checksum.
+    const OVERHEAD: u32 = 18;
+    if named != u16::MAX && longest_frame > u32::from(named) {
+        return named;
+    }
+    let fits = longest_frame.saturating_sub(OVERHEAD);
+    u16::try_from(fits).map_or(named, |fits| named.min(fits))
 }
 
 /// Makes the port ours; nobody else can open it until it is closed.
