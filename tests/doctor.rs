@@ -5,7 +5,6 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use bypass_core::testing::needs::{Need, skip};
 use bypass_io::probe::{self, ProbeOptions, Verdict};
 use serde_json::Value;
 
@@ -62,6 +61,7 @@ fn the_exit_status_says_whether_requirements_are_met() {
 
 #[cfg(feature = "xdp")]
 mod xdp {
+    use bypass_core::testing::needs::{Need, skip};
     use bypass_core::testing::rig::{Namespace, Veth, VethOptions};
     use bypass_io::xdp::XdpOptions;
 

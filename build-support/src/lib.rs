@@ -109,6 +109,8 @@ impl Library {
         let library = pkg_config::Config::new()
             .atleast_version(self.at_least)
             .cargo_metadata(false)
+            // Who asks is not always a build script.
+            .env_metadata(false)
             .probe(self.name)
             .map_err(|error| missing(one_line(&error)))?;
         Ok(Found {
