@@ -66,8 +66,8 @@ struct Limits {
     /// The longest packet without a VLAN tag.
     max_len: u32,
     max_segments: u16,
-    /// How much shorter the pieces of a packet have to be that is cut.
-    less_if_cut: usize,
+    /// The pieces of a packet that is cut have to fit the MTU with all their headers.
+    strict: bool,
     /// `RTE_ETH_TX_OFFLOAD_*` that were granted.
     abilities: u64,
     /// The device reads any memory of the process.
@@ -82,9 +82,6 @@ const IN_PLACE: &str = "net_af_xdp";
 /// The driver that takes the MTU for what a piece of a packet may have with its Ethernet header, and
 /// never sends one that has more.
 const STRICT: &str = "net_tap";
-
-/// The driver that may hand one packet to several others.
-const REPEATING: &str = "net_bonding";
 
 /// The driver whose other side sees DPDK's memory, and no other.
 const SEES_POOLS: &str = "net_virtio_user";
@@ -107,14 +104,11 @@ impl TxQueue {
         let limits = Limits {
             max_len: u32::from(report.mtu) + MIN_LEN,
             max_segments: u16::try_from(report.max_segments).unwrap_or(u16::MAX),
-            less_if_cut: if report.driver == STRICT { MIN_LEN as usize } else { 0 },
+            strict: report.driver == STRICT,
             abilities: report.features.offloads().1,
             reads_all: running.is_virtual && report.driver != SEES_POOLS,
             in_place: report.driver == IN_PLACE,
         };
-        if report.driver == REPEATING {
-            SHARED.store(true, Ordering::Relaxed);
-        }
         let fast = FastPath::new(running.id(), queue);
         Self { fast, queue, limits, bytes: 0, running, not_sync: PhantomData }
     }
@@ -308,7 +302,8 @@ impl Limits {
         }
         let is_cut = flags & (sys::RTE_MBUF_F_TX_TCP_SEG | sys::RTE_MBUF_F_TX_UDP_SEG) != 0;
         let whole = if is_cut { MOST_CUT } else { self.max_len };
-        let max = whole + if is_tagged(raw) { VLAN_TAG } else { 0 };
+        let tag = if is_tagged(raw) { VLAN_TAG } else { 0 };
+        let max = whole + tag;
         if len > max {
             return Err(FrameError::TooLong { len: len as usize, max: max as usize });
         }
@@ -316,7 +311,7 @@ impl Limits {
             return Ok(());
         }
         let piece = header_len(raw.tx_offload()) + usize::from(segment_size(raw.tx_offload()));
-        let max = max as usize - self.less_if_cut;
+        let max = (if self.strict { self.max_len - MIN_LEN } else { self.max_len + tag }) as usize;
         if is_cut && piece > max {
             return Err(FrameError::TooLong { len: piece, max });
         }
