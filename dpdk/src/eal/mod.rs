@@ -155,6 +155,9 @@ impl Eal {
 
     /// Ends the environment and gives its memory back to the system. A process cannot start it again.
     ///
+    /// Call it on the thread that started the environment, where that used pools with caches: what lies in
+    /// its caches keeps their pools, and with them the environment, until that thread looks.
+    ///
     /// # Errors
     ///
     /// [`DpdkError::InUse`] while there are other handles: it goes on then, and
