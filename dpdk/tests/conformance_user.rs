@@ -1,4 +1,5 @@
-//! Drivers that share memory with another process, or another end of this one.
+//! Drivers that share memory with another process, or another end of this one. Each test has a process of
+//! its own: a driver that goes may close a descriptor that is another's by then.
 
 #![allow(clippy::unwrap_used, reason = "helpers are part of the tests")]
 
@@ -7,7 +8,7 @@ mod common;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use bypass_core::testing::conformance;
+use bypass_core::testing::{conformance, process};
 use bypass_core::{Buffer, Burst, Endpoint, Interest, PacketIo, PacketIoExt, Result, Verdict};
 use bypass_dpdk::{Port, PortOptions, QueuePair, Started};
 use common::*;
@@ -29,7 +30,6 @@ fn linked(ports: &[&Port<Started>]) -> Result<()> {
 
 /// One process has both ends: a `net_vhost` that serves, and a `net_virtio_user` that is served.
 fn vhost(rx_interrupts: bool) {
-    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let pools = [pool(4095), pool(4095)];
     conformance::packets(|| {
@@ -50,29 +50,31 @@ fn vhost(rx_interrupts: bool) {
 
 #[test]
 fn vhost_and_virtio_user() {
-    vhost(false);
+    process::alone(|| vhost(false));
 }
 
 #[test]
 fn vhost_that_is_woken_and_virtio_user() {
-    vhost(true);
+    process::alone(|| vhost(true));
 }
 
 #[test]
 fn interrupts_that_outlive_their_port_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("socket");
-    let pool = pool(1023);
-    let serving = format!("iface={}", socket.display());
-    let (_serving, _port) = started("net_vhost", &serving, &PortOptions::new(&pool)).unwrap();
-    for options in [
-        PortOptions { rx_interrupts: true, ..PortOptions::new(&pool) },
-        PortOptions { link_interrupts: true, ..PortOptions::new(&pool) },
-    ] {
-        let path = format!("path={}", socket.display());
-        let error = started("net_virtio_user", &path, &options).unwrap_err();
-        assert!(matches!(error, bypass_core::Error::Unsupported(_)), "{error}");
-    }
+    process::alone(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let pool = pool(1023);
+        let serving = format!("iface={}", socket.display());
+        let (_serving, _port) = started("net_vhost", &serving, &PortOptions::new(&pool)).unwrap();
+        for options in [
+            PortOptions { rx_interrupts: true, ..PortOptions::new(&pool) },
+            PortOptions { link_interrupts: true, ..PortOptions::new(&pool) },
+        ] {
+            let path = format!("path={}", socket.display());
+            let error = started("net_virtio_user", &path, &options).unwrap_err();
+            assert!(matches!(error, bypass_core::Error::Unsupported(_)), "{error}");
+        }
+    });
 }
 
 /// Where the other process finds this one.
@@ -118,28 +120,30 @@ fn packets_go_to_another_process_and_back() {
     if std::env::var_os(SOCKET).is_some() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("memif");
-    let socket = socket.to_str().unwrap();
-    let (port, mut queue) = memif("server", socket);
-    let myself = std::env::current_exe().unwrap();
-    let start = || Command::new(&myself).args(["--exact", "peer"]).env(SOCKET, socket).spawn();
-    let peer = Peer(start().unwrap());
-    linked(&[&port]).unwrap();
-    exchange(&mut queue, 10_000);
-    // The other one dies without a word: nothing is received, nothing breaks, and the next one is found.
-    drop(peer);
-    let deadline = Instant::now() + PATIENCE;
-    while port.link().unwrap().is_up {
-        assert!(Instant::now() < deadline, "it does not notice");
-        std::thread::yield_now();
-    }
-    let mut packets = burst([packet(queue.pool(), HEADER)]);
-    assert_eq!(queue.send(&mut packets).unwrap(), 0, "refused, and still here");
-    assert_eq!((packets.len(), queue.recv(&mut packets).unwrap()), (1, 0));
-    let _peer = Peer(start().unwrap());
-    linked(&[&port]).unwrap();
-    exchange(&mut queue, 1000);
+    process::alone(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("memif");
+        let socket = socket.to_str().unwrap();
+        let (port, mut queue) = memif("server", socket);
+        let myself = std::env::current_exe().unwrap();
+        let start = || Command::new(&myself).args(["--exact", "peer"]).env(SOCKET, socket).spawn();
+        let peer = Peer(start().unwrap());
+        linked(&[&port]).unwrap();
+        exchange(&mut queue, 10_000);
+        // The other one dies without a word: nothing is received, nothing breaks, and the next one is found.
+        drop(peer);
+        let deadline = Instant::now() + PATIENCE;
+        while port.link().unwrap().is_up {
+            assert!(Instant::now() < deadline, "it does not notice");
+            std::thread::yield_now();
+        }
+        let mut packets = burst([packet(queue.pool(), HEADER)]);
+        assert_eq!(queue.send(&mut packets).unwrap(), 0, "refused, and still here");
+        assert_eq!((packets.len(), queue.recv(&mut packets).unwrap()), (1, 0));
+        let _peer = Peer(start().unwrap());
+        linked(&[&port]).unwrap();
+        exchange(&mut queue, 1000);
+    });
 }
 
 /// Sends `n` numbered packets, and takes them back in order.

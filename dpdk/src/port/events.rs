@@ -2,15 +2,13 @@
 //!
 //! # What the unsafe code here relies on
 //!
-//! `rte_eth_dev_callback_unregister` succeeds only while the callback is not running, and no call begins
-//! after it has.
+//! What DPDK is given to hand back is never freed: two threads may process one event, and then DPDK says
+//! that a callback has ended, and forgets it, while one of them is still in it.
 
-use std::cell::Cell;
 use std::ffi::c_void;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bypass_core::Result;
 use bypass_dpdk_sys as sys;
@@ -40,24 +38,31 @@ impl Event {
     }
 }
 
-type Callback = Box<dyn Fn() + Send + Sync>;
+type Callback = Arc<dyn Fn() + Send + Sync>;
 
-/// Somebody who wants to be told of an [`Event`], until this is dropped. The port stays open.
+/// What DPDK has of a subscription, for good: whom to tell, while somebody wants to be told.
+#[derive(Default)]
+struct Slot(Mutex<Option<Callback>>);
+
+impl Slot {
+    fn set(&self, callback: Option<Callback>) -> Option<Callback> {
+        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), callback)
+    }
+
+    fn get(&self) -> Option<Callback> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Somebody who wants to be told of an [`Event`], until this is dropped; a call that another thread is in
+/// then may still go on for a moment. The port stays open.
+///
+/// Some bytes stay taken after it is dropped, because DPDK cannot say when it is done with them.
 #[must_use = "nobody is told any more when this is dropped"]
 pub struct Subscription {
     event: Event,
-    callback: NonNull<Callback>,
+    slot: &'static Slot,
     device: Arc<Device>,
-}
-
-// SAFETY: the callback may be called and dropped by any thread.
-unsafe impl Send for Subscription {}
-// SAFETY: nothing can be done with a shared reference.
-unsafe impl Sync for Subscription {}
-
-thread_local! {
-    /// The callback that this thread is in.
-    static INSIDE: Cell<*mut c_void> = const { Cell::new(std::ptr::null_mut()) };
 }
 
 impl<State> Port<State> {
@@ -74,63 +79,47 @@ impl<State> Port<State> {
         event: Event,
         callback: impl Fn() + Send + Sync + 'static,
     ) -> Result<Subscription> {
-        let callback: Box<Callback> = Box::new(Box::new(callback));
-        let callback = NonNull::from(Box::leak(callback));
-        let subscription = Subscription { event, callback, device: Arc::clone(&self.device) };
-        // SAFETY: the port is open, and the callback stays until it is unregistered.
+        let slot: &'static Slot = Box::leak(Box::default());
+        // SAFETY: the port is open, and the slot stays for ever.
         let code = unsafe {
-            sys::rte_eth_dev_callback_register(
-                self.id(),
-                event.raw(),
-                Some(told),
-                callback.as_ptr().cast(),
-            )
+            sys::rte_eth_dev_callback_register(self.id(), event.raw(), Some(told), address(slot))
         };
         self.device.answer(&format!("subscribe to {event:?}"), code)?;
-        Ok(subscription)
+        slot.set(Some(Arc::new(callback)));
+        Ok(Subscription { event, slot, device: Arc::clone(&self.device) })
     }
+}
+
+/// How DPDK knows a slot.
+fn address(slot: &'static Slot) -> *mut c_void {
+    std::ptr::from_ref(slot).cast_mut().cast()
 }
 
 /// What DPDK calls.
 unsafe extern "C" fn told(
     _port: u16,
     _event: sys::rte_eth_event_type,
-    callback: *mut c_void,
+    slot: *mut c_void,
     _more: *mut c_void,
 ) -> i32 {
-    // SAFETY: it is the one that was registered, which is dropped only after that has been undone.
-    let call = unsafe { &*callback.cast::<Callback>() };
-    let outer = INSIDE.replace(callback);
-    let _lost = catch_unwind(AssertUnwindSafe(call));
-    INSIDE.set(outer);
+    // SAFETY: it is the one that was registered, which stays for ever and is only shared.
+    let slot = unsafe { &*slot.cast::<Slot>() };
+    // The callback may be dropped in here, when its subscription was dropped meanwhile.
+    let _lost = catch_unwind(AssertUnwindSafe(|| slot.get().inspect(|callback| callback())));
     0
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let callback = self.callback.as_ptr();
-        loop {
-            // SAFETY: the port is open: this holds it.
-            let code = unsafe {
-                sys::rte_eth_dev_callback_unregister(
-                    self.device.id(),
-                    self.event.raw(),
-                    Some(told),
-                    callback.cast(),
-                )
-            };
-            if code != -libc::EAGAIN {
-                break;
-            }
-            if INSIDE.get() == callback.cast() {
-                // It is dropped from inside of itself: it can never be known when it has ended, so it
-                // stays, and goes on being called.
-                return;
-            }
-            std::thread::yield_now();
-        }
-        // SAFETY: it was leaked when it was made, and nobody calls it any more.
-        drop(unsafe { Box::from_raw(callback) });
+        let callback = self.slot.set(None);
+        let (port, slot) = (self.device.id(), address(self.slot));
+        // Refused while a call is under way, this one's own among them. Then DPDK keeps the entry until
+        // the port is closed, and nobody is told.
+        // SAFETY: the port is open: this holds it.
+        let _code = unsafe {
+            sys::rte_eth_dev_callback_unregister(port, self.event.raw(), Some(told), slot)
+        };
+        drop(callback);
     }
 }
 
