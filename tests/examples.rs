@@ -242,7 +242,10 @@ fn what_cannot_be_opened_is_explained() {
         ("udp+pigeon://127.0.0.1:1", "there is no such backend"),
         ("udp+socket://127.0.0.1:1?feathers=2", "no such setting"),
         ("udp+socket://192.0.2.1:1", "192.0.2.1:1"),
-        ("udp+dpdk://127.0.0.1:1", "no such backend yet"),
+        (
+            "udp+dpdk://127.0.0.1:1",
+            if cfg!(feature = "dpdk") { "an Ethernet interface" } else { "feature `dpdk`" },
+        ),
         (
             "udp+xdp://127.0.0.1:1",
             if cfg!(feature = "xdp") { "an Ethernet interface" } else { "feature `xdp`" },

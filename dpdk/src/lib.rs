@@ -1,6 +1,6 @@
 //! DPDK for the bypass-io family.
 //!
-//! ```
+//! ```standalone_crate
 //! use bypass_core::{Burst, PacketIoExt, Verdict, swap_addresses};
 //! use bypass_dpdk::{EalOptions, Mempool, MempoolOptions, Port, PortOptions, Vdev};
 //!

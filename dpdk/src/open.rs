@@ -49,7 +49,7 @@ impl QueuePair {
     /// Of the options, `ring` counts descriptors, and frames in the ring of an interface; the pool's
     /// headroom is DPDK's own; `batch` has no meaning, since a burst is one call.
     ///
-    /// ```
+    /// ```standalone_crate
     /// use bypass_core::backend::packet::PacketOptions;
     /// use bypass_core::{Buffer, Burst, PacketIo};
     /// use bypass_dpdk::QueuePair;

@@ -19,7 +19,7 @@ const BUS: &CStr = c"vdev";
 
 /// A virtual device that was plugged in. It is pulled when this and all its ports are dropped.
 ///
-/// ```
+/// ```standalone_crate
 /// use bypass_dpdk::{EalOptions, Vdev};
 ///
 /// let eal = EalOptions::new().start()?;

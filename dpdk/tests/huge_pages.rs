@@ -3,7 +3,7 @@
 //! It changes how many huge pages the machine has, so it needs root; one process does so at a time.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail as the test does")]
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::process::Command;
 
 use bypass_core::testing::needs::skip_because;
@@ -24,8 +24,7 @@ impl HugePages {
         if is_alone() {
             return Ok(None);
         }
-        let before = fs::read_to_string(RESERVED).unwrap_or_default();
-        if let Err(error) = fs::write(RESERVED, &before) {
+        if let Err(error) = OpenOptions::new().write(true).open(RESERVED) {
             skip_because(&format!("cannot change {RESERVED}: {error}"));
             return Err(());
         }

@@ -151,7 +151,7 @@ fn kv_says_what_it_cannot_do() {
         (&["127.0.0.1:0", "--udp", "udp+pigeon://1.2.3.4:5"], "there is no such backend"),
         (&["127.0.0.1:0", "--workers", "9999"], "9999 workers"),
         (&["127.0.0.1:0", "--front", "tokio", "--log", "/tmp"], "--front tokio has neither"),
-        (&["127.0.0.1:0", "--log", "/proc/none"], "/proc/none"),
+        (&["127.0.0.1:0", "--udp", "udp+uring://127.0.0.1:0", "--log", "/proc/none"], "/proc/none"),
         (&["--help"], "usage: kv"),
     ] {
         let test = std::env::current_exe().unwrap();

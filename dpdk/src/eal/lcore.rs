@@ -51,7 +51,7 @@ impl Eal {
     /// Calls `work` on an lcore other than the main one. It runs there to its end, whatever becomes of
     /// the returned task.
     ///
-    /// ```
+    /// ```standalone_crate
     /// use bypass_dpdk::EalOptions;
     /// use bypass_core::worker::available_cores;
     ///

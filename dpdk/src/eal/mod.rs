@@ -31,7 +31,7 @@ use crate::vdev::Plugged;
 /// lcores. It stays up when the last handle is dropped, and [`current`](Self::current) gives another;
 /// [`cleanup`](Self::cleanup) ends it, once and for all.
 ///
-/// ```
+/// ```standalone_crate
 /// use bypass_dpdk::{Eal, EalOptions};
 ///
 /// let eal = EalOptions::new().start()?;

@@ -57,7 +57,7 @@ pub enum Iova {
 /// How DPDK is started. The defaults need no privileges: two processes with them do not see each other,
 /// and no device of the machine is touched.
 ///
-/// ```
+/// ```standalone_crate
 /// use bypass_dpdk::{EalOptions, Vdev};
 ///
 /// let eal = EalOptions::new().cores([0]).start()?;

@@ -21,7 +21,7 @@ thread_local! {
 ///
 /// A thread may have several; DPDK's own lcores need none, though it does no harm there.
 ///
-/// ```
+/// ```standalone_crate
 /// use bypass_dpdk::EalOptions;
 /// use bypass_core::worker::{Workers, available_cores};
 ///

@@ -37,7 +37,7 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 /// home.
 ///
 /// Any thread may allocate, and free the mbufs of any other. Threads that are
-/// [registered](crate::thread) do so through a cache of their own; the others all meet at the pool's
+/// [registered](crate::Eal::register_thread) do so through a cache of their own; the others all meet at the pool's
 /// ring, which costs about half as much again.
 ///
 /// ```no_run

@@ -76,7 +76,7 @@ pub struct Started(Arc<Running>);
 /// once. It stays started until it is [stopped](Port::stop), or dropped with all its queues; then it is
 /// closed. A closed port of a [`Vdev`](crate::Vdev) comes back when the device is plugged in again.
 ///
-/// ```
+/// ```standalone_crate
 /// use bypass_core::{Burst, PacketIo};
 /// use bypass_dpdk::{EalOptions, Mempool, MempoolOptions, Port, PortOptions, Vdev};
 ///

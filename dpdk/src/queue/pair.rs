@@ -55,7 +55,7 @@ const LAZY: &str = "net_af_xdp";
 /// - [`wait`](Endpoint::wait) sleeps on a descriptor where the port was started with
 ///   [`rx_interrupts`](crate::PortOptions::rx_interrupts). Elsewhere it looks, and sleeps for 50 µs.
 ///
-/// ```
+/// ```standalone_crate
 /// use bypass_core::{Burst, PacketIoExt, Verdict, swap_addresses};
 /// use bypass_dpdk::{EalOptions, Mempool, MempoolOptions, Port, PortOptions, Vdev};
 ///

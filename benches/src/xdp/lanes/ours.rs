@@ -1,4 +1,4 @@
-//! Ours, through [`PacketIo`].
+//! Ours, through [`PacketIo`](bypass_core::PacketIo).
 
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
