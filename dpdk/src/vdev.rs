@@ -162,8 +162,17 @@ fn remove(name: &str) -> Result<()> {
     }
 }
 
-/// Refuses what can be no virtual device's name.
+/// Drivers whose devices drive others by themselves, `net_vdev_netvsc` through `net_failsafe`. DPDK does
+/// not keep these plugged in, and packets that one of them sends out of several ports are shared.
+const COMPOSITE: [&str; 4] = ["net_bonding", "eth_bond", "net_failsafe", "net_vdev_netvsc"];
+
+/// Refuses what can be no virtual device's name, and devices that are made of others.
 pub(crate) fn check(name: &str) -> Result<()> {
+    if COMPOSITE.iter().any(|driver| name.starts_with(driver)) {
+        let why = "it drives other devices, which could be unplugged from under it; drive them \
+                   yourself, a queue pair can join two ports";
+        return Err(DpdkError::config("vdev", name.escape_debug(), why));
+    }
     let longest = sys::RTE_DEV_NAME_MAX_LEN as usize - 1;
     let letters = |letter: u8| letter.is_ascii_alphanumeric() || letter == b'_' || letter == b'-';
     if name.contains('_') && name.len() <= longest && name.bytes().all(letters) {

@@ -475,6 +475,8 @@ mod tests {
             (new().pci(Pci::Block(vec!["eth0".to_owned()])), "pci = eth0"),
             (new().vdev("net_null0", "").vdev("net_null0", ""), "vdev = net_null0"),
             (new().vdev("eth0", ""), "vdev = eth0"),
+            (new().vdev("net_bonding0", "mode=1"), "vdev = net_bonding0: it drives other"),
+            (new().vdev("eth_bond0", "mode=1"), "vdev = eth_bond0: it drives other"),
             (new().log_level_of("a:b", Level::Debug), "log_level_of = a:b"),
         ] {
             let text = refusal(&options);

@@ -36,7 +36,6 @@ pub(super) fn start(device: &Arc<Device>, options: &PortOptions) -> Result<Runni
         let why = format!("the driver {} does not tell of its link", capabilities.driver);
         return Err(Error::config("link_interrupts", true, why));
     }
-    crate::queue::beware_of(&capabilities.driver);
     if plan.features.contains(Features::RX_TIMESTAMP) {
         dynamic::register_times(device)?;
     }

@@ -16,21 +16,14 @@ mod pair;
 mod rx;
 mod tx;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 pub(crate) use burst::FastPath;
 pub use pair::QueuePair;
 pub use rx::RxQueue;
 pub use tx::TxQueue;
 
-/// Whether packets that others hold too have been sent by this process, or may be made by a driver.
-/// From then on receiving looks whether what came is one of them: a driver that passes packets on as
-/// they are (`net_ring`) would hand out what somebody else can see.
+/// Whether packets that others hold too have been sent by this process. From then on receiving looks
+/// whether what came is one of them: a driver that passes packets on as they are (`net_ring`) would hand
+/// out what somebody else can see.
 static SHARED: AtomicBool = AtomicBool::new(false);
-
-/// A port of this driver is in use: `net_bonding` may send one packet out of several ports.
-pub(crate) fn beware_of(driver: &str) {
-    if driver.contains("bond") {
-        SHARED.store(true, Ordering::Relaxed);
-    }
-}
