@@ -285,7 +285,7 @@ fn zones_of_ones_own_are_served_and_mistakes_are_explained() {
         (&["--zone", "test"], "NAME=FILE"),
         (&["--feathers"], "no option --feathers"),
         (&["--cores", "9999"], "9999"),
-        (&["udp+pigeon://127.0.0.1:1"], "no such backend"),
+        (&["--tcp", "off", "udp+pigeon://127.0.0.1:1"], "no such backend"),
         (&["--cores", "0,1", "udp+packet://10.0.0.1:1"], "only sockets share an address"),
         (&["192.0.2.1:1"], "192.0.2.1:1"),
     ] {

@@ -8,16 +8,17 @@ use crate::protocol::How;
 use crate::store::Written;
 use bypass_core::testing::needs::{Need, skip, skip_because};
 
-/// A folder that goes with the test; beside the program, where there is a disk.
+/// A folder that goes with the test: beside the program, where there is a disk, or else where anybody may
+/// write.
 struct Scratch(PathBuf);
 
 impl Scratch {
     fn new(name: &str) -> Self {
-        let mut path = std::env::current_exe().unwrap();
-        path.pop();
-        path.push(format!("kv-log-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
+        let mut beside = std::env::current_exe().unwrap();
+        beside.pop();
+        let folder = format!("kv-log-{name}-{}", std::process::id());
+        let made = [beside, std::env::temp_dir()].map(|parent| parent.join(&folder));
+        Self(made.into_iter().find(|path| std::fs::create_dir_all(path).is_ok()).unwrap())
     }
 }
 
