@@ -60,7 +60,7 @@ impl Selection {
     }
 
     /// What users get, as the tests want it: with all features, none of which takes another's place.
-    pub(crate) fn library(&self) -> Vec<String> {
+    pub(crate) fn shipped(&self) -> Vec<String> {
         let wanted = |member: &Member| !member.private && member.name != TOOL;
         self.arguments(wanted, |feature| feature != REPLACES)
     }
@@ -135,7 +135,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_tests_have_every_feature_but_the_one_that_replaces() {
-        let arguments = workspace(true).library().join(" ");
+        let arguments = workspace(true).shipped().join(" ");
         for part in
             ["--package=bypass-io ", "bypass-io/dpdk", "bypass-dpdk/log", "bypass-xdp/libxdp"]
         {

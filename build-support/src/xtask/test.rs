@@ -165,7 +165,7 @@ impl Pass {
         let mut command = cargo(&["test", "--no-fail-fast"]);
         match self.packages {
             Some(packages) => command.args(packages),
-            None => command.args(selection.library()),
+            None => command.args(selection.shipped()),
         };
         if let Some(stage) = stage {
             let stage = stage.folder.to_str().context("the temporary folder is not UTF-8")?;
