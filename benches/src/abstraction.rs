@@ -38,9 +38,9 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         let (peers, subjects) = of_burst.partition(|name| name.starts_with("direct"));
         let plan = Plan { scenario: "abstraction", subjects, peers, rounds: options.rounds };
         let runs = micro::run(&plan, CASES, duration)?;
-        report.rows.extend(
-            [INSTRUCTIONS, NANOSECONDS].into_iter().flat_map(|metric| runs.rows(&plan, metric)),
-        );
+        let metrics = [INSTRUCTIONS, NANOSECONDS];
+        report.rows.extend(metrics.into_iter().flat_map(|metric| runs.rows(&plan, metric)));
+        report.facts.extend(runs.facts(&plan, &metrics));
     }
     report.notes.push(
         "A packet is a 60 B frame sent from one end of a memory link, received and reflected in \

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`scenario`] | the scenarios by name, the command line |
 //! | [`paired`] | the method: interleaved rounds, paired ratios, null runs |
+//! | [`open_loop`] | the highest rate without a loss, and load around it |
 //! | [`report`] | tables and JSON |
 //! | [`child`] | a contestant in a process of its own that measures itself |
 //! | [`echo`] | UDP and TCP echo: servers in processes of their own, one traffic generator |
@@ -36,6 +37,7 @@ mod log;
 mod micro;
 #[expect(unsafe_code, reason = "the kernel is given pointers by hand")]
 mod mmsg;
+mod open_loop;
 mod paired;
 mod report;
 mod scenario;
@@ -79,7 +81,7 @@ fn run(arguments: &[String]) -> Result<()> {
     }
     let Some(options) = Options::read(arguments)? else {
         println!(
-            "usage: cargo xtask bench <scenario> [--json FILE] [--quick] [--rounds N] [--only A,B] [--dir DIR]\n"
+            "usage: cargo xtask bench <scenario> [--json FILE] [--quick] [--sweep] [--rounds N] [--only A,B] [--dir DIR]\n"
         );
         for scenario in SCENARIOS {
             println!("  {:12} {}", scenario.name, scenario.about);

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::report::Fact;
+
 /// What one run of one contestant measured, by metric.
 pub(crate) type Sample = BTreeMap<&'static str, f64>;
 
@@ -25,6 +27,13 @@ pub(crate) struct Plan {
     pub(crate) peers: Vec<&'static str>,
     /// How many rounds count; at least seven for a figure that is shown to anyone.
     pub(crate) rounds: usize,
+}
+
+impl Plan {
+    /// Ours, then theirs.
+    pub(crate) fn contestants(&self) -> impl Iterator<Item = &'static str> {
+        self.subjects.iter().chain(&self.peers).copied()
+    }
 }
 
 /// The runs of all rounds.
@@ -91,13 +100,25 @@ pub(crate) fn run(
 impl Runs {
     /// The median over the rounds, where the contestant measures this metric.
     pub(crate) fn median(&self, name: &str, metric: &str) -> Option<f64> {
-        median(
-            self.samples
-                .get(name)?
-                .iter()
-                .filter_map(|sample| sample.get(metric).copied())
-                .collect(),
-        )
+        median(self.values(name, metric))
+    }
+
+    fn values(&self, name: &str, metric: &str) -> Vec<f64> {
+        let samples = self.samples.get(name).into_iter().flatten();
+        samples.filter_map(|sample| sample.get(metric).copied()).collect()
+    }
+
+    /// Of every contestant, each of `metrics` that it measures.
+    pub(crate) fn facts(&self, plan: &Plan, metrics: &[&'static str]) -> Vec<Fact> {
+        let of = |contestant, metric| {
+            let values = self.values(contestant, metric);
+            let (min, max) = extent(&values)?;
+            let value = median(values)?;
+            Some(Fact { scenario: plan.scenario, contestant, metric, value, min, max })
+        };
+        let metrics_of =
+            |contestant| metrics.iter().filter_map(move |metric| of(contestant, metric));
+        plan.contestants().flat_map(metrics_of).collect()
     }
 
     /// Every subject against every peer in `metric`; pairs of which one does not measure it are
@@ -153,7 +174,7 @@ fn extent(values: &[f64]) -> Option<(f64, f64)> {
 }
 
 /// The middle value; between the two middle ones where their number is even.
-fn median(mut values: Vec<f64>) -> Option<f64> {
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     let upper = *values.get(middle)?;
@@ -210,6 +231,20 @@ mod tests {
             |name| Ok(if name == "ours" { Sample::from([("p50", 1.0)]) } else { Sample::new() });
         let runs = run(&plan(1), measure).unwrap();
         assert_eq!(runs.rows(&plan(1), "p50"), []);
+    }
+
+    #[test]
+    fn facts_have_the_median_between_their_extremes() {
+        let (runs, _) = drifting(7);
+        let facts = runs.facts(&plan(7), &["rate", "nothing"]);
+        assert_eq!(
+            facts.iter().map(|fact| fact.contestant).collect::<Vec<_>>(),
+            ["ours", "slow", "fast"]
+        );
+        assert!(
+            facts.iter().all(|fact| fact.min < fact.value && fact.value < fact.max),
+            "{facts:?}"
+        );
     }
 
     #[test]

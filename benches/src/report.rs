@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+use crate::open_loop::Curve;
 use crate::paired::Row;
 
 /// Where and how the figures were taken.
@@ -56,7 +57,10 @@ pub(crate) struct Fact {
     pub(crate) scenario: &'static str,
     pub(crate) contestant: &'static str,
     pub(crate) metric: &'static str,
+    /// The median of the rounds.
     pub(crate) value: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
 }
 
 /// The result of a scenario.
@@ -65,13 +69,21 @@ pub(crate) struct Report {
     pub(crate) environment: Environment,
     pub(crate) rows: Vec<Row>,
     pub(crate) facts: Vec<Fact>,
+    /// Of scenarios that offer load, where they were asked to sweep it.
+    pub(crate) curves: Vec<Curve>,
     /// What limits the conclusions, for the reader.
     pub(crate) notes: Vec<String>,
 }
 
 impl Report {
     pub(crate) fn new(environment: Environment) -> Self {
-        Self { environment, rows: Vec::new(), facts: Vec::new(), notes: Vec::new() }
+        Self {
+            environment,
+            rows: Vec::new(),
+            facts: Vec::new(),
+            curves: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 
     /// Prints the tables in Markdown, as they go into `BENCHMARKS.md`.
@@ -219,7 +231,14 @@ mod tests {
 
     #[test]
     fn scenarios_and_names_keep_their_order() {
-        let fact = |scenario, contestant| Fact { scenario, contestant, metric: "m", value: 1.0 };
+        let fact = |scenario, contestant| Fact {
+            scenario,
+            contestant,
+            metric: "m",
+            value: 1.0,
+            min: 1.0,
+            max: 1.0,
+        };
         let mut report = Report::new(Environment::read("bench".to_owned()));
         report.facts = vec![fact("b", "x"), fact("a", "x"), fact("b", "y")];
         assert_eq!(report.scenarios(), ["b", "a"]);

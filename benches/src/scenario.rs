@@ -108,6 +108,8 @@ pub(crate) struct Options {
     pub(crate) json: Option<PathBuf>,
     /// Short runs that show that everything works and prove nothing.
     pub(crate) quick: bool,
+    /// Whether scenarios that offer load also offer it around and beyond each one's highest rate.
+    pub(crate) sweep: bool,
     /// The contestants to run, by name; empty for all.
     pub(crate) only: Vec<String>,
     /// Where files that are read and written lie, and with them the device that is measured.
@@ -117,11 +119,12 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Reads `SCENARIO [--json FILE] [--quick] [--rounds N] [--only A,B] [--dir DIR]`;
+    /// Reads `SCENARIO [--json FILE] [--quick] [--sweep] [--rounds N] [--only A,B] [--dir DIR]`;
     /// `None` without a scenario.
     pub(crate) fn read(arguments: &[String]) -> Result<Option<Self>> {
-        let (mut scenario, mut json, mut dir, mut quick, mut rounds, mut only) =
-            (None, None, None, false, None, Vec::new());
+        let (mut scenario, mut json, mut dir, mut rounds, mut only) =
+            (None, None, None, None, Vec::new());
+        let (mut quick, mut sweep) = (false, false);
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
@@ -132,6 +135,7 @@ impl Options {
                     dir = Some(PathBuf::from(arguments.next().context("--dir takes a folder")?))
                 }
                 "--quick" => quick = true,
+                "--sweep" => sweep = true,
                 "--rounds" => {
                     let number = arguments.next().context("--rounds takes a number")?;
                     rounds = Some(
@@ -151,7 +155,7 @@ impl Options {
             }
         }
         let rounds = rounds.unwrap_or(if quick { 2 } else { 9 });
-        Ok(scenario.map(|scenario| Self { scenario, json, dir, quick, only, rounds }))
+        Ok(scenario.map(|scenario| Self { scenario, json, dir, quick, sweep, only, rounds }))
     }
 
     /// Whether the contestant takes part.
@@ -159,16 +163,28 @@ impl Options {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
 
+    /// Sweeps of each contestant.
+    pub(crate) fn sweeps(&self) -> usize {
+        if !self.sweep {
+            0
+        } else if self.quick {
+            1
+        } else {
+            3
+        }
+    }
+
     /// What the report says about the machine and the command.
     pub(crate) fn environment(&self) -> Environment {
         let quick = if self.quick { " --quick" } else { "" };
+        let sweep = if self.sweep { " --sweep" } else { "" };
         let only = if self.only.is_empty() {
             String::new()
         } else {
             format!(" --only {}", self.only.join(","))
         };
         Environment::read(format!(
-            "cargo xtask bench {}{quick}{only} --rounds {}",
+            "cargo xtask bench {}{quick}{sweep}{only} --rounds {}",
             self.scenario, self.rounds
         ))
     }

@@ -10,13 +10,10 @@ use bypass_core::{Buffer as _, Burst, DatagramIo as _, DatagramIoExt as _, Endpo
 use bypass_xdp::{XdpFrame, XdpOptions, XdpPort};
 
 use super::rig::{CLIENT, Rig, ZONE};
+use crate::open_loop::{Source, Stretch};
 
 const PORT: u16 = 20_000;
 const BURST: usize = 64;
-/// Between these rates the highest is sought, in so many steps.
-const SLOWEST: f64 = 10_000.0;
-const FASTEST: f64 = 4e6;
-const STEPS: usize = 10;
 /// How long answers may take at the end of a run.
 const SETTLING: Duration = Duration::from_millis(30);
 
@@ -31,23 +28,58 @@ pub(super) fn deep_queues(interface: &str) -> XdpOptions {
 }
 
 /// Asks over AF_XDP from the client's side.
-pub(super) struct Source<'r> {
+pub(super) struct Client<'r> {
     rig: &'r Rig,
     socket: UdpOverL2<XdpPort>,
     sending: Burst<UdpDatagram<XdpFrame>>,
     received: Burst<UdpDatagram<XdpFrame>>,
     server: SocketAddr,
     next: usize,
+    /// When the queries under way were due, by their numbers; `u64::MAX` for none.
+    due: Vec<u64>,
 }
 
-/// A run at one rate.
-pub(super) struct Run {
-    pub(super) sent: u64,
-    pub(super) answered: u64,
-    pub(super) seconds: f64,
+impl Source for Client<'_> {
+    fn offer(&mut self, rate: f64, duration: Duration) -> Result<Stretch> {
+        let due = |number: u64| (number as f64 * 1e9 / rate) as u64;
+        let (begin, mut stretch) = (Instant::now(), Stretch::new()?);
+        self.due.fill(u64::MAX);
+        loop {
+            let elapsed = begin.elapsed();
+            if elapsed >= duration {
+                break;
+            }
+            let now = elapsed.as_nanos() as u64;
+            let total = (elapsed.as_secs_f64() * rate).min(u64::MAX as f64) as u64;
+            let made = stretch.sent + self.sending.len() as u64;
+            let count = total.saturating_sub(made).min(self.sending.room() as u64);
+            for number in made..made + count {
+                if !self.compose(due(number))? {
+                    break;
+                }
+            }
+            if !self.sending.is_empty() {
+                let first_due = due(stretch.sent);
+                stretch.send(self.socket.send(&mut self.sending)? as u64, first_due, now);
+            }
+            self.socket.flush()?;
+            self.receive(begin, &mut stretch)?;
+        }
+        // What was composed and not taken was not asked.
+        self.sending.clear();
+        stretch.seconds = begin.elapsed().as_secs_f64();
+        // Until all have come, or none comes any more.
+        let mut since = Instant::now();
+        while stretch.answered < stretch.sent && since.elapsed() < SETTLING {
+            if self.receive(begin, &mut stretch)? > 0 {
+                since = Instant::now();
+            }
+        }
+        Ok(stretch)
+    }
 }
 
-impl<'r> Source<'r> {
+impl<'r> Client<'r> {
     pub(super) fn open(rig: &'r Rig, server: SocketAddr) -> Result<Self> {
         let _inside = rig.veth.b.enter()?;
         let config = Config::new(sys::interface::mac("veth0")?, PORT)
@@ -55,100 +87,53 @@ impl<'r> Source<'r> {
             .rx_checksums(RxChecksums::Ignore);
         let socket = UdpOverL2::new(deep_queues("veth0").open()?, config)?;
         let (sending, received) = (Burst::with_capacity(BURST), Burst::with_capacity(BURST));
-        Ok(Self { rig, socket, sending, received, server, next: 0 })
+        Ok(Self { rig, socket, sending, received, server, next: 0, due: vec![u64::MAX; 1 << 16] })
     }
 
     /// Waits for the server to start, and for the two to have found each other.
     pub(super) fn verify(&mut self) -> Result<()> {
         let begin = Instant::now();
-        while self.run(1000.0, Duration::from_millis(20))?.answered == 0 {
+        while self.offer(1000.0, Duration::from_millis(20))?.answered == 0 {
             ensure!(begin.elapsed() < Duration::from_secs(20), "{} does not answer", self.server);
         }
-        // Whatever is still under way.
-        self.settle(0, u64::MAX)?;
         Ok(())
     }
 
-    /// The highest rate at which all is answered, by halving.
-    pub(super) fn highest_without_loss(&mut self, duration: Duration) -> Result<f64> {
-        let (mut good, mut bad, mut best) = (SLOWEST, FASTEST, 0.0);
-        for _ in 0..STEPS {
-            let middle = f64::sqrt(good * bad);
-            let mut run = self.run(middle, duration)?;
-            if run.answered < run.sent {
-                // Once more: one short pause of the machine is enough to lose some.
-                run = self.run(middle, duration)?;
-            }
-            let rate = run.sent as f64 / run.seconds;
-            if run.answered == run.sent {
-                (good, best) = (middle, f64::max(best, rate));
-            } else {
-                bad = middle;
-            }
-            // Faster than the source can.
-            if rate < 0.9 * middle {
-                bad = middle;
-                good = good.min(rate);
-            }
+    /// Makes the next query, if there is a datagram for it.
+    fn compose(&mut self, due: u64) -> Result<bool> {
+        let query = &self.rig.queries[self.next % self.rig.queries.len()];
+        if !self.socket.compose(query, self.server, &mut self.sending)? {
+            return Ok(false);
         }
-        Ok(best)
+        let number = self.next as u16;
+        if let Some(datagram) = self.sending.last_mut() {
+            datagram.data_mut()[..2].copy_from_slice(&number.to_be_bytes());
+        }
+        self.due[usize::from(number)] = due;
+        self.next += 1;
+        Ok(true)
     }
 
-    /// Asks `rate` questions per second on a fixed schedule, however the server fares.
-    pub(super) fn run(&mut self, rate: f64, duration: Duration) -> Result<Run> {
-        let begin = Instant::now();
-        let (mut sent, mut answered) = (0_u64, 0);
-        loop {
-            let elapsed = begin.elapsed();
-            if elapsed >= duration {
-                break;
+    /// Books the answers that have come, and returns their number.
+    fn receive(&mut self, begin: Instant, stretch: &mut Stretch) -> Result<usize> {
+        /// The number of a response that is NOERROR or NXDOMAIN, not truncated, with the zone's word for it.
+        fn number(message: &[u8]) -> Option<u16> {
+            match message {
+                [high, low, 0x84, 0 | 3, 0, 1, ..] => Some(u16::from_be_bytes([*high, *low])),
+                _ => None,
             }
-            let due = (elapsed.as_secs_f64() * rate).min(u64::MAX as f64) as u64;
-            let count = due.saturating_sub(sent).min(BURST as u64 - self.sending.len() as u64);
-            for _ in 0..count {
-                let query = &self.rig.queries[self.next % self.rig.queries.len()];
-                if !self.socket.compose(query, self.server, &mut self.sending)? {
-                    break;
-                }
-                if let Some(datagram) = self.sending.last_mut() {
-                    datagram.data_mut()[..2].copy_from_slice(&(self.next as u16).to_be_bytes());
-                }
-                self.next += 1;
-            }
-            if !self.sending.is_empty() {
-                sent += self.socket.send(&mut self.sending)? as u64;
-            }
-            self.socket.flush()?;
-            answered += self.receive()?;
-        }
-        // What was composed and not taken was not asked.
-        self.sending.clear();
-        let seconds = begin.elapsed().as_secs_f64();
-        Ok(Run { sent, answered: self.settle(answered, sent)?, seconds })
-    }
-
-    /// Receives until all have come, or none comes any more.
-    fn settle(&mut self, mut answered: u64, sent: u64) -> Result<u64> {
-        let mut since = Instant::now();
-        while answered < sent && since.elapsed() < SETTLING {
-            let more = self.receive()?;
-            if more > 0 {
-                (answered, since) = (answered.saturating_add(more), Instant::now());
-            }
-        }
-        Ok(answered)
-    }
-
-    /// Counts the responses that have come.
-    fn receive(&mut self) -> Result<u64> {
-        /// NOERROR or NXDOMAIN, not truncated, with the zone's word for it.
-        fn is_answer(message: &[u8]) -> bool {
-            matches!(message, [_, _, 0x84, 0 | 3, 0, 1, ..])
         }
         self.socket.recv(&mut self.received)?;
-        let answers = self.received.iter().filter(|datagram| is_answer(datagram.data())).count();
+        let (now, before) = (begin.elapsed().as_nanos() as u64, stretch.answered);
+        for number in self.received.iter().filter_map(|datagram| number(datagram.data())) {
+            let due = std::mem::replace(&mut self.due[usize::from(number)], u64::MAX);
+            // Not what was asked for in an earlier stretch.
+            if due != u64::MAX {
+                stretch.answer(now.saturating_sub(due));
+            }
+        }
         self.received.clear();
-        Ok(answers as u64)
+        Ok((stretch.answered - before) as usize)
     }
 }
 

@@ -17,10 +17,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use bypass_core::worker::pin_to;
 
+use crate::open_loop::{self, Point, Search, Source as _};
 use crate::paired::{self, Plan, Sample};
-use crate::report::{Fact, Report};
+use crate::report::Report;
 use crate::scenario::Options;
-use clients::Source;
+use clients::Client;
 use rig::Rig;
 use server::{CONTESTANTS, Contestant, Server};
 
@@ -36,12 +37,17 @@ const DNSPERF_LOST: &str = "dnsperf, lost %";
 /// Server CPU time per query at the common rate; lower is better.
 const CPU: &str = "CPU µs per query at the common rate";
 
+const P50: &str = "p50 µs at the common rate";
+const P99: &str = "p99 µs at the common rate";
+
 /// What is compared as ratios.
-const COMPARED: [&str; 4] = [WITHOUT_LOSS, IN_A_FLOOD, DNSPERF, CPU];
-const SHOWN: [&str; 5] = [WITHOUT_LOSS, IN_A_FLOOD, DNSPERF, DNSPERF_LOST, CPU];
+const COMPARED: [&str; 6] = [WITHOUT_LOSS, IN_A_FLOOD, DNSPERF, CPU, P50, P99];
+const SHOWN: [&str; 7] = [WITHOUT_LOSS, IN_A_FLOOD, DNSPERF, DNSPERF_LOST, CPU, P50, P99];
 
 /// Queries per second that every server answers.
 const RATE: f64 = 30_000.0;
+/// The most that is tried.
+const CEILING: f64 = 4e6;
 /// What the client is kept on.
 const CLIENT_CORE: usize = 1;
 
@@ -64,19 +70,21 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     pin_to(CLIENT_CORE)?;
     let runs = paired::run(&plan, |name| measure(Contestant::find(name)?, duration))?;
     report.rows.extend(COMPARED.iter().flat_map(|metric| runs.rows(&plan, metric)));
-    for &contestant in plan.subjects.iter().chain(&plan.peers) {
-        report.facts.extend(SHOWN.iter().filter_map(|metric| {
-            let value = runs.median(contestant, metric)?;
-            Some(Fact { scenario: plan.scenario, contestant, metric, value })
-        }));
-    }
+    report.facts.extend(runs.facts(&plan, &SHOWN));
+    report.curves.extend(open_loop::curves(
+        &plan,
+        ("queries", RATE),
+        options.sweeps(),
+        |name| runs.median(name, WITHOUT_LOSS),
+        |name, highest| sweep(Contestant::find(name)?, highest, duration),
+    )?);
     report.notes.push(format!(
         "A zone of {} names; nine of ten queries are for one of them, the others for names that are \
          not there. Server on core 0, queries from core 1 over AF_XDP on a veth pair in copy mode \
-         ({duration:?} at each rate; the highest by halving), then by dnsperf over sockets. On a veth \
+         ({duration:?} at each rate; the highest by search), then by dnsperf over sockets. On a veth \
          pair the kernel's work of receiving is done by the core that sends: for the servers on \
          sockets that is core 1, and no part of their CPU time; how many queries core 1 can make \
-         bounds all figures. CPU time at {RATE}/s.",
+         bounds all figures. CPU time and latency at {RATE}/s.",
         rig::NAMES,
     ));
     Ok(report)
@@ -88,22 +96,35 @@ fn measure(contestant: &Contestant, duration: Duration) -> Result<Sample> {
     let server = Server::start(contestant, &rig)?;
     let mut sample = Sample::new();
     {
-        let mut source = Source::open(&rig, contestant.address())?;
-        source.verify()?;
-        source.run(RATE, duration / 5)?;
+        let mut client = Client::open(&rig, contestant.address())?;
+        client.verify()?;
+        client.offer(RATE, duration / 5)?;
         let before = server.cpu_ns()?;
-        let common = source.run(RATE, duration)?;
+        let common = client.offer(RATE, duration)?;
         let cpu_ns = server.cpu_ns()? - before;
         // On a machine with other things to do a server may not have had its turn; no figure then.
         if common.answered > 0 {
             sample.insert(CPU, cpu_ns as f64 / 1000.0 / common.answered as f64);
         }
-        let flood = source.run(f64::INFINITY, duration)?;
+        let flood = client.offer(f64::INFINITY, duration)?;
         sample.insert(IN_A_FLOOD, flood.answered as f64 / flood.seconds);
-        sample.insert(WITHOUT_LOSS, source.highest_without_loss(duration)?);
+        let search = Search { from: RATE, ceiling: CEILING, duration, allowed_loss: 0.0 };
+        sample.extend(search.highest(&mut client)?.map(|highest| (WITHOUT_LOSS, highest)));
+        for (metric, quantile) in [(P50, 0.5), (P99, 0.99)] {
+            sample.extend(common.micros(quantile).map(|micros| (metric, micros)));
+        }
     }
     if let Some(dnsperf) = clients::dnsperf(&rig, contestant.address(), duration)? {
         sample.extend([(DNSPERF, dnsperf.rate), (DNSPERF_LOST, dnsperf.lost_percent)]);
     }
     Ok(sample)
+}
+
+/// What becomes of load around `highest`, again in a fresh process and network.
+fn sweep(contestant: &Contestant, highest: f64, duration: Duration) -> Result<Vec<Point>> {
+    let rig = Rig::new()?;
+    let _server = Server::start(contestant, &rig)?;
+    let mut client = Client::open(&rig, contestant.address())?;
+    client.verify()?;
+    open_loop::sweep(&mut client, RATE, highest, duration)
 }

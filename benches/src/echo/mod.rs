@@ -12,8 +12,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use bypass_core::worker::pin_to;
 
+use crate::open_loop::{self, Search};
 use crate::paired::{self, Plan, Sample};
-use crate::report::{Fact, Report};
+use crate::report::Report;
 use crate::scenario::Options;
 use contestant::Contestant;
 use generator::Generator;
@@ -26,6 +27,8 @@ struct Scenario {
     name: &'static str,
     servers: &'static [Contestant],
     connect: fn(u16) -> Result<Box<dyn Generator>>,
+    /// Whether messages can be lost, so that there is a highest rate without a loss.
+    loses: bool,
     /// What the closed loop does, for the reader.
     traffic: &'static str,
 }
@@ -47,14 +50,21 @@ const LOST: &str = "lost % at the common rate";
 
 /// Datagrams per second at which latency is taken: at this rate the slowest server still idles half
 /// the time.
-const RATE: u32 = 20_000;
+const RATE: f64 = 20_000.0;
+
+/// In the open loop, where it is swept.
+const WITHOUT_LOSS: &str = "round trips per second, none lost";
+
+/// The most that is tried.
+const CEILING: f64 = 4e6;
 
 /// What is compared as ratios.
-const COMPARED: [&str; 4] = [PER_CPU_SECOND, CPU_AT_RATE, P50, P99];
+const COMPARED: [&str; 5] = [PER_CPU_SECOND, CPU_AT_RATE, P50, P99, WITHOUT_LOSS];
 /// What is shown of every server.
-const SHOWN: [&str; 10] = [
+const SHOWN: [&str; 11] = [
     PER_CPU_SECOND,
     PER_SECOND,
+    WITHOUT_LOSS,
     BUSY,
     CPU_AT_RATE,
     P50,
@@ -99,16 +109,25 @@ fn run(scenario: &Scenario, options: &Options) -> Result<Report> {
         if plan.subjects.is_empty() && plan.peers.is_empty() {
             continue;
         }
-        let runs = paired::run(&plan, |name| measure(scenario, name, duration))?;
+        let sweeps = if scenario.loses { options.sweeps() } else { 0 };
+        let runs = paired::run(&plan, |name| {
+            let search = sweeps > 0;
+            measure(scenario, name, duration, search)
+        })?;
         // What spins costs all of its core at any rate.
         let compared = COMPARED.iter().filter(|metric| !(spins && **metric == CPU_AT_RATE));
         report.rows.extend(compared.flat_map(|metric| runs.rows(&plan, metric)));
-        for &contestant in plan.subjects.iter().chain(&plan.peers) {
-            report.facts.extend(SHOWN.iter().filter_map(|metric| {
-                let value = runs.median(contestant, metric)?;
-                Some(Fact { scenario: plan.scenario, contestant, metric, value })
-            }));
-        }
+        report.facts.extend(runs.facts(&plan, &SHOWN));
+        report.curves.extend(open_loop::curves(
+            &plan,
+            ("round trips", RATE),
+            sweeps,
+            |name| runs.median(name, WITHOUT_LOSS),
+            |name, highest| {
+                let (_server, mut client) = connect(scenario, name)?;
+                open_loop::sweep(&mut *client, RATE, highest, duration)
+            },
+        )?);
     }
     report.notes.push(format!(
         "Server on core 0, client on core 1, {duration:?} each of a closed loop (rates, switches, \
@@ -118,12 +137,18 @@ fn run(scenario: &Scenario, options: &Options) -> Result<Report> {
     Ok(report)
 }
 
-/// One run of one server in a fresh process.
-fn measure(scenario: &Scenario, name: &str, duration: Duration) -> Result<Sample> {
+/// A server in a fresh process, and a client that has seen it answer.
+fn connect(scenario: &Scenario, name: &str) -> Result<(Server, Box<dyn Generator>)> {
     let contestant = Contestant::find(scenario.servers, name)?;
-    let mut server = Server::start(scenario.name, contestant)?;
+    let server = Server::start(scenario.name, contestant)?;
     let mut client = (scenario.connect)(server.port)?;
     client.verify().with_context(|| format!("server {name} is no echo"))?;
+    Ok((server, client))
+}
+
+/// One run of one server; with a search for the highest rate without a loss, if it is wanted.
+fn measure(scenario: &Scenario, name: &str, duration: Duration, search: bool) -> Result<Sample> {
+    let (mut server, mut client) = connect(scenario, name)?;
     client.closed_loop(duration / 5)?;
 
     let before = server.usage()?;
@@ -141,15 +166,19 @@ fn measure(scenario: &Scenario, name: &str, duration: Duration) -> Result<Sample
         sample.extend(count.map(|count| (metric, count as f64 / round_trips)));
     }
 
-    client.open_loop(RATE, duration / 5)?;
+    client.offer(RATE, duration / 5)?;
     let before = server.usage()?;
-    let open = client.open_loop(RATE, duration)?;
+    let open = client.offer(RATE, duration)?;
     let usage = server.usage()?.since(before);
-    ensure!(open.received > 0, "server {name} answered nothing at {RATE}/s");
+    ensure!(open.answered > 0, "server {name} answered nothing at {RATE}/s");
     sample.insert(P50, open.latency.value_at_quantile(0.5) as f64 / 1000.0);
     sample.insert(P99, open.latency.value_at_quantile(0.99) as f64 / 1000.0);
-    sample.insert(LOST, 100.0 * (open.sent - open.received) as f64 / open.sent as f64);
-    sample.insert(CPU_AT_RATE, 1e6 * usage.cpu_seconds() / open.received as f64);
+    sample.insert(LOST, 100.0 * open.lost());
+    sample.insert(CPU_AT_RATE, 1e6 * usage.cpu_seconds() / open.answered as f64);
+    if search {
+        let search = Search { from: RATE, ceiling: CEILING, duration, allowed_loss: 0.0 };
+        sample.extend(search.highest(&mut *client)?.map(|highest| (WITHOUT_LOSS, highest)));
+    }
     Ok(sample)
 }
 

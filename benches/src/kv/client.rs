@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use bypass_io::any::{AnyDatagram, AnySocket, open_socket};
 use bypass_io::prelude::*;
-use hdrhistogram::Histogram;
 
 use super::workload::{self, Request, Workload};
+use crate::open_loop::{Source, Stretch};
 
 /// Datagrams that are sent at once.
 const BATCH: usize = 64;
@@ -16,8 +16,6 @@ const BATCH: usize = 64;
 const NUMBERS: usize = 1 << 16;
 /// After this long without an answer a request is lost.
 const LOST_AFTER: Duration = Duration::from_millis(50);
-/// How late the client itself may be before a run says nothing about the server.
-const LATE: Duration = Duration::from_millis(20);
 /// Bytes of the frame header.
 const HEADER: usize = 8;
 const PORT: u16 = 40_000;
@@ -35,20 +33,39 @@ pub(super) struct Client {
     received: Burst<AnyDatagram>,
 }
 
-/// What a stretch at one rate saw.
-pub(super) struct OpenLoop {
-    /// From the time at which a request was due to its answer, in nanoseconds.
-    pub(super) latency: Histogram<u64>,
-    pub(super) sent: u64,
-    pub(super) received: u64,
-    /// The client fell behind its schedule.
-    late: bool,
-}
-
-impl OpenLoop {
-    /// Whether every request was sent in time and answered.
-    pub(super) fn is_whole(&self) -> bool {
-        self.received == self.sent && !self.late
+impl Source for Client {
+    fn offer(&mut self, rate: f64, duration: Duration) -> Result<Stretch> {
+        let total = (rate * duration.as_secs_f64()) as u64;
+        let interval = 1e9 / rate;
+        let due = |number: u64| (number as f64 * interval) as u64;
+        let mut run = Stretch::new()?;
+        self.due.fill(u64::MAX);
+        let (start, mut made) = (Instant::now(), 0);
+        let mut last = start;
+        while run.answered < total {
+            let now = start.elapsed().as_nanos() as u64;
+            let wanted = (0..self.outgoing.room() as u64)
+                .take_while(|more| made + more < total && due(made + more) <= now)
+                .count();
+            let begin = self.outgoing.len();
+            let got = self.socket.alloc(&mut self.outgoing, wanted);
+            for place in begin..begin + got {
+                self.write(place, made as usize, due(made))?;
+                made += 1;
+            }
+            if !self.outgoing.is_empty() {
+                let first_due = due(run.sent);
+                run.send(self.socket.send(&mut self.outgoing)? as u64, first_due, now);
+                last = Instant::now();
+            }
+            self.socket.flush()?;
+            if self.receive(start, &mut run)? > 0 {
+                last = Instant::now();
+            } else if made == total && self.outgoing.is_empty() && last.elapsed() > LOST_AFTER {
+                break;
+            }
+        }
+        Ok(run)
     }
 }
 
@@ -65,43 +82,6 @@ impl Client {
             outgoing: Burst::with_capacity(BATCH),
             received: Burst::with_capacity(BATCH),
         })
-    }
-
-    /// Sends `rate` requests per second on a fixed schedule, however the server fares.
-    pub(super) fn run(&mut self, rate: u32, duration: Duration) -> Result<OpenLoop> {
-        let total = (f64::from(rate) * duration.as_secs_f64()) as u64;
-        let interval = 1e9 / f64::from(rate);
-        let due = |number: u64| (number as f64 * interval) as u64;
-        // 100 ns to 10 s with three digits.
-        let latency = Histogram::new_with_bounds(100, 10_000_000_000, 3)?;
-        let mut run = OpenLoop { latency, sent: 0, received: 0, late: false };
-        self.due.fill(u64::MAX);
-        let (start, mut made) = (Instant::now(), 0);
-        let mut last = start;
-        while run.received < total {
-            let now = start.elapsed().as_nanos() as u64;
-            let wanted = (0..self.outgoing.room() as u64)
-                .take_while(|more| made + more < total && due(made + more) <= now)
-                .count();
-            let begin = self.outgoing.len();
-            let got = self.socket.alloc(&mut self.outgoing, wanted);
-            for place in begin..begin + got {
-                self.write(place, made as usize, due(made))?;
-                made += 1;
-            }
-            if !self.outgoing.is_empty() {
-                run.late |= now > due(run.sent) + LATE.as_nanos() as u64;
-                run.sent += self.socket.send(&mut self.outgoing)? as u64;
-                last = Instant::now();
-            }
-            self.socket.flush()?;
-            if self.receive(start, &mut run)? > 0 {
-                last = Instant::now();
-            } else if made == total && self.outgoing.is_empty() && last.elapsed() > LOST_AFTER {
-                break;
-            }
-        }
-        Ok(run)
     }
 
     fn write(&mut self, place: usize, number: usize, due: u64) -> Result<()> {
@@ -138,7 +118,7 @@ impl Client {
         Ok(())
     }
 
-    fn receive(&mut self, start: Instant, run: &mut OpenLoop) -> Result<usize> {
+    fn receive(&mut self, start: Instant, run: &mut Stretch) -> Result<usize> {
         let received = self.socket.recv(&mut self.received)?;
         let now = start.elapsed().as_nanos() as u64;
         for datagram in self.received.iter() {
@@ -153,8 +133,7 @@ impl Client {
             }
             let right = text.starts_with(b"VALUE key-") || text == b"STORED\r\n";
             ensure!(right, "an answer is {:?}", String::from_utf8_lossy(text));
-            run.latency.saturating_record(now.saturating_sub(due));
-            run.received += 1;
+            run.answer(now.saturating_sub(due));
         }
         self.received.clear();
         Ok(received)

@@ -16,10 +16,11 @@ use bypass_core::worker::pin_to;
 use serde::{Deserialize, Serialize};
 
 use crate::child;
+use crate::open_loop::{self, Search, Source as _, Stretch};
 use crate::paired::{self, Plan, Sample};
-use crate::report::{Fact, Report};
+use crate::report::Report;
 use crate::scenario::Options;
-use client::{Client, OpenLoop};
+use client::Client;
 use server::{SERVERS, Server};
 use workload::{WORKLOADS, Workload};
 
@@ -41,11 +42,9 @@ const COMPARED: [&str; 4] = [MOST, P50, P99, CPU];
 const SHOWN: [&str; 8] = [MOST, P50, P99, P50_HALF, P99_HALF, CPU, SWITCHES, SYSTEM_CALLS];
 
 /// Requests per second at which all are compared: the slowest server still idles half the time.
-const COMMON_RATE: u32 = 20_000;
+const COMMON_RATE: f64 = 20_000.0;
 /// The most that is tried.
-const CEILING: u32 = 2_000_000;
-/// The search ends when lower and upper bound are so close.
-const PRECISION: f64 = 1.03;
+const CEILING: f64 = 2e6;
 /// Lost before anybody searches: some frames wait for the neighbour's address.
 const WARM_UP: Duration = Duration::from_millis(200);
 
@@ -55,6 +54,8 @@ struct Job {
     workload: usize,
     /// Of each stretch at one rate.
     duration: Duration,
+    /// Around this rate load is swept, and nothing else is measured.
+    sweep: Option<f64>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<Report> {
@@ -66,7 +67,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     };
     let workloads = if options.quick { 1 } else { WORKLOADS.len() };
     for (workload, &Workload { name: scenario, .. }) in WORKLOADS[..workloads].iter().enumerate() {
-        let job = Job { workload, duration };
+        let job = Job { workload, duration, sweep: None };
         let plan =
             Plan { scenario, subjects: wanted(true), peers: wanted(false), rounds: options.rounds };
         let runs = paired::run(&plan, |name| {
@@ -75,12 +76,14 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
             Ok(sample.iter().filter_map(|(name, value)| Some((known(name)?, *value))).collect())
         })?;
         report.rows.extend(COMPARED.iter().flat_map(|metric| runs.rows(&plan, metric)));
-        for &contestant in plan.subjects.iter().chain(&plan.peers) {
-            report.facts.extend(SHOWN.iter().filter_map(|metric| {
-                let value = runs.median(contestant, metric)?;
-                Some(Fact { scenario, contestant, metric, value })
-            }));
-        }
+        report.facts.extend(runs.facts(&plan, &SHOWN));
+        report.curves.extend(open_loop::curves(
+            &plan,
+            ("requests", COMMON_RATE),
+            options.sweeps(),
+            |name| runs.median(name, MOST),
+            |name, highest| child::run(NAME, name, &Job { sweep: Some(highest), ..job }),
+        )?);
     }
     report.notes.push(format!(
         "One server on core 0, the client on core 1, a veth pair between them; {} items, keys of 16 B. The \
@@ -100,48 +103,38 @@ pub(crate) fn measure(name: &str, job: &str) -> Result<()> {
     let workload = &WORKLOADS[job.workload];
     let server = Server::start(name, host.here)?;
     server.load(workload)?;
-    let sample = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let client = scope.spawn(|| {
             host.enter()?;
             pin_to(CLIENT_CORE)?;
-            let client = Client::open(host.there, server.address(), workload)?;
-            measure_with(client, &server, job.duration)
+            let mut client = Client::open(host.there, server.address(), workload)?;
+            client.offer(COMMON_RATE, WARM_UP)?;
+            if let Some(highest) = job.sweep {
+                let points = open_loop::sweep(&mut client, COMMON_RATE, highest, job.duration)?;
+                return child::answer(&points);
+            }
+            let sample = measure_with(client, &server, job.duration)?;
+            child::answer(&sample.into_iter().collect::<Vec<(&str, f64)>>())
         });
         client.join().map_err(|_| anyhow::anyhow!("the client panicked"))?
-    })?;
-    child::answer(&sample.into_iter().collect::<Vec<(&str, f64)>>())
+    })
 }
 
 fn measure_with(mut client: Client, server: &Server, duration: Duration) -> Result<Sample> {
-    client.run(COMMON_RATE, WARM_UP)?;
-    // A scheduler's hiccup is no limit: a rate fails when it fails twice.
-    let mut holds = |rate| -> Result<bool> {
-        Ok(client.run(rate, duration)?.is_whole() || client.run(rate, duration)?.is_whole())
-    };
-    let (mut low, mut high) = (COMMON_RATE / 2, COMMON_RATE);
-    while high < CEILING && holds(high)? {
-        (low, high) = (high, high * 2);
-    }
-    while f64::from(high) / f64::from(low) > PRECISION {
-        let middle = low.midpoint(high);
-        if holds(middle)? {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    let common = client.run(COMMON_RATE, duration)?;
-    ensure!(common.received > 0, "nothing is answered at {COMMON_RATE} a second");
+    let search = Search { from: COMMON_RATE, ceiling: CEILING, duration, allowed_loss: 0.0 };
+    let highest = search.highest(&mut client)?.context("some requests are lost at any rate")?;
+    let common = client.offer(COMMON_RATE, duration)?;
+    ensure!(common.answered > 0, "nothing is answered at {COMMON_RATE} a second");
     let calls_before = server.system_calls()?;
     let before = server.usage()?;
-    let half = client.run(low / 2, duration)?;
+    let half = client.offer(highest / 2.0, duration)?;
     let usage = server.usage()?.since(before);
     let calls = server.system_calls()?.zip(calls_before).map(|(now, before)| now - before);
-    ensure!(half.received > 0, "nothing is answered at {} a second", low / 2);
-    let requests = half.received as f64;
-    let at = |run: &OpenLoop, quantile| run.latency.value_at_quantile(quantile) as f64 / 1000.0;
+    ensure!(half.answered > 0, "nothing is answered at half of {highest} a second");
+    let requests = half.answered as f64;
+    let at = |run: &Stretch, quantile| run.latency.value_at_quantile(quantile) as f64 / 1000.0;
     let mut sample = Sample::from([
-        (MOST, f64::from(low)),
+        (MOST, highest),
         (P50, at(&common, 0.5)),
         (P99, at(&common, 0.99)),
         (P50_HALF, at(&half, 0.5)),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::child::{self, Outcome, Window};
 use crate::paired::{self, Plan, Sample};
-use crate::report::{Fact, Report};
+use crate::report::Report;
 use crate::scenario::Options;
 use readers::READERS;
 
@@ -75,12 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
             Plan { scenario, subjects: wanted(true), peers: wanted(false), rounds: options.rounds };
         let runs = paired::run(&plan, |name| sample(&child::run(NAME, name, &job)?))?;
         report.rows.extend(COMPARED.iter().flat_map(|metric| runs.rows(&plan, metric)));
-        for &contestant in plan.subjects.iter().chain(&plan.peers) {
-            report.facts.extend(SHOWN.iter().filter_map(|metric| {
-                let value = runs.median(contestant, metric)?;
-                Some(Fact { scenario, contestant, metric, value })
-            }));
-        }
+        report.facts.extend(runs.facts(&plan, &SHOWN));
     }
     report.notes.push(format!(
         "Reads of {} B at random places of a file of {} MiB with O_DIRECT, as many under way as \

@@ -48,12 +48,16 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         let runs = micro::run(&plan, CASES, duration)?;
         for (metric, net) in [(INSTRUCTIONS, NET_INSTRUCTIONS), (NANOSECONDS, NET_NANOSECONDS)] {
             report.rows.extend(runs.rows(&plan, metric));
-            let median = |case| runs.median(case, metric).unwrap_or(f64::NAN);
-            report.facts.extend([stack, floor].map(|contestant| Fact {
-                scenario: plan.scenario,
-                contestant,
+            report.facts.extend(runs.facts(&plan, &[metric]));
+            let alone = runs.median(port, metric).unwrap_or(f64::NAN);
+            let with_port = runs.facts(&plan, &[metric]).into_iter();
+            let with_port = with_port.filter(|fact| [stack, floor].contains(&fact.contestant));
+            report.facts.extend(with_port.map(|fact| Fact {
                 metric: net,
-                value: median(contestant) - median(port),
+                value: fact.value - alone,
+                min: fact.min - alone,
+                max: fact.max - alone,
+                ..fact
             }));
         }
     }

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rig::{Place, Rig};
 use super::source::Sender;
+use crate::open_loop::{self, Point, Search, Stretch};
 
 pub(crate) const AF_XDP: &str = "AF_XDP";
 pub(crate) const SOCKET: &str = "socket";
@@ -42,27 +43,29 @@ const UDP: usize = 8;
 
 /// Datagrams that arrive together.
 const BATCH: u32 = 64;
-const SLOWEST: f64 = 20_000.0;
-const FASTEST: f64 = 4e6;
+/// Datagrams a second at which all are compared.
+pub(crate) const COMMON_RATE: f64 = 20_000.0;
+/// The most that is tried.
+const CEILING: f64 = 4e6;
 /// How long answers may take at the end of a run.
 const SETTLING: Duration = Duration::from_millis(20);
-
-/// Runs without any answer that are taken for the machine's fault.
-const PATIENCE: u32 = 20;
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Job {
     /// Of each run at one rate.
     pub(crate) duration: Duration,
-    /// How often the range of rates is halved.
-    pub(crate) steps: u32,
+    /// Around this rate load is swept, and nothing else is measured.
+    pub(crate) sweep: Option<f64>,
 }
 
-/// Datagrams a second.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Outcome {
-    pub(crate) without_loss: f64,
-    pub(crate) with_some_loss: f64,
+pub(crate) enum Outcome {
+    /// The highest rates in datagrams a second, where there are any.
+    Highest {
+        without_loss: Option<f64>,
+        with_some_loss: Option<f64>,
+    },
+    Sweep(Vec<Point>),
 }
 
 pub(crate) fn measure(name: &str, job: Job) -> Result<Outcome> {
@@ -87,7 +90,7 @@ pub(crate) fn measure(name: &str, job: Job) -> Result<Outcome> {
             let _everything =
                 if name == AF_XDP { Some(place.redirect.attach(place.index)?) } else { None };
             let sender = Sender::of(&rig, &datagram(&place.frame))?;
-            Source { rig: &rig, sender }.search(job)
+            Source { rig: &rig, sender }.measure(job)
         });
         stop.store(true, Ordering::Relaxed);
         server.join().map_err(|_| anyhow!("the server panicked"))??;
@@ -148,63 +151,37 @@ struct Source<'a> {
     sender: Sender,
 }
 
-/// A run at one rate.
-struct Run {
-    /// Datagrams a second that were made.
-    rate: f64,
-    lost: f64,
-}
-
-impl Source<'_> {
-    /// The highest rates by halving, without loss and with no more than one in 200.
-    fn search(&mut self, job: Job) -> Result<Outcome> {
-        // On a busy machine the server does not get its core at once.
-        let mut tries = 0;
-        while self.run(SLOWEST, job.duration)?.lost >= 1.0 {
-            tries += 1;
-            ensure!(tries < PATIENCE, "nothing was answered");
-        }
-        Ok(Outcome {
-            without_loss: self.highest(job, 0.0)?,
-            with_some_loss: self.highest(job, 0.005)?,
-        })
-    }
-
-    fn highest(&mut self, job: Job, allowed: f64) -> Result<f64> {
-        let (mut good, mut bad, mut best) = (SLOWEST, FASTEST, 0.0);
-        for _ in 0..job.steps {
-            let middle = (good * bad).sqrt();
-            let run = self.run(middle, job.duration)?;
-            if run.lost <= allowed {
-                (good, best) = (middle, f64::max(best, run.rate));
-            } else {
-                bad = middle;
-            }
-            // Faster than the source can.
-            if run.rate < 0.95 * middle {
-                bad = bad.min(middle);
-                good = good.min(run.rate);
-            }
-        }
-        Ok(best)
-    }
-
-    fn run(&mut self, rate: f64, duration: Duration) -> Result<Run> {
+impl open_loop::Source for Source<'_> {
+    /// In batches. When answers come is not seen here, so there is no latency.
+    fn offer(&mut self, rate: f64, duration: Duration) -> Result<Stretch> {
         let before = self.rig.delivered()?;
         let apart = Duration::from_secs_f64(f64::from(BATCH) / rate);
-        let (begin, mut sent) = (Instant::now(), 0_u64);
+        let (begin, mut stretch) = (Instant::now(), Stretch::new()?);
         let mut due = begin;
         while begin.elapsed() < duration {
             while Instant::now() < due {
                 std::hint::spin_loop();
             }
-            sent += self.sender.send(BATCH as usize)? as u64;
+            stretch.sent += self.sender.send(BATCH as usize)? as u64;
             due += apart;
         }
-        let took = begin.elapsed();
-        let answered = self.answers(before, sent)?;
-        let lost = 1.0 - answered as f64 / sent as f64;
-        Ok(Run { rate: sent as f64 / took.as_secs_f64(), lost })
+        stretch.seconds = begin.elapsed().as_secs_f64();
+        stretch.answered = self.answers(before, stretch.sent)?;
+        Ok(stretch)
+    }
+}
+
+impl Source<'_> {
+    fn measure(&mut self, job: Job) -> Result<Outcome> {
+        if let Some(highest) = job.sweep {
+            let points = open_loop::sweep(self, COMMON_RATE, highest, job.duration)?;
+            return Ok(Outcome::Sweep(points));
+        }
+        let mut highest = |allowed_loss| {
+            let (from, ceiling) = (COMMON_RATE, CEILING);
+            Search { from, ceiling, duration: job.duration, allowed_loss }.highest(self)
+        };
+        Ok(Outcome::Highest { without_loss: highest(0.0)?, with_some_loss: highest(0.005)? })
     }
 
     /// Waits until all have come, or none comes any more.

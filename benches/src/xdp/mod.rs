@@ -14,12 +14,13 @@ mod source;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::child::{self, Window};
+use crate::open_loop;
 use crate::paired::{self, Plan, Runs, Sample};
-use crate::report::{Fact, Report};
+use crate::report::Report;
 use crate::scenario::Options;
 use rates::Work;
 
@@ -62,7 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
          received is made by live-frame test runs of an XDP program on core 0, which is also where the \
          kernel copies it; the contestant has core 1. What is sent counts when it has arrived. Round \
          trips: both ends spin. Echo: UDP payload of {} B, the server spins on core 1; the highest \
-         rate by halving.",
+         rate by search.",
         rig::LEN,
         lanes::BURST,
         echo::PAYLOAD,
@@ -150,17 +151,27 @@ fn echo(options: &Options, report: &mut Report) -> Result<()> {
         peers: wanted(options, &[echo::SOCKET, echo::IO_URING]),
         rounds: options.rounds,
     };
-    let (duration, steps) = if options.quick { (50, 8) } else { (300, 10) };
-    let job = Job::Echo(echo::Job { duration: Duration::from_millis(duration), steps });
-    let runs = rounds(&plan, |name| {
-        let outcome: echo::Outcome = child::run(NAME, name, &job)?;
-        Ok(Sample::from([
-            (WITHOUT_LOSS, outcome.without_loss),
-            (WITH_SOME_LOSS, outcome.with_some_loss),
-        ]))
+    let duration = Duration::from_millis(if options.quick { 50 } else { 300 });
+    let job = |sweep| Job::Echo(echo::Job { duration, sweep });
+    let runs = rounds(&plan, |name| match child::run(NAME, name, &job(None))? {
+        echo::Outcome::Highest { without_loss, with_some_loss } => {
+            let found = [(WITHOUT_LOSS, without_loss), (WITH_SOME_LOSS, with_some_loss)];
+            Ok(found.into_iter().filter_map(|(metric, rate)| Some((metric, rate?))).collect())
+        }
+        echo::Outcome::Sweep(_) => bail!("{name} swept unasked"),
     })?;
     let shown = [WITHOUT_LOSS, WITH_SOME_LOSS];
     tell(report, &plan, &runs, &shown, &shown);
+    report.curves.extend(open_loop::curves(
+        &plan,
+        ("datagrams", echo::COMMON_RATE),
+        options.sweeps(),
+        |name| runs.median(name, WITHOUT_LOSS),
+        |name, highest| match child::run(NAME, name, &job(Some(highest)))? {
+            echo::Outcome::Sweep(points) => Ok(points),
+            echo::Outcome::Highest { .. } => bail!("{name} was to sweep"),
+        },
+    )?);
     Ok(())
 }
 
@@ -181,10 +192,5 @@ fn tell(
     shown: &[&'static str],
 ) {
     report.rows.extend(compared.iter().flat_map(|metric| runs.rows(plan, metric)));
-    for &contestant in plan.subjects.iter().chain(&plan.peers) {
-        report.facts.extend(shown.iter().filter_map(|metric| {
-            let value = runs.median(contestant, metric)?;
-            Some(Fact { scenario: plan.scenario, contestant, metric, value })
-        }));
-    }
+    report.facts.extend(runs.facts(plan, shown));
 }

@@ -11,7 +11,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
-use crate::echo::generator::{Generator, OpenLoop};
+use crate::echo::generator::Generator;
+use crate::open_loop::{Source, Stretch};
 
 /// Bytes of a message. It begins with its mark, of eight bytes.
 pub(super) const MESSAGE: usize = 64;
@@ -178,18 +179,20 @@ impl Generator for Client {
         let end = Instant::now() + duration;
         self.closed(|_| Instant::now() < end)
     }
+}
 
-    fn open_loop(&mut self, rate: u32, duration: Duration) -> Result<OpenLoop> {
-        let total = u64::from(rate) * duration.as_millis() as u64 / 1000;
-        let due = |number: u64| number * 1_000_000_000 / u64::from(rate);
-        let mut result = OpenLoop::new()?;
+impl Source for Client {
+    fn offer(&mut self, rate: f64, duration: Duration) -> Result<Stretch> {
+        let total = (rate * duration.as_secs_f64()) as u64;
+        let due = |number: u64| (number as f64 * 1e9 / rate) as u64;
+        let mut result = Stretch::new()?;
         let start = Instant::now();
         let mut last_progress = start;
-        while result.received < total {
+        while result.answered < total {
             let now = start.elapsed().as_nanos() as u64;
             while result.sent < total && due(result.sent) <= now {
                 self.send(result.sent as usize % CONNECTIONS, due(result.sent))?;
-                result.sent += 1;
+                result.send(1, due(result.sent), now);
             }
             self.turn(Duration::ZERO)?;
             if self.answers.is_empty() {
@@ -198,7 +201,7 @@ impl Generator for Client {
             }
             last_progress = Instant::now();
             let now = start.elapsed().as_nanos() as u64;
-            self.answers.iter().for_each(|&(_, due)| result.record(now.saturating_sub(due)));
+            self.answers.iter().for_each(|&(_, due)| result.answer(now.saturating_sub(due)));
         }
         Ok(result)
     }

@@ -9,6 +9,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     name: "echo_tcp",
     servers: servers::SERVERS,
     connect: client::Client::connect,
+    loses: false,
     traffic: "64 connections with a message of 64 B under way on each.",
 };
 

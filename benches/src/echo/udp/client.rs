@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::echo::generator::{Generator, OpenLoop};
+use crate::echo::generator::Generator;
 use crate::mmsg::{Batch, Wait};
+use crate::open_loop::{Source, Stretch};
 
 /// Bytes of UDP payload.
 pub(crate) const PAYLOAD: usize = 64;
@@ -137,16 +138,18 @@ impl Generator for Client {
         }
         Ok(round_trips)
     }
+}
 
+impl Source for Client {
     /// Sends `rate` datagrams per second on a fixed schedule, however the server fares. Each
     /// carries the time at which it was due, so that a stall counts for all that it delayed.
-    fn open_loop(&mut self, rate: u32, duration: Duration) -> Result<OpenLoop> {
-        let total = u64::from(rate) * duration.as_millis() as u64 / 1000;
-        let due = |number: u64| number * 1_000_000_000 / u64::from(rate);
-        let mut result = OpenLoop::new()?;
+    fn offer(&mut self, rate: f64, duration: Duration) -> Result<Stretch> {
+        let total = (rate * duration.as_secs_f64()) as u64;
+        let due = |number: u64| (number as f64 * 1e9 / rate) as u64;
+        let mut result = Stretch::new()?;
         let start = Instant::now();
         let mut last_progress = start;
-        while result.received < total {
+        while result.answered < total {
             let now = start.elapsed().as_nanos() as u64;
             let mut count = 0;
             while count < WINDOW
@@ -158,7 +161,7 @@ impl Generator for Client {
             }
             if count > 0 {
                 self.batch.send(&self.socket, count)?;
-                result.sent += count as u64;
+                result.send(count as u64, due(result.sent), now);
                 last_progress = Instant::now();
             }
             let count = self.receive(Wait::No)?;
@@ -172,7 +175,7 @@ impl Generator for Client {
             let now = start.elapsed().as_nanos() as u64;
             for index in 0..count {
                 let due = mark(self.batch.payload(index))?;
-                result.record(now.saturating_sub(due));
+                result.answer(now.saturating_sub(due));
             }
         }
         Ok(result)

@@ -9,6 +9,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     name: "echo",
     servers: servers::SERVERS,
     connect: client::Client::connect,
+    loses: true,
     traffic: "64 datagrams of 64 B under way. Loopback delivers within the send, so the server pays for \
               the client's receive path and the client for the server's.",
 };
