@@ -5,7 +5,9 @@
 //! | [`scenario`] | the scenarios by name, the command line |
 //! | [`paired`] | the method: interleaved rounds, paired ratios, null runs |
 //! | [`open_loop`] | the highest rate without a loss, and load around it |
+//! | [`environment`] | the machine that figures are from |
 //! | [`report`] | tables and JSON |
+//! | [`plot`] | pictures of a report |
 //! | [`child`] | a contestant in a process of its own that measures itself |
 //! | [`echo`] | UDP and TCP echo: servers in processes of their own, one traffic generator |
 //! | [`kv`] | the key-value store, beside tokio and memcached |
@@ -16,6 +18,7 @@
 //! | [`micro`] | cases that run in memory: nanoseconds and instructions per packet |
 //! | [`abstraction`] | what the seam costs |
 //! | [`udp_stack`] | what UDP over layer 2 costs |
+//! | [`wire`], [`nic`] | servers on a network card, the generator on another machine |
 //! | [`mmsg`] | `recvmmsg` and `sendmmsg` by hand: baseline and generator |
 //! | [`allocations`] | an allocator that counts |
 #![allow(
@@ -31,26 +34,33 @@ mod child;
 #[cfg(feature = "xdp")]
 mod dns;
 mod echo;
+mod environment;
 #[cfg(feature = "xdp")]
 mod kv;
 mod log;
 mod micro;
 #[expect(unsafe_code, reason = "the kernel is given pointers by hand")]
 mod mmsg;
+mod nic;
 mod open_loop;
 mod paired;
+mod plot;
 mod report;
 mod scenario;
 mod storage;
 mod udp_stack;
+mod wire;
 #[cfg(feature = "peers")]
 mod xdp;
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
-use scenario::{Options, SCENARIOS};
+use nic::Nic;
+use report::Report;
+use scenario::{Options, SCENARIOS, USAGE};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -67,31 +77,46 @@ fn run(arguments: &[String]) -> Result<()> {
     // The commands that this program calls itself with.
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        [echo::COMMAND, scenario, server] => return echo::serve(scenario, server),
+        [echo::COMMAND, scenario, server, at] => return echo::serve(scenario, server, at),
         #[cfg(feature = "xdp")]
         [dns::COMMAND, server, zone] => return dns::serve(server, zone),
         [micro::COMMAND, scenario, case, repeats] => {
             return micro::repeat(scenario::find(scenario)?.cases, case, repeats.parse()?);
         }
+        [plot::COMMAND, file, folder] => {
+            return draw(&Report::read_json(Path::new(file))?, Path::new(folder));
+        }
+        [plot::COMMAND, ..] => bail!("`plot` takes the JSON file of a report, and a folder"),
         [child::COMMAND, scenario, name, job] => {
             let measure = scenario::find(scenario)?.measure;
             return measure.context("its contestants do not measure themselves")?(name, job);
         }
         _ => {}
     }
-    let Some(options) = Options::read(arguments)? else {
-        println!(
-            "usage: cargo xtask bench <scenario> [--json FILE] [--quick] [--sweep] [--rounds N] [--only A,B] [--dir DIR]\n"
-        );
+    let Some(mut options) = Options::read(arguments)? else {
+        println!("{USAGE}");
         for scenario in SCENARIOS {
             println!("  {:12} {}", scenario.name, scenario.about);
         }
         return Ok(());
     };
-    let report = (scenario::find(&options.scenario)?.run)(&options)?;
+    let scenario = scenario::find(&options.scenario)?;
+    if let Some(nic) = &options.nic {
+        return wire::serve(scenario, &Nic::find(nic, options.force)?, &options);
+    }
+    let between = wire::ends(scenario, &mut options)?;
+    let mut report = (scenario.run)(&options)?;
+    report.environment.network = between.or(report.environment.network);
     report.print();
     if let Some(file) = &options.json {
         report.write_json(file)?;
+    }
+    options.plot.as_ref().map_or(Ok(()), |folder| draw(&report, folder))
+}
+
+fn draw(report: &Report, folder: &Path) -> Result<()> {
+    for file in plot::draw(report, folder)? {
+        println!("{}", file.display());
     }
     Ok(())
 }

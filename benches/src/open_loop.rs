@@ -175,7 +175,7 @@ pub(crate) fn sweep(
 }
 
 /// What became of load around the highest rate of one contestant.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Curve {
     pub(crate) scenario: &'static str,
     pub(crate) contestant: &'static str,

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::report::Fact;
 
@@ -46,7 +46,7 @@ pub(crate) struct Runs {
 }
 
 /// One subject against one peer in one metric; the unit of the JSON output.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) scenario: &'static str,
     pub(crate) metric: &'static str,

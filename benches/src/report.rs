@@ -4,55 +4,14 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::environment::Environment;
 use crate::open_loop::Curve;
 use crate::paired::Row;
 
-/// Where and how the figures were taken.
-#[derive(Debug, Serialize)]
-pub(crate) struct Environment {
-    kernel: String,
-    cpu: String,
-    cores: usize,
-    /// Runnable tasks over the last minute when the run began: above 0, something else was using
-    /// the machine.
-    load: f64,
-    /// What repeats the run.
-    command: String,
-}
-
-impl Environment {
-    pub(crate) fn read(command: String) -> Self {
-        let first = |file: &str| {
-            fs::read_to_string(file)
-                .unwrap_or_default()
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .to_owned()
-        };
-        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
-        let model =
-            cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-        let load = first("/proc/loadavg")
-            .split(' ')
-            .next()
-            .and_then(|load| load.parse().ok())
-            .unwrap_or(f64::NAN);
-        Self {
-            kernel: first("/proc/sys/kernel/osrelease"),
-            cpu: model.map_or_else(|| "unknown".to_owned(), |(_, model)| model.to_owned()),
-            cores,
-            load,
-            command,
-        }
-    }
-}
-
 /// A figure of one contestant that is not compared as a ratio.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Fact {
     pub(crate) scenario: &'static str,
     pub(crate) contestant: &'static str,
@@ -64,7 +23,8 @@ pub(crate) struct Fact {
 }
 
 /// The result of a scenario.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound(deserialize = "'de: 'static"))]
 pub(crate) struct Report {
     pub(crate) environment: Environment,
     pub(crate) rows: Vec<Row>,
@@ -88,10 +48,7 @@ impl Report {
 
     /// Prints the tables in Markdown, as they go into `BENCHMARKS.md`.
     pub(crate) fn print(&self) {
-        let Environment { kernel, cpu, cores, load, command } = &self.environment;
-        println!(
-            "`{command}`: Linux {kernel}, {cpu}, {cores} cores, load {load:.2} at the start\n"
-        );
+        println!("`{}`\n\n{}.\n", self.environment.command, self.environment.describe());
         let scenarios = self.scenarios();
         for scenario in &scenarios {
             if scenarios.len() > 1 {
@@ -106,7 +63,7 @@ impl Report {
     }
 
     /// In the order in which they come.
-    fn scenarios(&self) -> Vec<&'static str> {
+    pub(crate) fn scenarios(&self) -> Vec<&'static str> {
         let rows = self.rows.iter().map(|row| row.scenario);
         let facts = self.facts.iter().map(|fact| fact.scenario);
         distinct(rows.chain(facts))
@@ -165,14 +122,28 @@ impl Report {
         println!();
     }
 
+    /// Whether that is one of ours, which the others are compared with.
+    pub(crate) fn is_ours(&self, scenario: &str, contestant: &str) -> bool {
+        self.rows.iter().any(|row| row.scenario == scenario && row.subject == contestant)
+    }
+
     pub(crate) fn write_json(&self, file: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)?;
         fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))
     }
+
+    /// What [`write_json`](Self::write_json) has written.
+    pub(crate) fn read_json(file: &Path) -> Result<Self> {
+        let text =
+            fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        // A report borrows the names in it for as long as the program runs, which reads one.
+        serde_json::from_str(text.leak())
+            .with_context(|| format!("{} is no report of a benchmark", file.display()))
+    }
 }
 
 /// Each name once, in the order of the first time.
-fn distinct(names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
+pub(crate) fn distinct(names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
     let mut distinct = Vec::new();
     for name in names {
         if !distinct.contains(&name) {
@@ -242,12 +213,5 @@ mod tests {
         let mut report = Report::new(Environment::read("bench".to_owned()));
         report.facts = vec![fact("b", "x"), fact("a", "x"), fact("b", "y")];
         assert_eq!(report.scenarios(), ["b", "a"]);
-    }
-
-    #[test]
-    fn the_environment_names_this_machine() {
-        let environment = Environment::read("bench".to_owned());
-        assert!(!environment.kernel.is_empty());
-        assert!(environment.cores >= 1);
     }
 }

@@ -1,18 +1,20 @@
 //! The scenarios by name, and what the command line says about a run.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
 #[cfg(feature = "xdp")]
 use crate::dns;
+use crate::environment::Environment;
 #[cfg(feature = "xdp")]
 use crate::kv;
 use crate::micro::Case;
-use crate::report::{Environment, Report};
+use crate::report::Report;
 #[cfg(feature = "peers")]
 use crate::xdp;
-use crate::{abstraction, echo, log, storage, udp_stack};
+use crate::{abstraction, echo, log, storage, udp_stack, wire};
 
 /// A benchmark that can be run by name.
 pub(crate) struct Scenario {
@@ -23,6 +25,8 @@ pub(crate) struct Scenario {
     pub(crate) cases: &'static [Case],
     /// Becomes a contestant, by name and job, where contestants measure themselves.
     pub(crate) measure: Option<fn(&str, &str) -> Result<()>>,
+    /// Starts a contestant for a generator elsewhere, where the scenario can use a network card.
+    pub(crate) serve: Option<wire::Start>,
 }
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -32,6 +36,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: echo::run_udp,
         cases: &[],
         measure: None,
+        serve: Some(echo::start_udp),
     },
     Scenario {
         name: "echo_tcp",
@@ -39,6 +44,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: echo::run_tcp,
         cases: &[],
         measure: None,
+        serve: Some(echo::start_tcp),
     },
     Scenario {
         name: "abstraction",
@@ -46,6 +52,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: abstraction::run,
         cases: abstraction::CASES,
         measure: None,
+        serve: None,
     },
     Scenario {
         name: "udp_stack",
@@ -53,6 +60,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: udp_stack::run,
         cases: udp_stack::CASES,
         measure: None,
+        serve: None,
     },
     Scenario {
         name: "storage",
@@ -60,6 +68,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: storage::run,
         cases: &[],
         measure: Some(storage::measure),
+        serve: None,
     },
     Scenario {
         name: "log",
@@ -67,6 +76,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: log::run,
         cases: &[],
         measure: Some(log::measure),
+        serve: None,
     },
     #[cfg(feature = "xdp")]
     Scenario {
@@ -75,6 +85,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: dns::run,
         cases: &[],
         measure: None,
+        serve: None,
     },
     #[cfg(feature = "peers")]
     Scenario {
@@ -83,6 +94,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: xdp::run,
         cases: &[],
         measure: Some(xdp::measure),
+        serve: None,
     },
     #[cfg(feature = "xdp")]
     Scenario {
@@ -91,6 +103,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: kv::run,
         cases: &[],
         measure: Some(kv::measure),
+        serve: Some(kv::start),
     },
 ];
 
@@ -100,15 +113,26 @@ pub(crate) fn find(name: &str) -> Result<&'static Scenario> {
     scenario.with_context(|| format!("there is no scenario `{name}`"))
 }
 
+pub(crate) const USAGE: &str = "\
+usage: cargo xtask bench <scenario> [--json FILE] [--plot FOLDER] [--quick] [--sweep] [--rounds N] [--only A,B]
+                         [--dir DIR]
+       cargo xtask bench <scenario> --nic INTERFACE|PCI-ADDRESS [--force]
+       cargo xtask bench <scenario> --client INTERFACE --server ADDRESS [--force] ...
+       cargo xtask bench plot FILE FOLDER
+";
+
 /// What the command line asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) scenario: String,
     /// Where to write the report as JSON.
     pub(crate) json: Option<PathBuf>,
+    /// Where to draw the report.
+    pub(crate) plot: Option<PathBuf>,
     /// Short runs that show that everything works and prove nothing.
     pub(crate) quick: bool,
-    /// Whether scenarios that offer load also offer it around and beyond each one's highest rate.
+    /// Whether scenarios that offer load also offer it around and beyond each one's highest rate, as
+    /// their pictures need it.
     pub(crate) sweep: bool,
     /// The contestants to run, by name; empty for all.
     pub(crate) only: Vec<String>,
@@ -116,26 +140,51 @@ pub(crate) struct Options {
     pub(crate) dir: Option<PathBuf>,
     /// Pairs that count.
     pub(crate) rounds: usize,
+    /// The interface that the servers are put on, by name or PCI address, for a generator elsewhere.
+    pub(crate) nic: Option<String>,
+    /// The interface that the generator uses, and the address of the servers elsewhere.
+    pub(crate) client: Option<(String, Ipv4Addr)>,
+    /// Whether an interface is used even if a default route leads through it.
+    pub(crate) force: bool,
+    /// The addresses of a generator here and servers elsewhere.
+    pub(crate) ends: Option<wire::Ends>,
 }
 
 impl Options {
-    /// Reads `SCENARIO [--json FILE] [--quick] [--sweep] [--rounds N] [--only A,B] [--dir DIR]`;
+    /// Reads what [`USAGE`] says;
     /// `None` without a scenario.
     pub(crate) fn read(arguments: &[String]) -> Result<Option<Self>> {
         let (mut scenario, mut json, mut dir, mut rounds, mut only) =
             (None, None, None, None, Vec::new());
-        let (mut quick, mut sweep) = (false, false);
+        let (mut plot, mut quick, mut sweep) = (None, false, false);
+        let (mut nic, mut client, mut server, mut force) = (None, None, None, false);
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--json" => {
                     json = Some(PathBuf::from(arguments.next().context("--json takes a file")?))
                 }
+                "--plot" => {
+                    plot = Some(PathBuf::from(arguments.next().context("--plot takes a folder")?))
+                }
                 "--dir" => {
                     dir = Some(PathBuf::from(arguments.next().context("--dir takes a folder")?))
                 }
                 "--quick" => quick = true,
                 "--sweep" => sweep = true,
+                "--nic" => {
+                    nic = Some(arguments.next().context("--nic takes an interface")?.clone())
+                }
+                "--client" => {
+                    client = Some(arguments.next().context("--client takes an interface")?.clone())
+                }
+                "--server" => {
+                    let address = arguments.next().context("--server takes an address")?;
+                    let parsed = address.parse::<Ipv4Addr>();
+                    server =
+                        Some(parsed.with_context(|| format!("`{address}` is no IPv4 address"))?);
+                }
+                "--force" => force = true,
                 "--rounds" => {
                     let number = arguments.next().context("--rounds takes a number")?;
                     rounds = Some(
@@ -155,7 +204,31 @@ impl Options {
             }
         }
         let rounds = rounds.unwrap_or(if quick { 2 } else { 9 });
-        Ok(scenario.map(|scenario| Self { scenario, json, dir, quick, sweep, only, rounds }))
+        let sweep = sweep || plot.is_some();
+        let client = match (client, server, &nic) {
+            (None, None, _) => None,
+            (Some(client), Some(server), None) => Some((client, server)),
+            (Some(_), Some(_), Some(_)) => {
+                bail!("--nic is for the machine of the servers, --client for the other one")
+            }
+            _ => {
+                bail!("--client and --server belong together: an interface here, an address there")
+            }
+        };
+        Ok(scenario.map(|scenario| Self {
+            scenario,
+            json,
+            plot,
+            dir,
+            quick,
+            sweep,
+            only,
+            rounds,
+            nic,
+            client,
+            force,
+            ends: None,
+        }))
     }
 
     /// Whether the contestant takes part.
@@ -183,8 +256,12 @@ impl Options {
         } else {
             format!(" --only {}", self.only.join(","))
         };
+        let ends = match &self.client {
+            Some((client, server)) => format!(" --client {client} --server {server}"),
+            None => String::new(),
+        };
         Environment::read(format!(
-            "cargo xtask bench {}{quick}{sweep}{only} --rounds {}",
+            "cargo xtask bench {}{quick}{sweep}{only} --rounds {}{ends}",
             self.scenario, self.rounds
         ))
     }
@@ -205,12 +282,30 @@ mod tests {
         assert_eq!((options.scenario.as_str(), options.quick, options.rounds), ("echo", true, 2));
         assert_eq!(options.json, Some(PathBuf::from("out.json")));
         assert!(read("echo").unwrap().unwrap().rounds >= 7);
+        let drawn = read("echo --plot pictures").unwrap().unwrap();
+        assert_eq!((drawn.sweep, drawn.plot), (true, Some(PathBuf::from("pictures"))));
+        assert!(!options.sweep && read("echo --sweep").unwrap().unwrap().sweep);
         let some = read("echo --only tokio,a10").unwrap().unwrap();
         assert_eq!(
             [some.wants("tokio"), some.wants("a10"), some.wants("monoio")],
             [true, true, false]
         );
-        for wrong in ["echo --json", "storage --dir", "echo udp", "--fast", "echo --rounds many"] {
+        let far = read("echo --client eth1 --server 10.0.0.1").unwrap().unwrap();
+        assert_eq!(far.client, Some(("eth1".to_owned(), Ipv4Addr::new(10, 0, 0, 1))));
+        assert_eq!(read("echo --nic eth1").unwrap().unwrap().nic.as_deref(), Some("eth1"));
+        for half in
+            ["--client eth1", "--server 10.0.0.1", "--nic eth1 --client eth1 --server 10.0.0.1"]
+        {
+            assert!(read(&format!("echo {half}")).is_err(), "{half}");
+        }
+        for wrong in [
+            "echo --json",
+            "echo --plot",
+            "storage --dir",
+            "echo udp",
+            "--fast",
+            "echo --rounds many",
+        ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

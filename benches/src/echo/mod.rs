@@ -7,15 +7,18 @@ mod process;
 mod tcp;
 mod udp;
 
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use bypass_core::worker::pin_to;
+use serde_json::Value;
 
 use crate::open_loop::{self, Search};
 use crate::paired::{self, Plan, Sample};
 use crate::report::Report;
 use crate::scenario::Options;
+use crate::wire::{Ends, Remote, Served};
 use contestant::Contestant;
 use generator::Generator;
 use process::{CLIENT_CORE, Own, Server, Usage};
@@ -25,8 +28,11 @@ pub(crate) use process::COMMAND;
 /// Servers of one kind, and what makes traffic for them.
 struct Scenario {
     name: &'static str,
+    /// Of those that spin and never sleep.
+    spinning: &'static str,
     servers: &'static [Contestant],
-    connect: fn(u16) -> Result<Box<dyn Generator>>,
+    /// From an address of this machine to a server.
+    connect: fn(Ipv4Addr, SocketAddrV4) -> Result<Box<dyn Generator>>,
     /// Whether messages can be lost, so that there is a highest rate without a loss.
     loses: bool,
     /// What the closed loop does, for the reader.
@@ -84,13 +90,54 @@ pub(crate) fn run_tcp(options: &Options) -> Result<Report> {
 }
 
 /// Becomes the server `name` of a scenario.
-pub(crate) fn serve(scenario: &str, name: &str) -> Result<()> {
+pub(crate) fn serve(scenario: &str, name: &str, at: &str) -> Result<()> {
     let scenario = [udp::SCENARIO, tcp::SCENARIO].into_iter().find(|known| known.name == scenario);
-    process::serve(scenario.context("that scenario has no servers")?.servers, name)
+    process::serve(scenario.context("that scenario has no servers")?.servers, name, at.parse()?)
+}
+
+/// Starts a server for a generator elsewhere.
+pub(crate) fn start_udp(name: &str, at: Ipv4Addr, _job: &Value) -> Result<Box<dyn Served>> {
+    start(&udp::SCENARIO, name, at)
+}
+
+/// As [`start_udp`].
+pub(crate) fn start_tcp(name: &str, at: Ipv4Addr, _job: &Value) -> Result<Box<dyn Served>> {
+    start(&tcp::SCENARIO, name, at)
+}
+
+fn start(scenario: &Scenario, name: &str, at: Ipv4Addr) -> Result<Box<dyn Served>> {
+    let contestant = Contestant::find(scenario.servers, name)?;
+    Ok(Box::new(Server::start(scenario.name, contestant, at)?))
+}
+
+impl Served for Server {
+    fn address(&self) -> SocketAddrV4 {
+        self.address
+    }
+
+    fn counters(&mut self) -> Result<Value> {
+        Ok(serde_json::to_value(self.usage()?)?)
+    }
+}
+
+/// A server here or at the other end of a wire.
+enum Counted {
+    Here(Server),
+    There(Remote),
+}
+
+impl Counted {
+    fn usage(&mut self) -> Result<Usage> {
+        match self {
+            Self::Here(server) => server.usage(),
+            Self::There(remote) => remote.counters(),
+        }
+    }
 }
 
 fn run(scenario: &Scenario, options: &Options) -> Result<Report> {
     let mut report = Report::new(options.environment());
+    report.environment.network = Some("loopback".to_owned());
     let duration = if options.quick { Duration::from_millis(100) } else { Duration::from_secs(1) };
     pin_to(CLIENT_CORE)?;
     for spins in [false, true] {
@@ -101,7 +148,7 @@ fn run(scenario: &Scenario, options: &Options) -> Result<Report> {
             servers.map(|server| server.name).collect()
         };
         let plan = Plan {
-            scenario: scenario.name,
+            scenario: if spins { scenario.spinning } else { scenario.name },
             subjects: wanted(true),
             peers: wanted(false),
             rounds: options.rounds,
@@ -110,10 +157,8 @@ fn run(scenario: &Scenario, options: &Options) -> Result<Report> {
             continue;
         }
         let sweeps = if scenario.loses { options.sweeps() } else { 0 };
-        let runs = paired::run(&plan, |name| {
-            let search = sweeps > 0;
-            measure(scenario, name, duration, search)
-        })?;
+        let runs =
+            paired::run(&plan, |name| measure(scenario, name, options.ends, duration, sweeps > 0))?;
         // What spins costs all of its core at any rate.
         let compared = COMPARED.iter().filter(|metric| !(spins && **metric == CPU_AT_RATE));
         report.rows.extend(compared.flat_map(|metric| runs.rows(&plan, metric)));
@@ -124,7 +169,7 @@ fn run(scenario: &Scenario, options: &Options) -> Result<Report> {
             sweeps,
             |name| runs.median(name, WITHOUT_LOSS),
             |name, highest| {
-                let (_server, mut client) = connect(scenario, name)?;
+                let (_server, mut client) = connect(scenario, name, options.ends)?;
                 open_loop::sweep(&mut *client, RATE, highest, duration)
             },
         )?);
@@ -138,17 +183,38 @@ fn run(scenario: &Scenario, options: &Options) -> Result<Report> {
 }
 
 /// A server in a fresh process, and a client that has seen it answer.
-fn connect(scenario: &Scenario, name: &str) -> Result<(Server, Box<dyn Generator>)> {
-    let contestant = Contestant::find(scenario.servers, name)?;
-    let server = Server::start(scenario.name, contestant)?;
-    let mut client = (scenario.connect)(server.port)?;
+fn connect(
+    scenario: &Scenario,
+    name: &str,
+    ends: Option<Ends>,
+) -> Result<(Counted, Box<dyn Generator>)> {
+    let (server, here, address) = match ends {
+        None => {
+            let contestant = Contestant::find(scenario.servers, name)?;
+            let server = Server::start(scenario.name, contestant, Ipv4Addr::LOCALHOST)?;
+            let address = server.address;
+            (Counted::Here(server), Ipv4Addr::LOCALHOST, address)
+        }
+        Some(ends) => {
+            let remote = Remote::start(ends, scenario.name, name, &())?;
+            let address = remote.address;
+            (Counted::There(remote), ends.here, address)
+        }
+    };
+    let mut client = (scenario.connect)(here, address)?;
     client.verify().with_context(|| format!("server {name} is no echo"))?;
     Ok((server, client))
 }
 
 /// One run of one server; with a search for the highest rate without a loss, if it is wanted.
-fn measure(scenario: &Scenario, name: &str, duration: Duration, search: bool) -> Result<Sample> {
-    let (mut server, mut client) = connect(scenario, name)?;
+fn measure(
+    scenario: &Scenario,
+    name: &str,
+    ends: Option<Ends>,
+    duration: Duration,
+    search: bool,
+) -> Result<Sample> {
+    let (mut server, mut client) = connect(scenario, name, ends)?;
     client.closed_loop(duration / 5)?;
 
     let before = server.usage()?;

@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -17,7 +17,7 @@ use super::calls;
 use super::contestant::{Contestant, Program};
 use crate::{allocations, child};
 
-/// The hidden command of this program that becomes a server: scenario, name.
+/// The hidden command of this program that becomes a server: scenario, name, address.
 pub(crate) const COMMAND: &str = "serve-echo";
 
 const SERVER_CORE: usize = 0;
@@ -25,7 +25,7 @@ const SERVER_CORE: usize = 0;
 pub(crate) const CLIENT_CORE: usize = 1;
 
 /// Counters of a server since its start.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Usage {
     /// CPU time of all threads, kernel included; of a thread that runs, as of the last clock tick.
     pub(crate) cpu_ns: u64,
@@ -46,44 +46,46 @@ pub(crate) struct Server {
     process: Child,
     /// To a server of this program.
     pipes: Option<(ChildStdin, BufReader<ChildStdout>)>,
-    pub(crate) port: u16,
+    pub(crate) address: SocketAddrV4,
 }
 
 impl Server {
-    pub(crate) fn start(scenario: &str, contestant: &Contestant) -> Result<Self> {
+    pub(crate) fn start(scenario: &str, contestant: &Contestant, at: Ipv4Addr) -> Result<Self> {
         match contestant.program {
-            Program::Udp(_) | Program::Tcp(_) => Self::start_own(scenario, contestant.name),
-            Program::Sockperf(options) => Self::start_sockperf(options),
+            Program::Udp(_) | Program::Tcp(_) => Self::start_own(scenario, contestant.name, at),
+            Program::Sockperf(options) => Self::start_sockperf(options, at),
         }
         .with_context(|| format!("cannot start server {}", contestant.name))
     }
 
-    fn start_own(scenario: &str, name: &str) -> Result<Self> {
+    fn start_own(scenario: &str, name: &str, at: Ipv4Addr) -> Result<Self> {
         let program = std::env::current_exe().context("cannot tell where this program lies")?;
         let mut process = Command::new(program)
-            .args([COMMAND, scenario, name])
+            .args([COMMAND, scenario, name, &at.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
         let input = process.stdin.take().context("it has no input")?;
         let output = process.stdout.take().context("it has no output")?;
-        let mut server = Self { process, pipes: Some((input, BufReader::new(output))), port: 0 };
-        server.port = server.line()?.parse().context("it printed no port")?;
+        let pipes = Some((input, BufReader::new(output)));
+        let mut server = Self { process, pipes, address: SocketAddrV4::new(at, 0) };
+        let port = server.line()?.parse().context("it printed no port")?;
+        server.address.set_port(port);
         Ok(server)
     }
 
-    fn start_sockperf(options: &[&str]) -> Result<Self> {
+    fn start_sockperf(options: &[&str], at: Ipv4Addr) -> Result<Self> {
         // A port that was free a moment ago; sockperf cannot choose one itself.
-        let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = UdpSocket::bind((at, 0))?.local_addr()?.port();
         // It ends with this thread, however that ends.
         let process = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "taskset", "--cpu-list", &SERVER_CORE.to_string()])
-            .args(["sockperf", "server", "-i", "127.0.0.1", "-p", &port.to_string()])
+            .args(["sockperf", "server", "-i", &at.to_string(), "-p", &port.to_string()])
             .args(options)
             .stdout(Stdio::null())
             .spawn()
             .context("cannot run setpriv")?;
-        Ok(Self { process, pipes: None, port })
+        Ok(Self { process, pipes: None, address: SocketAddrV4::new(at, port) })
     }
 
     /// The counters of now.
@@ -117,15 +119,15 @@ impl Drop for Server {
 }
 
 /// Becomes the server `name` of `contestants`.
-pub(crate) fn serve(contestants: &[Contestant], name: &str) -> Result<()> {
+pub(crate) fn serve(contestants: &[Contestant], name: &str, at: Ipv4Addr) -> Result<()> {
     let contestant = Contestant::find(contestants, name)?;
     match contestant.program {
         Program::Udp(serve) => {
-            let socket = UdpSocket::bind(ANY_PORT).context("cannot bind a socket")?;
+            let socket = UdpSocket::bind((at, 0)).context("cannot bind a socket")?;
             run(contestant, socket.local_addr()?.port(), move || serve(socket))
         }
         Program::Tcp(serve) => {
-            let listener = TcpListener::bind(ANY_PORT).context("cannot bind a socket")?;
+            let listener = TcpListener::bind((at, 0)).context("cannot bind a socket")?;
             // The connections inherit it: an answer never waits for an acknowledgement.
             SockRef::from(&listener).set_tcp_nodelay(true)?;
             run(contestant, listener.local_addr()?.port(), move || serve(listener))
@@ -133,8 +135,6 @@ pub(crate) fn serve(contestants: &[Contestant], name: &str) -> Result<()> {
         Program::Sockperf(_) => bail!("server {name} is another program"),
     }
 }
-
-const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
 /// Serves on a thread of its own, and answers for the process on this one.
 fn run(

@@ -8,20 +8,23 @@ mod client;
 mod server;
 mod workload;
 
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use bypass_core::sandbox::Sandbox;
 use bypass_core::worker::pin_to;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::child;
 use crate::open_loop::{self, Search, Source as _, Stretch};
 use crate::paired::{self, Plan, Sample};
 use crate::report::Report;
 use crate::scenario::Options;
+use crate::wire::{Ends, Remote, Served};
 use client::Client;
-use server::{SERVERS, Server};
+use server::{Counters, SERVERS, Server};
 use workload::{WORKLOADS, Workload};
 
 const NAME: &str = "kv";
@@ -56,10 +59,13 @@ struct Job {
     duration: Duration,
     /// Around this rate load is swept, and nothing else is measured.
     sweep: Option<f64>,
+    /// Where the server is another machine.
+    ends: Option<Ends>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new(options.environment());
+    report.environment.network = Some("veth pair, AF_XDP in copy mode".to_owned());
     let duration = Duration::from_millis(if options.quick { 150 } else { 1000 });
     let wanted = |ours| {
         let servers = SERVERS.iter().filter(move |server| server.ours == ours);
@@ -67,7 +73,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     };
     let workloads = if options.quick { 1 } else { WORKLOADS.len() };
     for (workload, &Workload { name: scenario, .. }) in WORKLOADS[..workloads].iter().enumerate() {
-        let job = Job { workload, duration, sweep: None };
+        let job = Job { workload, duration, sweep: None, ends: options.ends };
         let plan =
             Plan { scenario, subjects: wanted(true), peers: wanted(false), rounds: options.rounds };
         let runs = paired::run(&plan, |name| {
@@ -98,6 +104,11 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
 /// Measures the server `name`, in a process and a network of its own.
 pub(crate) fn measure(name: &str, job: &str) -> Result<()> {
     let job: Job = serde_json::from_str(job)?;
+    if let Some(ends) = job.ends {
+        let mut server = Remote::start(ends, NAME, name, &job)?;
+        pin_to(CLIENT_CORE)?;
+        return ask(ends.here, server.address, &job, || server.counters());
+    }
     let host = Sandbox::enter()?.host("cable")?;
     server::leave_no_checksums_to_the_device(&host.ends[0].name)?;
     let workload = &WORKLOADS[job.workload];
@@ -107,29 +118,61 @@ pub(crate) fn measure(name: &str, job: &str) -> Result<()> {
         let client = scope.spawn(|| {
             host.enter()?;
             pin_to(CLIENT_CORE)?;
-            let mut client = Client::open(host.there, server.address(), workload)?;
-            client.offer(COMMON_RATE, WARM_UP)?;
-            if let Some(highest) = job.sweep {
-                let points = open_loop::sweep(&mut client, COMMON_RATE, highest, job.duration)?;
-                return child::answer(&points);
-            }
-            let sample = measure_with(client, &server, job.duration)?;
-            child::answer(&sample.into_iter().collect::<Vec<(&str, f64)>>())
+            ask(host.there, server.address(), &job, || server.counters())
         });
         client.join().map_err(|_| anyhow::anyhow!("the client panicked"))?
     })
 }
 
-fn measure_with(mut client: Client, server: &Server, duration: Duration) -> Result<Sample> {
+/// Starts a server with all items for a generator elsewhere.
+pub(crate) fn start(name: &str, at: Ipv4Addr, job: &Value) -> Result<Box<dyn Served>> {
+    let job = Job::deserialize(job)?;
+    let server = Server::start(name, at)?;
+    server.load(WORKLOADS.get(job.workload).context("there is no such workload")?)?;
+    Ok(Box::new(server))
+}
+
+impl Served for Server {
+    fn address(&self) -> SocketAddrV4 {
+        Self::address(self)
+    }
+
+    fn counters(&mut self) -> Result<Value> {
+        Ok(serde_json::to_value(Self::counters(self)?)?)
+    }
+}
+
+/// Asks the server from an address of this network, and answers what the job is about.
+fn ask(
+    here: Ipv4Addr,
+    server: SocketAddrV4,
+    job: &Job,
+    counters: impl FnMut() -> Result<Counters>,
+) -> Result<()> {
+    let mut client = Client::open(here, server.into(), &WORKLOADS[job.workload])?;
+    client.offer(COMMON_RATE, WARM_UP)?;
+    if let Some(highest) = job.sweep {
+        let points = open_loop::sweep(&mut client, COMMON_RATE, highest, job.duration)?;
+        return child::answer(&points);
+    }
+    let sample = measure_with(client, counters, job.duration)?;
+    child::answer(&sample.into_iter().collect::<Vec<(&str, f64)>>())
+}
+
+fn measure_with(
+    mut client: Client,
+    mut counters: impl FnMut() -> Result<Counters>,
+    duration: Duration,
+) -> Result<Sample> {
     let search = Search { from: COMMON_RATE, ceiling: CEILING, duration, allowed_loss: 0.0 };
     let highest = search.highest(&mut client)?.context("some requests are lost at any rate")?;
     let common = client.offer(COMMON_RATE, duration)?;
     ensure!(common.answered > 0, "nothing is answered at {COMMON_RATE} a second");
-    let calls_before = server.system_calls()?;
-    let before = server.usage()?;
+    let before = counters()?;
     let half = client.offer(highest / 2.0, duration)?;
-    let usage = server.usage()?.since(before);
-    let calls = server.system_calls()?.zip(calls_before).map(|(now, before)| now - before);
+    let after = counters()?;
+    let usage = after.when_asked.since(before.when_answered);
+    let calls = after.system_calls.zip(before.system_calls).map(|(now, before)| now - before);
     ensure!(half.answered > 0, "nothing is answered at half of {highest} a second");
     let requests = half.answered as f64;
     let at = |run: &Stretch, quantile| run.latency.value_at_quantile(quantile) as f64 / 1000.0;

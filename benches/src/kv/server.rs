@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+
+use serde::{Deserialize, Serialize};
 
 use super::workload::{self, KEYS, Workload};
 
@@ -17,10 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// MiB for items: all of them stay.
 const MEMORY: &str = "512";
 
+const ADDRESS: &str = "ADDRESS";
+
 pub(super) struct Contestant {
     pub(super) name: &'static str,
     pub(super) ours: bool,
-    /// How ours is started; memcached has its own way.
+    /// How ours is started, with [`ADDRESS`] for its address; memcached has its own way.
     arguments: Option<&'static [&'static str]>,
 }
 
@@ -29,25 +33,33 @@ const fn ours(name: &'static str, arguments: &'static [&'static str]) -> Contest
 }
 
 pub(super) const SERVERS: &[Contestant] = &[
-    ours("socket", &["--udp", "udp+socket://10.77.0.1:11211?recv_buffer=4194304&frames=4096"]),
-    ours("io_uring", &["--udp", "udp+uring://10.77.0.1:11211?recv_buffer=4194304&frames=4096"]),
-    ours("AF_XDP", &["--udp", "udp+xdp://10.77.0.1:11211"]),
-    ours("AF_XDP, spinning", &["--udp", "udp+xdp://10.77.0.1:11211", "--spin"]),
+    ours("socket", &["--udp", "udp+socket://ADDRESS:11211?recv_buffer=4194304&frames=4096"]),
+    ours("io_uring", &["--udp", "udp+uring://ADDRESS:11211?recv_buffer=4194304&frames=4096"]),
+    ours("AF_XDP", &["--udp", "udp+xdp://ADDRESS:11211"]),
+    ours("AF_XDP, spinning", &["--udp", "udp+xdp://ADDRESS:11211", "--spin"]),
     Contestant { name: "tokio", ours: false, arguments: Some(&["--front", "tokio"]) },
     Contestant { name: "memcached", ours: false, arguments: None },
 ];
 
 pub(super) struct Server {
     process: Child,
-    address: SocketAddr,
+    address: SocketAddrV4,
     counts_calls: bool,
 }
 
 /// What a server has used so far.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Usage {
     pub(super) cpu_ns: u64,
     pub(super) switches: u64,
+}
+
+/// What a server has counted, and what it had used before and after it was waited for to count.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Counters {
+    pub(super) when_asked: Usage,
+    pub(super) system_calls: Option<u64>,
+    pub(super) when_answered: Usage,
 }
 
 impl Usage {
@@ -70,7 +82,7 @@ impl Server {
     /// Starts the server `name` in the calling thread's network.
     pub(super) fn start(name: &str, address: Ipv4Addr) -> Result<Self> {
         let contestant = super::find(name)?;
-        let place = SocketAddr::from((address, PORT));
+        let place = SocketAddrV4::new(address, PORT);
         let mut command = match contestant.arguments {
             Some(arguments) => {
                 let program = std::env::current_exe()?.with_file_name("examples").join("kv");
@@ -78,7 +90,8 @@ impl Server {
                 // Its worker pins itself; a thread that only waits must not be kept from that by a spinning one.
                 let mut command = Command::new(program);
                 command.arg(place.to_string()).args(["--memory", MEMORY, "--cores", CORE]);
-                command.args(arguments);
+                command
+                    .args(arguments.iter().map(|text| text.replace(ADDRESS, &address.to_string())));
                 command
             }
             None => {
@@ -115,7 +128,7 @@ impl Server {
         Ok(server)
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddrV4 {
         self.address
     }
 
@@ -142,7 +155,13 @@ impl Server {
     }
 
     /// The counters of now.
-    pub(super) fn usage(&self) -> Result<Usage> {
+    pub(super) fn counters(&self) -> Result<Counters> {
+        let when_asked = self.usage()?;
+        let system_calls = self.system_calls()?;
+        Ok(Counters { when_asked, system_calls, when_answered: self.usage()? })
+    }
+
+    fn usage(&self) -> Result<Usage> {
         let mut usage = Usage::default();
         let tasks = format!("/proc/{}/task", self.process.id());
         for task in fs::read_dir(&tasks).with_context(|| format!("cannot list {tasks}"))? {
@@ -161,7 +180,7 @@ impl Server {
     }
 
     /// System calls so far, where the server counts them. It does so once a second.
-    pub(super) fn system_calls(&self) -> Result<Option<u64>> {
+    fn system_calls(&self) -> Result<Option<u64>> {
         if !self.counts_calls {
             return Ok(None);
         }
@@ -179,7 +198,7 @@ impl Drop for Server {
 }
 
 /// A figure of a server's statistics.
-fn stat(address: SocketAddr, name: &str) -> Result<u64> {
+fn stat(address: SocketAddrV4, name: &str) -> Result<u64> {
     let mut stream = TcpStream::connect(address)?;
     stream.write_all(b"stats\r\n")?;
     let mut text = Vec::new();

@@ -3,7 +3,7 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::mem::MaybeUninit;
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -36,12 +36,11 @@ struct Connection {
 }
 
 impl Client {
-    pub(super) fn connect(port: u16) -> Result<Box<dyn Generator>> {
+    pub(super) fn connect(_here: Ipv4Addr, server: SocketAddrV4) -> Result<Box<dyn Generator>> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let mut connections = Vec::with_capacity(CONNECTIONS);
         for index in 0..CONNECTIONS as u64 {
-            let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
-                .context("cannot connect to the server")?;
+            let socket = TcpStream::connect(server).context("cannot connect to the server")?;
             socket.set_nodelay(true)?;
             socket.set_nonblocking(true)?;
             epoll::add(&epoll, &socket, EventData::new_u64(index), EventFlags::IN)?;

@@ -7,6 +7,7 @@ use super::Scenario;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "echo_tcp",
+    spinning: "echo_tcp, spinning",
     servers: servers::SERVERS,
     connect: client::Client::connect,
     loses: false,

@@ -32,12 +32,9 @@ fn mark(answer: &[u8]) -> Result<u64> {
 }
 
 impl Client {
-    pub(crate) fn connect(port: u16) -> Result<Box<dyn Generator>> {
-        let socket =
-            UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot bind the client's socket")?;
-        socket
-            .connect(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
-            .context("cannot connect to the server")?;
+    pub(crate) fn connect(here: Ipv4Addr, server: SocketAddrV4) -> Result<Box<dyn Generator>> {
+        let socket = UdpSocket::bind((here, 0)).context("cannot bind the client's socket")?;
+        socket.connect(server).context("cannot connect to the server")?;
         socket.set_read_timeout(Some(LOST_AFTER))?;
         Ok(Box::new(Self { socket, batch: Batch::connected(WINDOW) }))
     }
