@@ -37,6 +37,8 @@ struct Scenario {
     loses: bool,
     /// What the closed loop does, for the reader.
     traffic: &'static str,
+    /// What it means that all of it is on one machine.
+    loopback: &'static str,
 }
 
 /// Round trips per second of CPU time that the server's process took; higher is better.
@@ -179,6 +181,9 @@ fn run(scenario: &Scenario, options: &Options) -> Result<Report> {
          allocations, system calls) and an open loop at {RATE}/s (p50, p99, lost). Closed loop: {}",
         scenario.traffic,
     ));
+    if options.ends.is_none() {
+        report.notes.push(scenario.loopback.to_owned());
+    }
     Ok(report)
 }
 

@@ -49,8 +49,9 @@ impl Chart {
             chart.draw_series([PathElement::new([(0.0, 0.0), (end, end)], GREY)])?;
             let (right, top) = chart.backend_coord(&(end, end));
             let (left, above) = area.get_base_pixel();
-            let beside = (right - left + 6, top - above + 9);
-            area.draw_text(name, &text(11.5, GREY, HPos::Left), beside)?;
+            // Above the line, where nothing can be: more answers than were asked for.
+            let beside = (right - left - 14, top - above + 9);
+            area.draw_text(name, &text(11.5, GREY, HPos::Right), beside)?;
         }
         for (look, line) in &self.lines {
             chart.draw_series(LineSeries::new(line.iter().copied(), look.line()))?;

@@ -81,7 +81,7 @@ pub(super) fn page(
     (width, height): (u32, u32),
     draw: impl FnOnce(&Area<'_>) -> Result<()>,
 ) -> Result<String> {
-    let caption = wrapped(&environment.describe(), (f64::from(width) / LETTER * 1.12) as usize);
+    let caption = wrapped(&environment.describe(), (f64::from(width) / LETTER * 0.95) as usize);
     let (above, below) = (58, LINE * caption.len() as i32 + 14);
     let mut svg = String::new();
     {

@@ -25,7 +25,7 @@ enum Kind {
 }
 
 /// So many values are written on an axis, about.
-const TICKS: f64 = 5.0;
+const TICKS: f64 = 6.0;
 
 impl Scale {
     /// From 0 to a bit beyond the largest.

@@ -12,6 +12,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     connect: client::Client::connect,
     loses: false,
     traffic: "64 connections with a message of 64 B under way on each.",
+    loopback: "Over loopback the client's receive path is part of what the server pays.",
 };
 
 const _: () = assert!(client::MESSAGE == 64 && client::CONNECTIONS == 64);

@@ -11,8 +11,9 @@ pub(super) const SCENARIO: Scenario = Scenario {
     servers: servers::SERVERS,
     connect: client::Client::connect,
     loses: true,
-    traffic: "64 datagrams of 64 B under way. Loopback delivers within the send, so the server pays for \
-              the client's receive path and the client for the server's.",
+    traffic: "64 datagrams of 64 B under way.",
+    loopback: "Loopback delivers within the send, so the server pays for the client's receive path and the \
+               client for the server's.",
 };
 
 const _: () = assert!(client::PAYLOAD == 64 && client::WINDOW == 64);
