@@ -106,6 +106,13 @@ impl<'a> Iterator for Keys<'a> {
     }
 }
 
+/// What is the first key if this is a request that has any: a guess that costs little.
+#[must_use]
+pub fn first_key(requests: &[u8]) -> Option<&[u8]> {
+    let line = &requests[..requests.len().min(MAX_KEY)];
+    line.split(|byte| matches!(byte, b' ' | b'\r' | b'\n')).nth(1)
+}
+
 /// What lies at the front of the bytes that have come.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Parsed<'a> {

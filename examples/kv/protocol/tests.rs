@@ -200,3 +200,13 @@ fn an_answer_of_too_many_datagrams_is_refused() {
     assert!(Frame::parts(1, &vec![0; 65_535 * frame::MAX_PART]).is_some());
     assert!(Frame::parts(1, &vec![0; 65_535 * frame::MAX_PART + 1]).is_none());
 }
+
+#[test]
+fn the_first_key_is_guessed() {
+    assert_eq!(first_key(b"get key\r\n"), Some(&b"key"[..]));
+    assert_eq!(first_key(b"set key 0 0 1\r\na\r\n"), Some(&b"key"[..]));
+    assert_eq!(first_key(b"version\r\n"), Some(&b""[..]));
+    assert_eq!(first_key(b"get"), None);
+    let long = [b"get ".as_slice(), &[b'k'; 10 * MAX_KEY], b"\r\n"].concat();
+    assert!(first_key(&long).unwrap().len() <= MAX_KEY);
+}

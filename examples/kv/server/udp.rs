@@ -8,11 +8,12 @@ use bypass_io::{Error, Transmit};
 use super::handover::{Envelope, Handover, ROOM};
 use super::{Back, Core, Outcome};
 use crate::protocol::frame::{Frame, HEADER, MAX_PART};
-use crate::protocol::{ERROR, MULTI_PACKET, REPLY_TOO_LARGE};
+use crate::protocol::{ERROR, MULTI_PACKET, REPLY_TOO_LARGE, first_key};
 use crate::stats::Figure;
+use crate::store::AHEAD;
 
 /// Datagrams that are received at once.
-const BATCH: usize = 64;
+const BATCH: usize = AHEAD;
 /// Datagrams that are on their way out.
 const OUTGOING: usize = 4 * BATCH;
 /// Answers that may wait for the log before no more requests are received.
@@ -70,6 +71,9 @@ impl<S: DatagramIo> UdpServer<S> {
         let mut work = self.release(core, handover);
         if self.outgoing.room() >= BATCH && self.held.len() < HELD {
             work += self.socket.recv(&mut self.received)?;
+            let requests =
+                self.received.iter().filter_map(|datagram| Frame::split(datagram.data()));
+            core.shard.store.foresee(requests.filter_map(|(_, requests)| first_key(requests)));
             while let Some(datagram) = self.received.pop_front() {
                 self.serve(datagram, core, handover);
             }
@@ -100,9 +104,9 @@ impl<S: DatagramIo> UdpServer<S> {
     }
 
     fn serve(&mut self, datagram: S::Datagram, core: &mut Core, handover: &mut Handover<Back>) {
-        let (stats, index) = (core.shard.stats.clone(), core.shard.index);
+        let index = core.shard.index;
         let Some((frame, requests)) = Frame::split(datagram.data()) else {
-            stats.add(index, Figure::Malformed, 1);
+            core.shard.stats.add(index, Figure::Malformed, 1);
             return;
         };
         let request = frame.request;
@@ -117,7 +121,7 @@ impl<S: DatagramIo> UdpServer<S> {
         match outcome {
             Outcome::Shard(to, _) => {
                 let Some(mut envelope) = handover.envelope() else {
-                    stats.add(index, Figure::HandoverFull, 1);
+                    core.shard.stats.add(index, Figure::HandoverFull, 1);
                     return;
                 };
                 let meta = datagram.recv_meta();
@@ -128,7 +132,7 @@ impl<S: DatagramIo> UdpServer<S> {
                 envelope.requests.extend_from_slice(&requests[used..]);
                 envelope.answer.extend_from_slice(&self.out);
                 envelope.progress = progress;
-                stats.add(index, Figure::HandedOver, 1);
+                core.shard.stats.add(index, Figure::HandedOver, 1);
                 self.pass_on(to, envelope, ticket, handover);
             }
             outcome => {

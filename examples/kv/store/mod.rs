@@ -7,7 +7,10 @@ mod arena;
 #[cfg(test)]
 mod tests;
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::BuildHasher as _;
+use std::hint::black_box;
+
+use hashbrown::DefaultHashBuilder;
 
 use crate::protocol::{How, MAX_ITEM, fits};
 use arena::{Arena, CHAIN, CHUNK, EXPIRES, FLAGS, HASH, Id, NEWER, NONE, OLDER, Part, USED};
@@ -17,6 +20,9 @@ const LONGEST_FROM_NOW: u32 = 30 * 24 * 60 * 60;
 /// Bytes of the longest value that `incr` and `decr` take for a number: digits, with zeros and spaces round
 /// them.
 const LONGEST_NUMBER: usize = 64;
+
+/// Keys that [`Store::foresee`] takes at once.
+pub const AHEAD: usize = 64;
 
 /// What became of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +59,7 @@ pub struct Store {
     arena: Arena,
     /// The first item of each bucket; a power of two of them.
     buckets: Box<[Id]>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     newest: Id,
     oldest: Id,
     /// Seconds since 1970.
@@ -110,7 +116,7 @@ impl Store {
         Self {
             arena: Arena::new(chunks),
             buckets: vec![NONE; chunks.next_power_of_two()].into_boxed_slice(),
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
             newest: NONE,
             oldest: NONE,
             now,
@@ -406,6 +412,20 @@ impl Store {
             return None;
         }
         Some(id)
+    }
+
+    /// Has what [`get`](Self::get) of these keys looks at brought into the caches, up to [`AHEAD`] of them. Memory
+    /// answers many reads at once, and lookups one after the other would wait for each.
+    pub fn foresee<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        let mut places = [0; AHEAD];
+        let mut count = 0;
+        for (place, key) in places.iter_mut().zip(keys) {
+            *place = self.bucket(self.hash(key));
+            count += 1;
+        }
+        let ids = places.map(|place| self.buckets[place]);
+        let there = ids[..count].iter().filter(|id| **id != NONE);
+        black_box(there.fold(0, |seen, id| seen ^ self.arena.glance(*id)));
     }
 
     fn lookup(&self, key: &[u8]) -> Option<Id> {

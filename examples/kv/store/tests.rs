@@ -309,3 +309,18 @@ fn what_was_used_last_stays() {
     assert_eq!(store.counters().items, 100);
     assert_eq!(store.counters().evictions, 901);
 }
+
+#[test]
+fn what_is_foreseen_changes_nothing() {
+    let mut store = Store::new(1 << 20, 1000);
+    let keys: Vec<_> = (0..2 * AHEAD).map(|key| key.to_string().into_bytes()).collect();
+    store.foresee(keys.iter().map(Vec::as_slice));
+    assert_eq!(store.counters(), Counters::default());
+    for key in &keys {
+        assert_eq!(store.write(How::Set, key, 0, 0, key), Written::Stored);
+    }
+    let before = store.counters();
+    store.foresee(keys.iter().map(Vec::as_slice).chain([&b"none"[..], b""]));
+    assert_eq!(store.counters(), before);
+    assert!(keys.iter().all(|key| store.get(key).is_some_and(|item| item.length() == key.len())));
+}
