@@ -8,6 +8,7 @@
 //! | [`environment`] | the machine that figures are from |
 //! | [`report`] | tables and JSON |
 //! | [`plot`] | pictures of a report |
+//! | [`cable`] | a veth pair whose ends receive on cores of their own |
 //! | [`child`] | a contestant in a process of its own that measures itself |
 //! | [`echo`] | UDP and TCP echo: servers in processes of their own, one traffic generator |
 //! | [`kv`] | the key-value store, beside tokio and memcached |
@@ -30,6 +31,8 @@
 mod abstraction;
 #[expect(unsafe_code, reason = "a global allocator is unsafe to implement")]
 mod allocations;
+#[cfg(feature = "xdp")]
+mod cable;
 mod child;
 #[cfg(feature = "xdp")]
 mod dns;
@@ -79,7 +82,7 @@ fn run(arguments: &[String]) -> Result<()> {
     match words[..] {
         [echo::COMMAND, scenario, server, at] => return echo::serve(scenario, server, at),
         #[cfg(feature = "xdp")]
-        [dns::COMMAND, server, zone] => return dns::serve(server, zone),
+        [dns::COMMAND, server, zone, interface] => return dns::serve(server, zone, interface),
         [micro::COMMAND, scenario, case, repeats] => {
             return micro::repeat(scenario::find(scenario)?.cases, case, repeats.parse()?);
         }

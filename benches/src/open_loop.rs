@@ -88,6 +88,8 @@ pub(crate) struct Search {
 const PRECISION: f64 = 1.03;
 /// A source that sends less than this part of a rate does not reach it.
 const REACHED: f64 = 0.95;
+/// How often a rate is tried.
+const TRIES: usize = 3;
 /// How often the first rate is halved before nothing is found.
 const HALVINGS: u32 = 6;
 
@@ -126,9 +128,9 @@ impl Search {
         Ok(None)
     }
 
-    /// A short pause of the machine is no limit: a rate fails when it fails twice.
+    /// A short pause of the machine is no limit: a rate fails when it fails every time.
     fn holds(&self, source: &mut dyn Source, rate: f64) -> Result<bool> {
-        for _ in 0..2 {
+        for _ in 0..TRIES {
             let stretch = source.offer(rate, self.duration)?;
             let reached = stretch.in_time && stretch.offered_rate() >= REACHED * rate;
             if reached && stretch.sent > 0 && stretch.lost() <= self.allowed_loss {

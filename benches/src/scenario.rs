@@ -84,7 +84,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         about: "authoritative DNS on AF_XDP, io_uring and sockets: queries per second, beside nsd and knot",
         run: dns::run,
         cases: &[],
-        measure: None,
+        measure: Some(dns::measure),
         serve: None,
     },
     #[cfg(feature = "peers")]

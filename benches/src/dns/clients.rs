@@ -29,7 +29,7 @@ pub(super) fn deep_queues(interface: &str) -> XdpOptions {
 
 /// Asks over AF_XDP from the client's side.
 pub(super) struct Client<'r> {
-    rig: &'r Rig,
+    pub(super) rig: &'r Rig,
     socket: UdpOverL2<XdpPort>,
     sending: Burst<UdpDatagram<XdpFrame>>,
     received: Burst<UdpDatagram<XdpFrame>>,
@@ -80,12 +80,13 @@ impl Source for Client<'_> {
 }
 
 impl<'r> Client<'r> {
+    /// On a thread on the client's side.
     pub(super) fn open(rig: &'r Rig, server: SocketAddr) -> Result<Self> {
-        let _inside = rig.veth.b.enter()?;
-        let config = Config::new(sys::interface::mac("veth0")?, PORT)
+        let interface = &rig.cable.host.ends[1].name;
+        let config = Config::new(sys::interface::mac(interface)?, PORT)
             .address(IpNet::new(CLIENT.parse()?, 24)?)
             .rx_checksums(RxChecksums::Ignore);
-        let socket = UdpOverL2::new(deep_queues("veth0").open()?, config)?;
+        let socket = UdpOverL2::new(deep_queues(interface).open()?, config)?;
         let (sending, received) = (Burst::with_capacity(BURST), Burst::with_capacity(BURST));
         Ok(Self { rig, socket, sending, received, server, next: 0, due: vec![u64::MAX; 1 << 16] })
     }
@@ -143,13 +144,12 @@ pub(super) struct Dnsperf {
     pub(super) lost_percent: f64,
 }
 
-/// Runs dnsperf on the client's side, if it is there.
+/// Runs dnsperf, if it is there, from a thread on the client's side.
 pub(super) fn dnsperf(
     rig: &Rig,
     server: SocketAddr,
     duration: Duration,
 ) -> Result<Option<Dnsperf>> {
-    let _inside = rig.veth.b.enter()?;
     let (host, port) = (server.ip().to_string(), server.port().to_string());
     let seconds = duration.as_secs_f64().ceil().to_string();
     let mut command = Command::new("taskset");

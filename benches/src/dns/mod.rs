@@ -16,8 +16,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use bypass_core::worker::pin_to;
+use serde::{Deserialize, Serialize};
 
-use crate::open_loop::{self, Point, Search, Source as _};
+use crate::cable::{self, CLIENT_CORE};
+use crate::child;
+use crate::open_loop::{self, Search, Source as _};
 use crate::paired::{self, Plan, Sample};
 use crate::report::Report;
 use crate::scenario::Options;
@@ -27,6 +30,8 @@ use server::{CONTESTANTS, Contestant, Server};
 
 pub(crate) use server::{COMMAND, serve};
 
+const NAME: &str = "dns";
+
 /// The highest rate at which every query is answered.
 const WITHOUT_LOSS: &str = "queries per second, none lost";
 /// When more are asked than can be answered.
@@ -34,7 +39,7 @@ const IN_A_FLOOD: &str = "answers per second in a flood";
 /// By dnsperf, which waits for answers.
 const DNSPERF: &str = "dnsperf, queries per second";
 const DNSPERF_LOST: &str = "dnsperf, lost %";
-/// Server CPU time per query at the common rate; lower is better.
+/// CPU time of the server and of receiving for it, per query at the common rate; lower is better.
 const CPU: &str = "CPU µs per query at the common rate";
 
 const P50: &str = "p50 µs at the common rate";
@@ -48,8 +53,15 @@ const SHOWN: [&str; 7] = [WITHOUT_LOSS, IN_A_FLOOD, DNSPERF, DNSPERF_LOST, CPU, 
 const RATE: f64 = 30_000.0;
 /// The most that is tried.
 const CEILING: f64 = 4e6;
-/// What the client is kept on.
-const CLIENT_CORE: usize = 1;
+
+/// What one run is to do.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Job {
+    /// Of each stretch at one rate.
+    duration: Duration,
+    /// Around this rate load is swept, and nothing else is measured.
+    sweep: Option<f64>,
+}
 
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new(options.environment());
@@ -60,15 +72,19 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         contestants.map(|contestant| contestant.name).collect()
     };
     let plan = Plan {
-        scenario: "dns",
+        scenario: NAME,
         subjects: wanted(true),
         peers: wanted(false),
         rounds: options.rounds,
     };
     ensure!(!(plan.subjects.is_empty() && plan.peers.is_empty()), "there is no such server");
     let duration = Duration::from_millis(if options.quick { 100 } else { 500 });
-    pin_to(CLIENT_CORE)?;
-    let runs = paired::run(&plan, |name| measure(Contestant::find(name)?, duration))?;
+    let job = Job { duration, sweep: None };
+    let runs = paired::run(&plan, |name| {
+        let sample: Vec<(String, f64)> = child::run(NAME, name, &job)?;
+        let known = |name: &str| SHOWN.iter().copied().find(|metric| *metric == name);
+        Ok(sample.iter().filter_map(|(name, value)| Some((known(name)?, *value))).collect())
+    })?;
     report.rows.extend(COMPARED.iter().flat_map(|metric| runs.rows(&plan, metric)));
     report.facts.extend(runs.facts(&plan, &SHOWN));
     report.curves.extend(open_loop::curves(
@@ -76,55 +92,62 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         ("queries", RATE),
         options.sweeps(),
         |name| runs.median(name, WITHOUT_LOSS),
-        |name, highest| sweep(Contestant::find(name)?, highest, duration),
+        |name, highest| child::run(NAME, name, &Job { sweep: Some(highest), ..job }),
     )?);
     report.notes.push(format!(
         "A zone of {} names; nine of ten queries are for one of them, the others for names that are \
          not there. Server on core 0, queries from core 1 over AF_XDP on a veth pair in copy mode \
-         ({duration:?} at each rate; the highest by search), then by dnsperf over sockets. On a veth \
-         pair the kernel's work of receiving is done by the core that sends: for the servers on \
-         sockets that is core 1, and no part of their CPU time; how many queries core 1 can make \
-         bounds all figures. CPU time and latency at {RATE}/s.",
+         ({duration:?} at each rate; the highest by search), then by dnsperf over sockets. CPU time and \
+         latency at {RATE}/s. {}",
         rig::NAMES,
+        cable::ABOUT,
     ));
     Ok(report)
 }
 
-/// One run of one server in a fresh process and a network of its own.
-fn measure(contestant: &Contestant, duration: Duration) -> Result<Sample> {
-    let rig = Rig::new()?;
+/// Measures the server `name`, in a process and a network of its own.
+pub(crate) fn measure(name: &str, job: &str) -> Result<()> {
+    let job: Job = serde_json::from_str(job)?;
+    let contestant = Contestant::find(name)?;
+    let rig = Rig::lay()?;
     let server = Server::start(contestant, &rig)?;
-    let mut sample = Sample::new();
-    {
-        let mut client = Client::open(&rig, contestant.address())?;
-        client.verify()?;
-        client.offer(RATE, duration / 5)?;
-        let before = server.cpu_ns()?;
-        let common = client.offer(RATE, duration)?;
-        let cpu_ns = server.cpu_ns()? - before;
-        // On a machine with other things to do a server may not have had its turn; no figure then.
-        if common.answered > 0 {
-            sample.insert(CPU, cpu_ns as f64 / 1000.0 / common.answered as f64);
-        }
-        let flood = client.offer(f64::INFINITY, duration)?;
-        sample.insert(IN_A_FLOOD, flood.answered as f64 / flood.seconds);
-        let search = Search { from: RATE, ceiling: CEILING, duration, allowed_loss: 0.0 };
-        sample.extend(search.highest(&mut client)?.map(|highest| (WITHOUT_LOSS, highest)));
-        for (metric, quantile) in [(P50, 0.5), (P99, 0.99)] {
-            sample.extend(common.micros(quantile).map(|micros| (metric, micros)));
-        }
-    }
-    if let Some(dnsperf) = clients::dnsperf(&rig, contestant.address(), duration)? {
-        sample.extend([(DNSPERF, dnsperf.rate), (DNSPERF_LOST, dnsperf.lost_percent)]);
-    }
-    Ok(sample)
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            rig.cable.host.enter()?;
+            pin_to(CLIENT_CORE)?;
+            let mut client = Client::open(&rig, contestant.address())?;
+            client.verify()?;
+            if let Some(highest) = job.sweep {
+                let points = open_loop::sweep(&mut client, RATE, highest, job.duration)?;
+                return child::answer(&points);
+            }
+            let mut sample = measure_with(&mut client, &server, job.duration)?;
+            drop(client);
+            if let Some(found) = clients::dnsperf(&rig, contestant.address(), job.duration)? {
+                sample.extend([(DNSPERF, found.rate), (DNSPERF_LOST, found.lost_percent)]);
+            }
+            child::answer(&sample.into_iter().collect::<Vec<(&str, f64)>>())
+        });
+        client.join().map_err(|_| anyhow::anyhow!("the client panicked"))?
+    })
 }
 
-/// What becomes of load around `highest`, again in a fresh process and network.
-fn sweep(contestant: &Contestant, highest: f64, duration: Duration) -> Result<Vec<Point>> {
-    let rig = Rig::new()?;
-    let _server = Server::start(contestant, &rig)?;
-    let mut client = Client::open(&rig, contestant.address())?;
-    client.verify()?;
-    open_loop::sweep(&mut client, RATE, highest, duration)
+fn measure_with(client: &mut Client<'_>, server: &Server, duration: Duration) -> Result<Sample> {
+    let mut sample = Sample::new();
+    client.offer(RATE, duration / 5)?;
+    let before = server.cpu_ns(client.rig)?;
+    let common = client.offer(RATE, duration)?;
+    let cpu_ns = server.cpu_ns(client.rig)? - before;
+    // On a machine with other things to do a server may not have had its turn; no figure then.
+    if common.answered > 0 {
+        sample.insert(CPU, cpu_ns as f64 / 1000.0 / common.answered as f64);
+    }
+    let flood = client.offer(f64::INFINITY, duration)?;
+    sample.insert(IN_A_FLOOD, flood.answered as f64 / flood.seconds);
+    let search = Search { from: RATE, ceiling: CEILING, duration, allowed_loss: 0.0 };
+    sample.extend(search.highest(client)?.map(|highest| (WITHOUT_LOSS, highest)));
+    for (metric, quantile) in [(P50, 0.5), (P99, 0.99)] {
+        sample.extend(common.micros(quantile).map(|micros| (metric, micros)));
+    }
+    Ok(sample)
 }

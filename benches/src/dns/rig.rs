@@ -1,11 +1,12 @@
-//! Two namespaces, a cable between them, a zone, and the questions about it.
+//! Two hosts, a cable between them, a zone, and the questions about it.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use bypass_core::testing::rig::{Veth, VethOptions};
+
+use crate::cable::Cable;
 
 /// Names in the zone.
 pub(super) const NAMES: usize = 10_000;
@@ -13,14 +14,13 @@ pub(super) const NAMES: usize = 10_000;
 const QUESTIONS: usize = 4096;
 pub(super) const ZONE: &str = "example.com";
 /// Another address of the server's side, which the kernel does not have.
-pub(super) const USER_SPACE: &str = "10.66.0.9";
-pub(super) const KERNEL: &str = "10.66.0.1";
+pub(super) const USER_SPACE: &str = "10.77.0.9";
+pub(super) const KERNEL: &str = "10.77.0.1";
 /// The client's, in user space and in the kernel.
-pub(super) const CLIENT: &str = "10.66.0.8";
+pub(super) const CLIENT: &str = "10.77.0.8";
 
-/// The server is on side `a`, the client on side `b`.
 pub(super) struct Rig {
-    pub(super) veth: Veth,
+    pub(super) cable: Cable,
     /// Of this run, with the zone and the settings of servers.
     pub(super) folder: PathBuf,
     /// Messages, without an OPT record.
@@ -28,12 +28,9 @@ pub(super) struct Rig {
 }
 
 impl Rig {
-    pub(super) fn new() -> Result<Self> {
-        let veth = Veth::new(&VethOptions::default())?;
-        // A veth pair leaves checksums to a device that is not there, and tells AF_XDP nothing.
-        for side in [&veth.a, &veth.b] {
-            side.run("ethtool", "-K veth0 tx off")?;
-        }
+    /// Moves the process there; no thread may have been started yet.
+    pub(super) fn lay() -> Result<Self> {
+        let cable = Cable::lay()?;
         let folder = std::env::temp_dir().join(format!("bypass-bench-dns-{}", std::process::id()));
         fs::create_dir_all(&folder).context("cannot make a folder for the zone")?;
         let mut random = fastrand::Rng::with_seed(1);
@@ -50,7 +47,7 @@ impl Rig {
         });
         fs::write(folder.join("queries"), questions)?;
         fs::write(folder.join("zone"), zone())?;
-        Ok(Self { veth, folder, queries: names.iter().map(|name| query(name)).collect() })
+        Ok(Self { cable, folder, queries: names.iter().map(|name| query(name)).collect() })
     }
 }
 

@@ -21,11 +21,10 @@ use super::rig::{KERNEL, Rig, USER_SPACE, ZONE};
 use super::udp;
 use crate::child;
 
-/// The hidden command of this program that becomes a server: name, zone file.
+/// The hidden command of this program that becomes a server: name, zone file, interface.
 pub(crate) const COMMAND: &str = "serve-dns";
 
 const PORT: u16 = 53;
-const INTERFACE: &str = "veth0";
 /// Bytes of the receive queue of a socket.
 pub(super) const RECV_BUFFER: usize = 4 << 20;
 
@@ -87,7 +86,6 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn start(contestant: &Contestant, rig: &Rig) -> Result<Self> {
-        let _inside = rig.veth.a.enter()?;
         let (name, zone) = (contestant.name, rig.folder.join("zone"));
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "taskset", "--cpu-list", "0"]);
@@ -101,6 +99,7 @@ impl Server {
             Program::Ours | Program::Tokio => {
                 let program = std::env::current_exe().context("cannot tell what I am")?;
                 command.arg(program).args([COMMAND, name]).arg(zone);
+                command.arg(&rig.cable.host.ends[0].name);
             }
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
@@ -118,9 +117,9 @@ impl Server {
         Ok(server)
     }
 
-    /// CPU time of it and its children, kernel included.
-    pub(super) fn cpu_ns(&self) -> Result<u64> {
-        let mut sum = child::schedule(self.process.id())?.0;
+    /// CPU time of it, its children, and receiving on its end of the cable, kernel included.
+    pub(super) fn cpu_ns(&self, rig: &Rig) -> Result<u64> {
+        let mut sum = child::schedule(self.process.id())?.0 + rig.cable.receiver.cpu_ns()?;
         // nsd answers in a child of its child.
         for of_children in children(self.process.id())? {
             sum += child::schedule(of_children)?.0;
@@ -179,7 +178,7 @@ fn knot(folder: &Path) -> Result<std::path::PathBuf> {
 const READY: &str = "ready";
 
 /// Becomes the server `name` of this program.
-pub(crate) fn serve(name: &str, zone: &str) -> Result<()> {
+pub(crate) fn serve(name: &str, zone: &str, interface: &str) -> Result<()> {
     let responder = Arc::new(Responder::new(&[Zone::load(ZONE, Path::new(zone))?])?);
     let address = Contestant::find(name)?.address();
     let stop = Stop::new();
@@ -189,16 +188,16 @@ pub(crate) fn serve(name: &str, zone: &str) -> Result<()> {
         AF_XDP | IO_URING | SOCKET => {}
         _ => bail!("{name} is another program"),
     }
-    let name = name.to_owned();
+    let (name, interface) = (name.to_owned(), interface.to_owned());
     let workers = Workers::spawn_until(&stop, &[0], move |worker| {
         let mut options = UdpOptions::new(address);
         options.recv_buffer = Some(RECV_BUFFER);
         let responder = &*responder;
         match name.as_str() {
             AF_XDP => {
-                let config = Config::new(sys::interface::mac(INTERFACE)?, PORT)
+                let config = Config::new(sys::interface::mac(&interface)?, PORT)
                     .address(bypass_core::udp::IpNet::new(address.ip(), 24).unwrap_or_default());
-                let port = deep_queues(INTERFACE).open()?;
+                let port = deep_queues(&interface).open()?;
                 answer(UdpOverL2::new(port, config)?, responder, worker)
             }
             IO_URING => {

@@ -1,6 +1,5 @@
 //! The servers, in processes of their own.
 
-use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -11,6 +10,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::workload::{self, KEYS, Workload};
+use crate::cable::Receiver;
+use crate::child;
 
 const PORT: u16 = 11211;
 const CORE: &str = "0";
@@ -35,8 +36,9 @@ const fn ours(name: &'static str, arguments: &'static [&'static str]) -> Contest
 pub(super) const SERVERS: &[Contestant] = &[
     ours("socket", &["--udp", "udp+socket://ADDRESS:11211?recv_buffer=4194304&frames=4096"]),
     ours("io_uring", &["--udp", "udp+uring://ADDRESS:11211?recv_buffer=4194304&frames=4096"]),
-    ours("AF_XDP", &["--udp", "udp+xdp://ADDRESS:11211"]),
-    ours("AF_XDP, spinning", &["--udp", "udp+xdp://ADDRESS:11211", "--spin"]),
+    // What the example's features choose.
+    ours("AF_XDP", &[]),
+    ours("AF_XDP spinning", &["--spin"]),
     Contestant { name: "tokio", ours: false, arguments: Some(&["--front", "tokio"]) },
     Contestant { name: "memcached", ours: false, arguments: None },
 ];
@@ -66,16 +68,6 @@ impl Usage {
     pub(super) fn since(self, before: Self) -> Self {
         Self { cpu_ns: self.cpu_ns - before.cpu_ns, switches: self.switches - before.switches }
     }
-}
-
-/// Has the kernel put checksums into what it sends: the device is a cable, and AF_XDP at its other end is not
-/// told that there are none.
-pub(super) fn leave_no_checksums_to_the_device(interface: &str) -> Result<()> {
-    let mut command = Command::new("ethtool");
-    command.args(["-K", interface, "tx", "off"]).stdout(Stdio::null()).stderr(Stdio::null());
-    let status = command.status().context("cannot run ethtool")?;
-    ensure!(status.success(), "ethtool cannot set up {interface}");
-    Ok(())
 }
 
 impl Server {
@@ -154,29 +146,17 @@ impl Server {
         Ok(())
     }
 
-    /// The counters of now.
-    pub(super) fn counters(&self) -> Result<Counters> {
-        let when_asked = self.usage()?;
+    /// The counters of now, with those of who receives for it.
+    pub(super) fn counters(&self, receiver: Option<&Receiver>) -> Result<Counters> {
+        let when_asked = self.usage(receiver)?;
         let system_calls = self.system_calls()?;
-        Ok(Counters { when_asked, system_calls, when_answered: self.usage()? })
+        Ok(Counters { when_asked, system_calls, when_answered: self.usage(receiver)? })
     }
 
-    fn usage(&self) -> Result<Usage> {
-        let mut usage = Usage::default();
-        let tasks = format!("/proc/{}/task", self.process.id());
-        for task in fs::read_dir(&tasks).with_context(|| format!("cannot list {tasks}"))? {
-            // Time on a CPU in nanoseconds, time waiting for one, number of times put on one.
-            let schedule = fs::read_to_string(task?.path().join("schedstat"))?;
-            let mut numbers = schedule.split_ascii_whitespace().map(str::parse::<u64>);
-            let (Some(Ok(on_cpu)), Some(Ok(_waiting)), Some(Ok(times))) =
-                (numbers.next(), numbers.next(), numbers.next())
-            else {
-                anyhow::bail!("this kernel keeps no schedule statistics: {schedule:?}");
-            };
-            usage.cpu_ns += on_cpu;
-            usage.switches += times;
-        }
-        Ok(usage)
+    fn usage(&self, receiver: Option<&Receiver>) -> Result<Usage> {
+        let (cpu_ns, switches) = child::schedule(self.process.id())?;
+        let receiving = receiver.map_or(Ok(0), Receiver::cpu_ns)?;
+        Ok(Usage { cpu_ns: cpu_ns + receiving, switches })
     }
 
     /// System calls so far, where the server counts them. It does so once a second.

@@ -1,9 +1,9 @@
 //! The same UDP echo on backends `socket`, `io_uring` and AF_XDP: the most datagrams a second of which
 //! none is lost.
 //!
-//! Datagrams are sent from core 0, which is also where the kernel takes them to the AF_XDP socket or
-//! through its stack to the UDP socket; the server spins on core 1. Answers are counted at the far end,
-//! in the driver.
+//! Datagrams are sent from core 0. The server spins on core 1, which is also where the kernel takes them to
+//! the AF_XDP socket, or through its stack to the UDP socket. Answers are counted at the far end, in the
+//! driver.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
@@ -24,8 +24,10 @@ use bypass_xdp::{CopyMode, Receive, Want, XdpOptions};
 use io_uring_ext::packet::{UringOptions, UringSocket};
 use serde::{Deserialize, Serialize};
 
+use super::rates::{CORE, SOURCE_CORE};
 use super::rig::{Place, Rig};
 use super::source::Sender;
+use crate::cable::Receiver;
 use crate::open_loop::{self, Point, Search, Stretch};
 
 pub(crate) const AF_XDP: &str = "AF_XDP";
@@ -72,16 +74,18 @@ pub(crate) fn measure(name: &str, job: Job) -> Result<Outcome> {
     let rig = Rig::enter()?;
     let _sink = rig.sink()?;
     let place = rig.near()?;
+    let _receivers =
+        [Receiver::pin(&rig.near.name, CORE)?, Receiver::pin(&rig.far.name, SOURCE_CORE)?];
     ip(&format!("addr add {HERE}/24 dev {}", place.interface))?;
     let to = format!("{THERE} lladdr {} dev {}", rig.far.mac, place.interface);
     ip(&format!("neigh replace {to} nud permanent"))?;
     let (ready, stop) = (AtomicBool::new(false), AtomicBool::new(false));
     thread::scope(|scope| {
         let server = scope.spawn(|| {
-            pin_to(1)?;
+            pin_to(CORE)?;
             serve(name, &rig, &place, &ready, &stop)
         });
-        let outcome = pin_to(0).map_err(Into::into).and_then(|()| {
+        let outcome = pin_to(SOURCE_CORE).map_err(Into::into).and_then(|()| {
             while !ready.load(Ordering::Acquire) {
                 ensure!(!server.is_finished(), "the server did not start");
                 thread::yield_now();

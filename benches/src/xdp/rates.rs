@@ -21,8 +21,8 @@ use crate::child::Window;
 pub(crate) use in_c::{IN_C, compile};
 
 /// Where frames are made, and where the contestant runs.
-const SOURCE_CORE: usize = 0;
-const CORE: usize = 1;
+pub(crate) const SOURCE_CORE: usize = 0;
+pub(crate) const CORE: usize = 1;
 
 /// Frames that one test run makes: it costs milliseconds to begin one.
 const RUN: u32 = 1 << 18;

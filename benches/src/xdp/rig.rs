@@ -6,6 +6,8 @@ use anyhow::{Context as _, Result};
 use bypass_core::sandbox::{Interface, Sandbox};
 use bypass_xdp::program::XskMap;
 
+use crate::cable::unique;
+
 use super::bpf::{self, Attached, Program, Verdict};
 
 /// Bytes in a frame, the shortest that Ethernet has.
@@ -40,7 +42,7 @@ impl Rig {
         // IPv6 would say things by itself.
         let quiet = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
         fs::write(quiet, "1").with_context(|| format!("cannot write {quiet}"))?;
-        let [near, far] = sandbox.veth("cable")?;
+        let [near, far] = sandbox.veth(&unique())?;
         Ok(Self { near, far, _sandbox: sandbox })
     }
 
