@@ -82,13 +82,16 @@ pub struct Burst<B: Buffer> {
     tail: usize,
     /// At most `slots.len()`; `tail - head` may exceed it after [`set_limit`](Self::set_limit).
     capacity: usize,
+    /// Whether a buffer may have another shape than a device has handed it out with.
+    changed: bool,
 }
 
 impl<B: Buffer> Burst<B> {
     /// An empty burst for up to `capacity` buffers. The usual size is 32 to 64.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { slots: Box::new_uninit_slice(capacity), head: 0, tail: 0, capacity }
+        let slots = Box::new_uninit_slice(capacity);
+        Self { slots, head: 0, tail: 0, capacity, changed: false }
     }
 
     /// How many buffers it can hold.
@@ -104,12 +107,14 @@ impl<B: Buffer> Burst<B> {
     }
 
     /// How many more buffers fit.
+    #[inline]
     #[must_use]
     pub fn room(&self) -> usize {
         self.capacity.saturating_sub(self.len())
     }
 
     /// Whether no more buffers fit.
+    #[inline]
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.room() == 0
@@ -131,6 +136,7 @@ impl<B: Buffer> Burst<B> {
         let Some(slot) = self.slots.get_mut(self.tail) else { return Err(buffer) };
         slot.write(buffer);
         self.tail += 1;
+        self.changed = true;
         Ok(())
     }
 
@@ -139,6 +145,7 @@ impl<B: Buffer> Burst<B> {
     pub fn fill_from(&mut self, source: impl Iterator<Item = B>) -> usize {
         let room = self.room();
         self.make_room(room);
+        self.changed = true;
         let behind = self.tail;
         let mut filled = Filled { tail: &mut self.tail, n: 0 };
         for (slot, buffer) in self.slots[behind..].iter_mut().take(room).zip(source) {
@@ -165,6 +172,7 @@ impl<B: Buffer> Burst<B> {
         }
         self.head -= 1;
         self.slots[self.head].write(buffer);
+        self.changed = true;
         Ok(())
     }
 
@@ -207,6 +215,7 @@ impl<B: Buffer> Burst<B> {
     pub fn append(&mut self, other: &mut Self, n: usize) -> usize {
         let n = n.min(other.len()).min(self.room());
         self.make_room(n);
+        self.changed |= other.changed;
         for buffer in other.drain(n) {
             self.slots[self.tail].write(buffer);
             self.tail += 1;
@@ -245,6 +254,7 @@ impl<B: Buffer> Burst<B> {
     /// All unused slots, [`room`](Self::room) of them, for a backend that fills them in place.
     ///
     /// Follow with [`assume_filled`](Self::assume_filled) for those that were written.
+    #[inline]
     pub fn spare(&mut self) -> &mut [MaybeUninit<B>] {
         let room = self.room();
         self.make_room(room);
@@ -258,28 +268,112 @@ impl<B: Buffer> Burst<B> {
     /// The first `n` slots that the last call of `spare` returned must have been initialised since,
     /// the burst must not have been changed in between, and nothing else may own what was written
     /// there.
+    #[inline]
     pub unsafe fn assume_filled(&mut self, n: usize) {
         debug_assert!(n <= self.slots.len() - self.tail, "more slots filled than were spare");
+        self.changed = true;
         self.tail += n;
     }
 
+    /// Appends what a device hands out: `fill` is given all unused slots and answers how many it has
+    /// written, from the first. Returns that number.
+    ///
+    /// # Safety
+    ///
+    /// As many slots as `fill` answers were initialised by it, and nothing else owns what was written
+    /// there.
+    #[inline(always)]
+    pub unsafe fn receive(
+        &mut self,
+        fill: impl FnOnce(&mut [MaybeUninit<B>]) -> usize,
+    ) -> usize {
+        let is_empty = self.is_empty();
+        let (at, room) = if is_empty {
+            (0, self.capacity)
+        } else {
+            let room = self.room();
+            self.make_room(room);
+            (self.tail, room)
+        };
+        // SAFETY: `capacity <= slots.len()`, and `make_room` has seen to it that `room` slots are behind
+        // `tail`.
+        let spare = unsafe { self.slots.get_unchecked_mut(at..at + room) };
+        let n = fill(spare);
+        debug_assert!(n <= room, "more slots filled than were spare");
+        if is_empty {
+            self.head = 0;
+            self.changed = false;
+        }
+        self.tail = at + n;
+        n
+    }
+
+    /// Whether every buffer in it has the shape that a device has handed it out with: none was put here
+    /// otherwise, and nobody has had the means to change more of one than its [bytes](Self::data_mut).
+    /// Such buffers need not be looked at again when they are passed on.
+    #[inline]
+    #[must_use]
+    pub fn is_as_received(&self) -> bool {
+        !self.changed
+    }
+
+    /// The bytes of each buffer, to change in place: [`Buffer::data_mut`]. Neither lengths nor buffers
+    /// change, so what was received counts as it was [received](Self::is_as_received).
+    #[inline]
+    pub fn data_mut(&mut self) -> impl ExactSizeIterator<Item = &mut [u8]> {
+        self.live_mut().iter_mut().map(B::data_mut)
+    }
+
+    /// The buffers as they lie in memory, for a backend that hands them to its driver; count those that
+    /// it has taken with [`forget`](Self::forget).
+    #[inline]
+    pub fn as_raw(&mut self) -> *mut B {
+        self.slots.as_mut_ptr().wrapping_add(self.head).cast()
+    }
+
+    /// Counts the first `n` buffers (or all, if there are fewer) as taken, without running their
+    /// destructors, and returns how many.
+    ///
+    /// Safe, as forgetting always is; what is not passed on is leaked.
+    #[inline]
+    pub fn forget(&mut self, n: usize) -> usize {
+        let n = n.min(self.len());
+        self.head += n;
+        n
+    }
+
     /// Makes sure that the next `n` buffers fit behind `tail`, where `n` is at most `room()`.
+    #[inline]
     fn make_room(&mut self, n: usize) {
         if self.is_empty() {
             self.head = 0;
             self.tail = 0;
+            self.changed = false;
         } else if self.slots.len() - self.tail < n {
-            let len = self.len();
-            let base = self.slots.as_mut_ptr();
-            // SAFETY: `head` is within the allocation (type invariant).
-            let from = unsafe { base.add(self.head) };
-            // SAFETY: both ranges lie inside the allocation (`head + len == tail <= slots.len()`),
-            // and `copy` allows them to overlap. Ownership follows the bytes: the old places count
-            // as uninitialised once the cursors say so, and nothing can panic in between.
-            unsafe { std::ptr::copy(from, base, len) };
-            self.head = 0;
-            self.tail = len;
+            self.move_to_front();
         }
+    }
+
+    #[inline]
+    fn live_mut(&mut self) -> &mut [B] {
+        // SAFETY: `head..tail` is in bounds (type invariant).
+        let live = unsafe { self.slots.get_unchecked_mut(self.head..self.tail) };
+        // SAFETY: every slot in `head..tail` is initialised (type invariant).
+        unsafe { live.assume_init_mut() }
+    }
+
+    #[cold]
+    fn move_to_front(&mut self) {
+        let len = self.len();
+        let base = self.slots.as_mut_ptr();
+        // SAFETY: `head` is within the allocation (type invariant).
+        let from = unsafe { base.add(self.head) };
+        // SAFETY: both ranges lie inside the allocation (`head + len == tail <= slots.len()`),
+        // and `copy` allows them to overlap. Ownership follows the bytes: the old places count
+        // as uninitialised once the cursors say so, and nothing can panic in between.
+        unsafe { std::ptr::copy(from, base, len) };
+        self.head = 0;
+        self.tail = len;
     }
 }
 
@@ -299,6 +393,7 @@ impl Drop for Filled<'_> {
 impl<B: Buffer> Deref for Burst<B> {
     type Target = [B];
 
+    #[inline]
     fn deref(&self) -> &[B] {
         // SAFETY: `head..tail` is in bounds (type invariant).
         let live = unsafe { self.slots.get_unchecked(self.head..self.tail) };
@@ -308,11 +403,10 @@ impl<B: Buffer> Deref for Burst<B> {
 }
 
 impl<B: Buffer> DerefMut for Burst<B> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [B] {
-        // SAFETY: `head..tail` is in bounds (type invariant).
-        let live = unsafe { self.slots.get_unchecked_mut(self.head..self.tail) };
-        // SAFETY: every slot in `head..tail` is initialised (type invariant).
-        unsafe { live.assume_init_mut() }
+        self.changed = true;
+        self.live_mut()
     }
 }
 

@@ -22,6 +22,9 @@ pub struct Caps {
     pub headroom: usize,
     /// The most segments in one packet; 1 where chains are not supported.
     pub max_segments: usize,
+    /// Whether [`Stats`](crate::Stats) has the bytes of packets. Where a backend passes packets on by
+    /// their addresses it may not look at them, and both counts stay 0.
+    pub counts_bytes: bool,
     /// What it does on receive beyond moving bytes.
     pub rx_offloads: RxOffloads,
     /// What it does on send when asked.
@@ -43,6 +46,7 @@ impl Caps {
             max_len,
             headroom,
             max_segments: 1,
+            counts_bytes: true,
             rx_offloads: RxOffloads::empty(),
             tx_offloads: TxOffloads::empty(),
             fallbacks: Vec::new(),

@@ -17,7 +17,7 @@ use serde::{Serialize, Serializer};
 pub struct Stats {
     /// Packets handed to the application.
     pub rx_packets: u64,
-    /// Their bytes.
+    /// Their bytes, where the backend [counts them](crate::Caps::counts_bytes).
     pub rx_bytes: u64,
     /// Packets that left: the device or the kernel is done with them.
     pub tx_packets: u64,

@@ -9,6 +9,7 @@ use bypass_dpdk_sys as sys;
 use super::device::Device;
 use crate::error::DpdkError;
 use crate::mbuf;
+use crate::queue::look_at_what_comes;
 
 /// One at a time.
 static REGISTERED: Mutex<bool> = Mutex::new(false);
@@ -53,6 +54,7 @@ pub(super) fn register_queues() -> Result<()> {
         _ => return Err(refused("make room for a flag in mbufs")),
     }
     *registered = true;
+    look_at_what_comes();
     Ok(())
 }
 

@@ -31,7 +31,8 @@ impl FastPath {
     pub(crate) unsafe fn receive(self, at: *mut *mut sys::rte_mbuf, n: u16) -> u16 {
         // SAFETY: the entry is there, and does not change while the port is started.
         let ops = unsafe { &*self.ops };
-        let Some(receive) = ops.rx_pkt_burst else { return 0 };
+        // SAFETY: every port has the function, a started one that of its driver (`rte_eth_dev_start`).
+        let receive = unsafe { ops.rx_pkt_burst.unwrap_unchecked() };
         // SAFETY: the port has the queue (contract).
         let data = unsafe { self.at(ops.rxq.data).read() };
         // SAFETY: as the driver wants it: its own data, and room for `n` pointers (contract).
@@ -42,7 +43,31 @@ impl FastPath {
             return got;
         }
         // SAFETY: the arguments are those of the call above.
+        unsafe { self.show_received(at, got, n, callbacks) }
+    }
+
+    /// # Safety
+    ///
+    /// As for `rte_eth_call_rx_callbacks`.
+    #[cold]
+    unsafe fn show_received(
+        self,
+        at: *mut *mut sys::rte_mbuf,
+        got: u16,
+        n: u16,
+        callbacks: *mut c_void,
+    ) -> u16 {
+        // SAFETY: as the caller says.
         unsafe { sys::rte_eth_call_rx_callbacks(self.port, self.queue, at, got, n, callbacks) }
+    }
+
+    /// # Safety
+    ///
+    /// As for `rte_eth_call_tx_callbacks`.
+    #[cold]
+    unsafe fn show_sent(self, at: *mut *mut sys::rte_mbuf, n: u16, callbacks: *mut c_void) -> u16 {
+        // SAFETY: as the caller says.
+        unsafe { sys::rte_eth_call_tx_callbacks(self.port, self.queue, at, n, callbacks) }
     }
 
     /// Sends up to `n` packets, and returns how many the driver took, from the first.
@@ -55,14 +80,15 @@ impl FastPath {
     pub(crate) unsafe fn send(self, at: *mut *mut sys::rte_mbuf, mut n: u16) -> u16 {
         // SAFETY: the entry is there, and does not change while the port is started.
         let ops = unsafe { &*self.ops };
-        let Some(send) = ops.tx_pkt_burst else { return 0 };
+        // SAFETY: every port has the function, a started one that of its driver (`rte_eth_dev_start`).
+        let send = unsafe { ops.tx_pkt_burst.unwrap_unchecked() };
         // SAFETY: the port has the queue (contract).
         let data = unsafe { self.at(ops.txq.data).read() };
         // SAFETY: the port has the queue (contract).
         let callbacks = unsafe { self.callbacks(ops.txq.clbk) };
         if !callbacks.is_null() {
             // SAFETY: the packets are the caller's (contract).
-            n = unsafe { sys::rte_eth_call_tx_callbacks(self.port, self.queue, at, n, callbacks) };
+            n = unsafe { self.show_sent(at, n, callbacks) };
         }
         // SAFETY: as the driver wants it: its own data, and packets that it may take (contract).
         unsafe { send(data, at, n) }

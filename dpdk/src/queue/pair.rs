@@ -8,7 +8,7 @@ use bypass_core::{
     TxOffloads,
 };
 
-use super::{RxQueue, TxQueue};
+use super::{RxQueue, TxQueue, is_passing};
 use crate::mbuf::Mbuf;
 use crate::mempool::Mempool;
 use crate::port::{Features, Report};
@@ -46,6 +46,8 @@ const LAZY: &str = "net_af_xdp";
 /// - Received packets are the mbufs that the driver filled; sending one copies nothing here.
 /// - `recv` and `send` call the driver once. There is no doorbell: what `send` took is on its way.
 /// - What the driver took counts as sent, since most do not say when it has left.
+/// - Bytes are not counted where the driver moves none (`net_ring`, `net_null`): nothing of a packet is
+///   read there on its way.
 /// - [`DropCause::RxQueueFull`], [`RxNoFrame`](DropCause::RxNoFrame), [`RxError`](DropCause::RxError) and
 ///   [`TxError`](DropCause::TxError) are the device's counters (`imissed`, `rx_nombuf`, `ierrors`,
 ///   `oerrors`). It has them for the port as a whole; they are in the statistics of the pair whose
@@ -87,6 +89,8 @@ pub struct QueuePair {
     is_short: bool,
     /// The driver goes on sending only when it is called.
     is_lazy: bool,
+    /// Received bytes are counted.
+    counts_rx: bool,
 }
 
 impl QueuePair {
@@ -103,6 +107,7 @@ impl QueuePair {
             tx_packets: 0,
             is_short: false,
             is_lazy: tx.running().report.driver == LAZY,
+            counts_rx: !is_passing(&rx.running().report.driver),
             rx,
             tx,
         }
@@ -136,6 +141,30 @@ impl QueuePair {
         !self.ahead.is_empty() || self.rx.recv(&mut self.ahead) > 0
     }
 
+    /// Receives once more, if there was word of packets that came just now: an idle queue has nothing to
+    /// tell otherwise.
+    fn look_again(&mut self, out: &mut Burst<Mbuf>) -> usize {
+        if self.rx.reset() { self.rx.recv(out) } else { 0 }
+    }
+
+    /// Receives what came while it waited, or what is there now, and counts bytes.
+    #[inline]
+    fn recv_and_count(&mut self, out: &mut Burst<Mbuf>) -> usize {
+        let received = match self.ahead.is_empty() {
+            true => match self.rx.recv(out) {
+                0 => self.look_again(out),
+                received => received,
+            },
+            false => out.append(&mut self.ahead, AHEAD),
+        };
+        self.rx_packets += received as u64;
+        if self.counts_rx {
+            let new = &out[out.len() - received..];
+            self.rx_bytes += new.iter().map(|packet| packet.total_len() as u64).sum::<u64>();
+        }
+        received
+    }
+
     fn ready(&mut self, interest: Interest) -> Ready {
         let mut ready = Ready::empty();
         ready.set(Ready::RX, interest.contains(Interest::RX) && self.look());
@@ -165,6 +194,7 @@ fn caps(rx: &Report, tx: &Report, queue: &TxQueue) -> Caps {
     caps.tx_copies = u8::from(COPYING.contains(&tx.driver.as_str()));
     caps.zero_copy = caps.rx_copies + caps.tx_copies == 0;
     caps.max_segments = tx.max_segments;
+    caps.counts_bytes = queue.counts_bytes() && !is_passing(&rx.driver);
     for (feature, offload) in [
         (Features::RX_L4_CHECKSUM, RxOffloads::CHECKSUM),
         (Features::RX_TIMESTAMP, RxOffloads::TIMESTAMP),
@@ -186,21 +216,17 @@ fn caps(rx: &Report, tx: &Report, queue: &TxQueue) -> Caps {
 impl PacketIo for QueuePair {
     type Frame = Mbuf;
 
-    #[inline]
+    #[inline(always)]
     fn recv(&mut self, out: &mut Burst<Mbuf>) -> Result<usize> {
-        let behind = out.len();
-        if self.ahead.is_empty() {
-            // An idle queue has nothing to tell, but for what came just now.
-            if self.rx.recv(out) == 0 && self.rx.reset() {
-                self.rx.recv(out);
-            }
-        } else {
-            out.append(&mut self.ahead, AHEAD);
+        if self.counts_rx || !self.ahead.is_empty() {
+            return Ok(self.recv_and_count(out));
         }
-        let received = &out[behind..];
-        self.rx_packets += received.len() as u64;
-        self.rx_bytes += received.iter().map(|packet| packet.total_len() as u64).sum::<u64>();
-        Ok(received.len())
+        let received = match self.rx.recv(out) {
+            0 => self.look_again(out),
+            received => received,
+        };
+        self.rx_packets += received as u64;
+        Ok(received)
     }
 
     #[inline]
@@ -215,7 +241,7 @@ impl PacketIo for QueuePair {
         got
     }
 
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, frames: &mut Burst<Mbuf>) -> Result<usize> {
         let taken = self.tx.send(frames)?;
         self.tx_packets += taken as u64;
@@ -224,6 +250,7 @@ impl PacketIo for QueuePair {
 }
 
 impl Endpoint for QueuePair {
+    #[inline]
     fn flush(&mut self) -> Result<()> {
         if self.is_short {
             self.tx.reclaim();

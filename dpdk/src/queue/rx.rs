@@ -13,7 +13,7 @@ use std::time::Duration;
 use bypass_core::{Burst, Interest, Ready};
 use bypass_dpdk_sys as sys;
 
-use super::SHARED;
+use super::LOOK;
 use super::burst::FastPath;
 use crate::mbuf::{self, Mbuf, Raw};
 use crate::mempool::Mempool;
@@ -67,26 +67,26 @@ impl RxQueue {
 
     /// Appends received packets to `out`, as many as there are and fit, and returns how many.
     ///
-    /// A packet that somebody else can see too (a clone that came through a `net_ring`) is copied.
-    #[inline]
+    /// Nothing of a packet is read here, but where it may be one that somebody else can see too (a clone
+    /// that came through a `net_ring`, which is copied), or has to be marked with its queue.
+    #[inline(always)]
     pub fn recv(&mut self, out: &mut Burst<Mbuf>) -> usize {
-        let spare = out.spare();
-        let n = u16::try_from(spare.len()).unwrap_or(u16::MAX);
-        let at = spare.as_mut_ptr().cast::<*mut sys::rte_mbuf>();
-        // SAFETY: the port is started and has the queue, which is ours; an `Mbuf` is a transparent
-        // pointer, and there is room for `n`.
-        let mut got = usize::from(unsafe { self.fast.receive(at, n) }.min(n));
-        if self.queue != 0 || SHARED.load(Ordering::Relaxed) {
-            got = self.look_at(&mut spare[..got]);
-        }
-        // SAFETY: the driver has written the first `got` slots with packets that are ours now; those
-        // that others can see were replaced.
-        unsafe { out.assume_filled(got) };
-        got
+        let fill = |spare: &mut [MaybeUninit<Mbuf>]| {
+            let n = u16::try_from(spare.len()).unwrap_or(u16::MAX);
+            let at = spare.as_mut_ptr().cast::<*mut sys::rte_mbuf>();
+            // SAFETY: the port is started and has the queue, which is ours; an `Mbuf` is a transparent
+            // pointer, and there is room for `n`.
+            let got = usize::from(unsafe { self.fast.receive(at, n) }.min(n));
+            if LOOK.load(Ordering::Relaxed) { self.look_at(&mut spare[..got]) } else { got }
+        };
+        // SAFETY: the driver has written so many slots with packets that are ours now; those that others
+        // can see were replaced.
+        unsafe { out.receive(fill) }
     }
 
     /// Marks packets with their queue, and replaces those that others can see; returns how many there
     /// are then.
+    #[cold]
     fn look_at(&mut self, slots: &mut [MaybeUninit<Mbuf>]) -> usize {
         let mut kept = 0;
         for i in 0..slots.len() {

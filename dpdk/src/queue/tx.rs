@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 use bypass_core::{Buffer, Burst, Error, FrameError, Result, Unsupported};
 use bypass_dpdk_sys as sys;
 
-use super::SHARED;
 use super::burst::FastPath;
+use super::{is_passing, look_at_what_comes};
 use crate::mbuf::offload::{REQUESTS, abilities, header_len, segment_size};
 use crate::mbuf::{Mbuf, Raw, SharedMbuf};
 use crate::port::Running;
@@ -74,6 +74,8 @@ struct Limits {
     reads_all: bool,
     /// The device finds a packet's data where the mbuf is.
     in_place: bool,
+    /// The driver does not look at packets, so that nothing about one can be wrong for it.
+    takes_any: bool,
 }
 
 /// The driver that takes the data of every mbuf of its pool to follow the mbuf.
@@ -108,6 +110,7 @@ impl TxQueue {
             abilities: report.features.offloads().1,
             reads_all: running.is_virtual && report.driver != SEES_POOLS,
             in_place: report.driver == IN_PLACE,
+            takes_any: is_passing(&report.driver),
         };
         let fast = FastPath::new(running.id(), queue);
         Self { fast, queue, limits, bytes: 0, running, not_sync: PhantomData }
@@ -119,31 +122,63 @@ impl TxQueue {
     /// Packets that ask for [offloads](crate::TxOffload) are made ready by the driver first
     /// (`rte_eth_tx_prepare`), which may write the sums of pseudo headers.
     ///
+    /// Each packet's first cache line is read, which every driver of a device does too. `net_ring` and
+    /// `net_null` do not: they take a burst that is [as it was received](Burst::is_as_received), whatever is
+    /// in it.
+    ///
     /// # Errors
     ///
     /// [`Error::Frame`] when the first packet can never be sent: too short or too long, of too many
     /// segments, or it asks for an offload that the port was not started with. It is still the first.
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, packets: &mut Burst<Mbuf>) -> Result<usize> {
+        let mut bytes = 0;
+        if !(self.limits.takes_any && packets.is_as_received()) {
+            match self.limits.plain(packets) {
+                Some(total) => bytes = total,
+                None => return self.send_special(packets),
+            }
+        }
+        let n = u16::try_from(packets.len()).unwrap_or(u16::MAX);
+        let taken = self.hand_over(packets, n);
+        self.count(bytes, packets);
+        Ok(taken)
+    }
+
+    /// Sends packets some of which ask for something, or cannot be sent.
+    #[inline(never)]
+    fn send_special(&mut self, packets: &mut Burst<Mbuf>) -> Result<usize> {
         let looked = self.limits.look_at(packets);
         let mut n = u16::try_from(looked.good).unwrap_or(u16::MAX);
-        let at = packets.as_mut_ptr().cast::<*mut sys::rte_mbuf>();
         if n == 0 {
             return looked.cause.map_or(Ok(0), |cause| Err(refused(cause)));
         }
         if looked.prepare {
-            n = self.prepare(at, n)?;
+            n = self.prepare(packets.as_raw().cast(), n)?;
         }
+        let taken = self.hand_over(packets, n);
+        self.count(looked.bytes, &packets[..looked.good - taken]);
+        Ok(taken)
+    }
+
+    /// Counts the bytes of packets that were to be sent, without those that are left.
+    #[inline]
+    fn count(&mut self, bytes: u64, left: &[Mbuf]) {
+        if bytes > 0 {
+            self.bytes += bytes - left.iter().map(|packet| packet.total_len() as u64).sum::<u64>();
+        }
+    }
+
+    /// Gives the first `n` packets, which can be sent, to the driver, and returns how many it took.
+    #[inline(always)]
+    fn hand_over(&mut self, packets: &mut Burst<Mbuf>, n: u16) -> usize {
+        debug_assert!(usize::from(n) <= packets.len(), "more than there are");
+        // An `Mbuf` is a transparent pointer.
+        let at = packets.as_raw().cast::<*mut sys::rte_mbuf>();
         // SAFETY: the port is started and has the queue, which is ours; the first `n` packets of the
         // burst are ours and can be sent.
-        let taken = usize::from(unsafe { self.fast.send(at, n) }.min(n));
-        packets.drain(taken).forget(taken);
-        let left = looked.good - taken;
-        self.bytes += looked.bytes;
-        if left > 0 {
-            self.bytes -= bytes(&packets[..left]);
-        }
-        Ok(taken)
+        let taken = unsafe { self.fast.send(at, n) };
+        packets.forget(usize::from(taken))
     }
 
     /// Has the driver make packets ready; how many are.
@@ -186,7 +221,7 @@ impl TxQueue {
         if n == 0 {
             return cause.map_or(Ok(0), |cause| Err(refused(cause)));
         }
-        SHARED.store(true, Ordering::Relaxed);
+        look_at_what_comes();
         let at = packets.as_mut_ptr().cast::<*mut sys::rte_mbuf>();
         // SAFETY: the port is started and has the queue, which is ours; the first `n` packets are ours,
         // and drivers do not write to what others hold too. A `SharedMbuf` is a transparent pointer.
@@ -226,10 +261,16 @@ impl TxQueue {
         self.running.id()
     }
 
-    /// Bytes of the packets that the driver has taken.
+    /// Bytes of the packets that the driver has taken; 0 where it [moves none](Self::counts_bytes).
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        if self.counts_bytes() { self.bytes } else { 0 }
+    }
+
+    /// Whether bytes are counted: not for `net_ring` and `net_null`, which move none.
+    #[must_use]
+    pub fn counts_bytes(&self) -> bool {
+        !self.limits.takes_any
     }
 
     /// The longest packet that can be sent, in bytes, without a VLAN tag.
@@ -244,8 +285,21 @@ impl TxQueue {
 }
 
 impl Limits {
-    /// Looks at packets until one cannot be sent.
+    /// Bytes of packets all of which are plain: of one segment, of a good length, asking for nothing.
     #[inline(always)]
+    fn plain(self, packets: &[Mbuf]) -> Option<u64> {
+        let (mut special, mut bytes) = (0, 0);
+        for packet in packets {
+            let raw = packet.raw();
+            let len = raw.pkt_len();
+            let in_range = len.wrapping_sub(MIN_LEN) <= self.max_len - MIN_LEN;
+            special |= raw.ol_flags() | u64::from(raw.nb_segs() ^ 1) | u64::from(!in_range);
+            bytes += u64::from(len);
+        }
+        (special == 0).then_some(bytes)
+    }
+
+    /// Looks at packets until one cannot be sent.
     fn look_at(self, packets: &[Mbuf]) -> Looked {
         let mut looked = Looked { good: 0, bytes: 0, prepare: false, cause: None };
         for packet in packets {
@@ -335,10 +389,6 @@ fn is_tagged(raw: Raw) -> bool {
     // SAFETY: the packet is there, and nobody writes to it meanwhile.
     let data = unsafe { raw.data() };
     matches!(data.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]))
-}
-
-fn bytes(packets: &[Mbuf]) -> u64 {
-    packets.iter().map(|packet| packet.total_len() as u64).sum()
 }
 
 fn refused(cause: FrameError) -> Error {
