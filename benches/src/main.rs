@@ -15,6 +15,7 @@
 //! | [`log`] | a log with group commit |
 //! | [`dns`] | an authoritative DNS server on several backends |
 //! | [`storage`] | random reads past the page cache |
+//! | [`dpdk`] | DPDK on virtual devices, beside the same loops in C |
 //! | [`xdp`] | AF_XDP on a veth pair |
 //! | [`micro`] | cases that run in memory: nanoseconds and instructions per packet |
 //! | [`abstraction`] | what the seam costs |
@@ -36,6 +37,8 @@ mod cable;
 mod child;
 #[cfg(feature = "xdp")]
 mod dns;
+#[cfg(all(feature = "dpdk", feature = "peers"))]
+mod dpdk;
 mod echo;
 mod environment;
 #[cfg(feature = "xdp")]

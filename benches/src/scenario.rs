@@ -7,6 +7,8 @@ use anyhow::{Context as _, Result, bail};
 
 #[cfg(feature = "xdp")]
 use crate::dns;
+#[cfg(all(feature = "dpdk", feature = "peers"))]
+use crate::dpdk;
 use crate::environment::Environment;
 #[cfg(feature = "xdp")]
 use crate::kv;
@@ -94,6 +96,15 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: xdp::run,
         cases: &[],
         measure: Some(xdp::measure),
+        serve: None,
+    },
+    #[cfg(all(feature = "dpdk", feature = "peers"))]
+    Scenario {
+        name: "dpdk",
+        about: "DPDK: packets per second on virtual devices, shared and static, beside C and testpmd",
+        run: dpdk::run,
+        cases: &[],
+        measure: Some(dpdk::measure),
         serve: None,
     },
     #[cfg(feature = "xdp")]

@@ -283,11 +283,9 @@ impl<B: Buffer> Burst<B> {
     /// As many slots as `fill` answers were initialised by it, and nothing else owns what was written
     /// there.
     #[inline(always)]
-    pub unsafe fn receive(
-        &mut self,
-        fill: impl FnOnce(&mut [MaybeUninit<B>]) -> usize,
-    ) -> usize {
+    pub unsafe fn receive(&mut self, fill: impl FnOnce(&mut [MaybeUninit<B>]) -> usize) -> usize {
         let is_empty = self.is_empty();
+        // Nothing is written before the call, so that nothing has to be read again behind it.
         let (at, room) = if is_empty {
             (0, self.capacity)
         } else {
@@ -295,8 +293,8 @@ impl<B: Buffer> Burst<B> {
             self.make_room(room);
             (self.tail, room)
         };
-        // SAFETY: `capacity <= slots.len()`, and `make_room` has seen to it that `room` slots are behind
-        // `tail`.
+        // SAFETY: there are `room` slots behind `tail`, by `make_room`; from the first on there are
+        // `capacity`.
         let spare = unsafe { self.slots.get_unchecked_mut(at..at + room) };
         let n = fill(spare);
         debug_assert!(n <= room, "more slots filled than were spare");

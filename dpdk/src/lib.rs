@@ -35,6 +35,8 @@ mod error;
 mod mbuf;
 #[allow(unsafe_code, reason = "memory that DPDK manages")]
 mod mempool;
+#[allow(unsafe_code, reason = "asks the kernel about descriptors of a driver's")]
+mod missed;
 mod open;
 #[allow(unsafe_code, reason = "calls DPDK")]
 mod port;

@@ -29,7 +29,7 @@ const IN_RING: usize = 96;
 const ETHERNET: usize = 18;
 const SLOT: usize = 2048;
 const PAGE: usize = 4096;
-const SLOTS: u32 = 512;
+const SLOTS: u32 = 4096;
 
 impl QueuePair {
     /// Opens a port with one queue each way, by nothing but a name:
@@ -44,7 +44,9 @@ impl QueuePair {
     /// [unpinned](EalOptions::unpinned), and without devices of the PCI bus. For those, start it before.
     ///
     /// On an interface, what another program there sends in trains (UDP GSO, TCP's TSO) over a virtual
-    /// cable comes in frames that are longer than a packet; the driver cuts them off.
+    /// cable comes in frames that are longer than a packet; the driver cuts them off. `ip link set
+    /// PEER gso_max_segs 1` at its other end has the kernel cut trains into packets before, as it does for
+    /// a network card that cannot.
     ///
     /// Of the options, `ring` counts descriptors, and frames in the ring of an interface; the pool's
     /// headroom is DPDK's own; `batch` has no meaning, since a burst is one call.

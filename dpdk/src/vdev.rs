@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use bypass_dpdk_sys as sys;
 
-use crate::eal::{Device, Eal, stream, text};
+use crate::eal::{Device, Eal, Life, stream, text};
 use crate::error::{DpdkError, Errno, Result};
+use crate::missed::Missed;
 
 /// The bus of virtual devices.
 const BUS: &CStr = c"vdev";
@@ -37,6 +38,7 @@ pub(crate) struct Plugged {
     name: String,
     /// Whether it is still to be removed.
     there: bool,
+    pub(crate) missed: Missed,
     eal: Eal,
 }
 
@@ -51,9 +53,12 @@ impl Vdev {
     pub fn plug(eal: &Eal, name: &str, arguments: &str) -> Result<Self> {
         // Held throughout, so that nobody meets a device that is half there.
         let mut devices = eal.devices();
-        probe(&devices, name, arguments)?;
-        let plugged = Arc::new(Plugged { name: name.to_owned(), there: true, eal: eal.clone() });
-        devices.insert(plugged.name.clone(), Device::Plugged(Arc::downgrade(&plugged)));
+        let (made, missed) = Missed::while_making(name, || probe(&devices, name, arguments));
+        let makes = made?;
+        let name = name.to_owned();
+        let plugged = Arc::new(Plugged { name, there: true, missed, eal: eal.clone() });
+        let life = Life::Plugged(Arc::downgrade(&plugged));
+        devices.insert(plugged.name.clone(), Device { life, makes });
         Ok(Self(plugged))
     }
 
@@ -101,7 +106,9 @@ impl Vdev {
             }
             Err(error) => {
                 let plugged = Arc::new(plugged);
-                devices.insert(plugged.name.clone(), Device::Plugged(Arc::downgrade(&plugged)));
+                if let Some(device) = devices.get_mut(&plugged.name) {
+                    device.life = Life::Plugged(Arc::downgrade(&plugged));
+                }
                 Err((Self(plugged), error))
             }
         }
@@ -119,9 +126,10 @@ impl Drop for Plugged {
     }
 }
 
-/// Makes the device, if there is none of its name.
-fn probe(devices: &HashMap<String, Device>, name: &str, arguments: &str) -> Result<()> {
+/// Makes the device, if there is none of its name, and returns how long packets are that it makes up.
+fn probe(devices: &HashMap<String, Device>, name: &str, arguments: &str) -> Result<usize> {
     check(name)?;
+    let makes = if name.starts_with(MAKES) { makes(arguments)? } else { 0 };
     let refused = |errno: Errno, said, remedy: &'static str| {
         Err(DpdkError::Probe { device: name.to_owned(), errno, said, remedy: Some(remedy.into()) })
     };
@@ -137,7 +145,7 @@ fn probe(devices: &HashMap<String, Device>, name: &str, arguments: &str) -> Resu
         unsafe { sys::rte_eal_hotplug_add(BUS.as_ptr(), device.as_ptr(), arguments.as_ptr()) }
     });
     if code == 0 {
-        return Ok(());
+        return Ok(makes);
     }
     let errno = Errno::new(code);
     let remedy = match errno.raw() {
@@ -165,6 +173,31 @@ fn remove(name: &str) -> Result<()> {
 /// Drivers whose devices drive others by themselves, `net_vdev_netvsc` through `net_failsafe`. DPDK does
 /// not keep these plugged in, and packets that one of them sends out of several ports are shared.
 const COMPOSITE: [&str; 4] = ["net_bonding", "eth_bond", "net_failsafe", "net_vdev_netvsc"];
+
+/// The driver whose packets are as long as it was told, whatever an mbuf has room for.
+const MAKES: &str = "net_null";
+
+/// How long the packets of a `net_null` with these arguments are.
+fn makes(arguments: &str) -> Result<usize> {
+    /// The driver's own.
+    const USUAL: usize = 64;
+    let mut longest = USUAL;
+    for argument in arguments.split(',') {
+        let refused = |why| Err(DpdkError::config("vdev arguments", argument.escape_debug(), why));
+        match argument.split_once('=') {
+            Some(("size", size)) => match size.parse() {
+                Ok(size) => longest = longest.max(size),
+                Err(_) => return refused("a size is a number of bytes, in decimal digits"),
+            },
+            // It reads so many bytes of each packet that is sent, whether there are as many or not.
+            Some(("copy", copy)) if copy != "0" => {
+                return refused("the driver would read beyond the packets that it copies");
+            }
+            _ => {}
+        }
+    }
+    Ok(longest)
+}
 
 /// Refuses what can be no virtual device's name, and devices that are made of others.
 pub(crate) fn check(name: &str) -> Result<()> {
@@ -212,34 +245,49 @@ impl Eal {
     /// Makes a device that stays until the environment ends.
     pub(crate) fn fixed_device(&self, name: &str, arguments: &str) -> Result<()> {
         let mut devices = self.devices();
-        probe(&devices, name, arguments)?;
-        devices.insert(name.to_owned(), Device::Fixed);
+        let makes = probe(&devices, name, arguments)?;
+        devices.insert(name.to_owned(), Device { life: Life::Fixed, makes });
         Ok(())
     }
 }
 
 /// What whoever uses `port` has to hold: the device, where it was plugged in as a [`Vdev`]. Nothing
-/// otherwise: other devices stay until the environment ends. The port is the caller's: nobody closes it
+/// otherwise: other devices stay until the environment ends. And how long packets are that the device makes
+/// up. The port is the caller's: nobody closes it
 /// meanwhile.
 ///
 /// # Errors
 ///
 /// [`DpdkError::Refused`] when there is no such port, or it is about to go.
-pub(crate) fn hold(devices: &HashMap<String, Device>, port: u16) -> Result<Option<Arc<Plugged>>> {
+pub(crate) fn hold(
+    devices: &HashMap<String, Device>,
+    port: u16,
+) -> Result<(Option<Arc<Plugged>>, usize)> {
     let gone = || {
         DpdkError::refused(format!("use port {port}"), libc::ENODEV)
             .with_remedy("its device is being removed; plug it in again")
     };
     let device = device_of(port).ok_or_else(gone)?;
-    match devices.get(&device) {
-        None | Some(Device::Fixed) => Ok(None),
-        Some(Device::Plugged(device)) => device.upgrade().map(Some).ok_or_else(gone),
-    }
+    let Some(device) = devices.get(&device) else { return Ok((None, 0)) };
+    let plugged = match &device.life {
+        Life::Fixed => None,
+        Life::Plugged(plugged) => Some(plugged.upgrade().ok_or_else(gone)?),
+    };
+    Ok((plugged, device.makes))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_device_makes_up_is_known() {
+        assert_eq!(makes("").unwrap(), 64);
+        assert_eq!(makes("no-rx=1,size=1500,copy=0,size=60").unwrap(), 1500);
+        for bad in ["size=0x800", "size=[64,2000]", "copy=1", "size=64,copy=01"] {
+            assert!(makes(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn names_begin_with_a_driver() {

@@ -81,9 +81,9 @@ fn af_xdp() {
     }
 }
 
-/// What the driver of DPDK 22.11 does not do. It does not count what the kernel drops for want of room,
-/// and it takes back what was sent only when half of the completion ring is full: a sender whose pool is
-/// empty by then stays without mbufs.
+/// What the driver of DPDK 22.11 does not do. It counts `rx_dropped` of the kernel's `XDP_STATISTICS`, and
+/// neither `rx_ring_full` nor `rx_fill_ring_empty_descs`: what a receiver that does not keep up loses is in
+/// no counter, and these three wait for it. A larger `rx_descriptors` puts it off.
 const LACKING: [&str; 3] = [
     "refusal_keeps_what_is_not_taken",
     "held_buffers_are_counted_and_come_back",

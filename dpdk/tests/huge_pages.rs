@@ -95,6 +95,7 @@ fn a_second_process_with_the_prefix_is_told_so() {
     alone_under(&["unshare", "--mount", "sh", "-c", &mount], || {
         let options = EalOptions::new().memory(Memory::Shared).memory_limit(64);
         let options = options.huge_folder(&folder).file_prefix("bypass-test-prefix");
+        let options = options.packet_capture(true);
         if std::env::var_os(SECOND).is_some() {
             let error = options.start().unwrap_err();
             assert!(error.to_string().contains("choose another `file_prefix`"), "{error}");

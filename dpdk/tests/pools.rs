@@ -78,6 +78,25 @@ fn the_reserve_is_left_for_receiving() {
     assert_eq!(pool.alloc(&mut burst, 5), 1);
 }
 
+/// The caches of threads are filled up from the ring; the reserve in it is not for them.
+#[test]
+fn the_reserve_is_left_by_threads_with_caches_too() {
+    let options = MempoolOptions { cache: 250, rx_reserve: 100, ..MempoolOptions::new(1023) };
+    let pool = Mempool::new(&eal(), &options).unwrap();
+    let registration = eal().register_thread().unwrap();
+    for step in [1, 7, 32, 33] {
+        let mut hoard = Burst::with_capacity(1023);
+        while pool.alloc(&mut hoard, step) > 0 {}
+        assert_eq!(hoard.len(), 923, "in steps of {step}");
+        assert!(hoard.iter().all(|packet| packet.data().is_empty() && packet.headroom() == 128));
+        // Another thread, without a cache, receives from what was left.
+        let received = || std::iter::from_fn(|| pool.alloc_one()).take(100).count();
+        assert_eq!(std::thread::scope(|scope| scope.spawn(received).join().unwrap()), 100);
+    }
+    drop(registration);
+    assert_eq!(pool.in_use(), 0);
+}
+
 #[test]
 fn a_pool_outlives_its_handles_as_long_as_one_mbuf_is_there() {
     let name = "outlived";

@@ -419,3 +419,49 @@ fn flows_are_spread_as_asked() {
     port = stopped.start(&PortOptions { rss: Some(good), ..new() }).unwrap();
     assert_eq!(port.report().fallbacks, Vec::<String>::new());
 }
+
+/// `net_null` takes every mbuf to have room for the packets that it makes up.
+#[test]
+fn packets_that_are_made_up_fit_their_mbufs() {
+    let pool = pool(255);
+    for (arguments, fits) in [("size=2048", true), ("size=2049", false), ("size=70000", false)] {
+        match started("net_null", arguments, &PortOptions::new(&pool)) {
+            Ok((_device, port)) => {
+                assert!(fits, "{arguments}");
+                let mut packets = Burst::with_capacity(4);
+                assert_eq!(port.rx_queue(0).unwrap().recv(&mut packets), 4);
+                packets.data_mut().for_each(|bytes| bytes.fill(0xff));
+                assert!(packets.iter().all(|packet| packet.data().len() == 2048));
+            }
+            Err(error) => {
+                assert!(!fits, "{arguments}: {error}");
+                assert!(matches!(error, Error::Config { setting, .. } if setting == "pools"));
+            }
+        }
+    }
+    let error = started("net_null", "copy=1", &PortOptions::new(&pool)).unwrap_err();
+    assert!(error.to_string().contains("beyond the packets"), "{error}");
+}
+
+/// Nothing of a packet is read on its way where nobody may have changed more than its bytes; otherwise it is
+/// looked at.
+#[test]
+fn what_is_as_it_was_received_goes_on_as_it_is() {
+    let pool = pool(255);
+    let (_device, port) = started("net_null", "size=2000", &PortOptions::new(&pool)).unwrap();
+    let mut pair = port.queue_pair(0).unwrap();
+    assert!(!pair.caps().counts_bytes);
+    let mut packets = Burst::with_capacity(8);
+    assert_eq!(pair.recv(&mut packets).unwrap(), 8);
+    packets.data_mut().for_each(|bytes| bytes[0] = 1);
+    assert_eq!(pair.send(&mut packets).unwrap(), 8);
+    pair.recv(&mut packets).unwrap();
+    assert_eq!(packets.iter_mut().len(), 8);
+    let error = pair.send(&mut packets).unwrap_err();
+    assert!(error.to_string().contains("the limit here is 1514"), "{error}");
+    packets.iter_mut().for_each(|packet| packet.set_len(60).unwrap());
+    assert_eq!(pair.send(&mut packets).unwrap(), 8);
+    let stats = pair.stats();
+    assert_eq!((stats.rx_packets, stats.tx_packets), (16, 16));
+    assert_eq!((stats.rx_bytes, stats.tx_bytes), (0, 0));
+}

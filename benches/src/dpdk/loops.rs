@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use bypass_core::worker::pin_to;
 use bypass_core::{Buffer as _, Burst, PacketIo};
 use bypass_dpdk::{
-    Eal, EalOptions, Level, Mbuf, Mempool, Memory, MempoolOptions, Port, PortOptions, RxQueue,
+    Eal, EalOptions, Level, Mbuf, Memory, Mempool, MempoolOptions, Port, PortOptions, RxQueue,
     Started, TxQueue, Vdev,
 };
 use serde::{Deserialize, Serialize};
@@ -164,7 +164,8 @@ impl Bench {
             let n = to.recv(&mut received)?;
             for packet in received.iter() {
                 let (words, _) = packet.data().as_chunks();
-                sum = words.iter().fold(sum, |sum, &word| sum.wrapping_add(u64::from_ne_bytes(word)));
+                sum =
+                    words.iter().fold(sum, |sum, &word| sum.wrapping_add(u64::from_ne_bytes(word)));
             }
             received.clear();
             Ok(n)
@@ -237,4 +238,3 @@ fn change(data: &mut [u8]) {
         *first = first.wrapping_add(1);
     }
 }
-

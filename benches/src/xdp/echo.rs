@@ -14,11 +14,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use bypass_core::backend::packet::PacketOptions;
 use bypass_core::backend::socket::UdpOptions;
 use bypass_core::udp::neighbours::Table;
 use bypass_core::udp::{Config, UdpOverL2};
 use bypass_core::worker::pin_to;
 use bypass_core::{Burst, Datagram as _, DatagramIo};
+#[cfg(feature = "dpdk")]
+use bypass_dpdk::{EalOptions, Mempool, MempoolOptions, Port, PortOptions, Vdev};
 use bypass_xdp::program::XskMap;
 use bypass_xdp::{CopyMode, Receive, Want, XdpOptions};
 use io_uring_ext::packet::{UringOptions, UringSocket};
@@ -33,6 +36,10 @@ use crate::open_loop::{self, Point, Search, Stretch};
 pub(crate) const AF_XDP: &str = "AF_XDP";
 pub(crate) const SOCKET: &str = "socket";
 pub(crate) const IO_URING: &str = "io_uring";
+pub(crate) const PACKET: &str = "packet";
+/// DPDK's drivers for interfaces of the kernel's.
+pub(crate) const DPDK_AF_PACKET: &str = "net_af_packet";
+pub(crate) const DPDK_AF_XDP: &str = "net_af_xdp";
 
 const HERE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const THERE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
@@ -125,13 +132,40 @@ fn serve(
             let map = XskMap::from_fd(place.map.as_fd().try_clone_to_owned()?)?;
             options.receive = Receive::Map(Arc::new(map));
             options.copy = Want::Require(CopyMode::Copy);
-            let config = Config::new(rig.near.mac, PORT)
-                .address(format!("{HERE}/24").parse()?)
-                .neighbours(Table::new().with(THERE.into(), rig.far.mac));
-            echo(UdpOverL2::new(options.open()?, config)?, ready, stop)
+            echo(UdpOverL2::new(options.open()?, config(rig)?)?, ready, stop)
+        }
+        PACKET => {
+            // The kernel receives the datagrams too, and is to say nothing about them.
+            let _kernels = UdpSocket::bind(address)?;
+            let port = PacketOptions::new(&*place.interface).open()?;
+            echo(UdpOverL2::new(port, config(rig)?)?, ready, stop)
+        }
+        #[cfg(feature = "dpdk")]
+        DPDK_AF_PACKET | DPDK_AF_XDP => {
+            let _kernels = UdpSocket::bind(address)?;
+            let eal = EalOptions::new().unpinned().memory_limit(256).start()?;
+            let _lcore = eal.register_thread()?;
+            // As the driver for AF_XDP wants it, which posts 4096 mbufs.
+            let pool = MempoolOptions { data_room: 1792, ..MempoolOptions::new(16_383) };
+            let pool = Mempool::new(&eal, &pool)?;
+            let arguments = match name {
+                DPDK_AF_XDP => format!("iface={}", place.interface),
+                _ => format!("iface={},framecnt=4096,blocksz=4096,qdisc_bypass=1", place.interface),
+            };
+            let device = format!("{name}0");
+            let _device = Vdev::plug(&eal, &device, &arguments)?;
+            let port = Port::open(&eal, &device)?.start(&PortOptions::new(&pool));
+            let port = port.map_err(bypass_core::Error::from)?.queue_pair(0)?;
+            echo(UdpOverL2::new(port, config(rig)?)?, ready, stop)
         }
         _ => bail!("there is no backend `{name}`"),
     }
+}
+
+fn config(rig: &Rig) -> Result<Config> {
+    Ok(Config::new(rig.near.mac, PORT)
+        .address(format!("{HERE}/24").parse()?)
+        .neighbours(Table::new().with(THERE.into(), rig.far.mac)))
 }
 
 fn echo(mut port: impl DatagramIo, ready: &AtomicBool, stop: &AtomicBool) -> Result<()> {

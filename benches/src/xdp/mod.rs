@@ -5,7 +5,7 @@ mod bpf;
 mod cost;
 #[expect(unsafe_code, reason = "reads the time stamp counter")]
 mod cycles;
-mod echo;
+pub(crate) mod echo;
 mod lanes;
 mod ping;
 mod rates;
@@ -56,7 +56,13 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     cost(options, &mut report)?;
     rates(options, &mut report)?;
     ping(options, &mut report)?;
-    echo(options, &mut report)?;
+    echo_of(
+        options,
+        &mut report,
+        "xdp, UDP echo",
+        &[echo::AF_XDP],
+        &[echo::SOCKET, echo::IO_URING],
+    )?;
     report.notes.push(format!(
         "Frames of {} B, up to {} at a time, on a veth pair in copy mode. Cycles are those of the time \
          stamp counter, around calls that find a full burst; median and least of them. What is \
@@ -144,11 +150,18 @@ fn ping(options: &Options, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn echo(options: &Options, report: &mut Report) -> Result<()> {
+/// The same echo on several backends.
+pub(crate) fn echo_of(
+    options: &Options,
+    report: &mut Report,
+    scenario: &'static str,
+    subjects: &[&'static str],
+    peers: &[&'static str],
+) -> Result<()> {
     let plan = Plan {
-        scenario: "xdp, UDP echo",
-        subjects: wanted(options, &[echo::AF_XDP]),
-        peers: wanted(options, &[echo::SOCKET, echo::IO_URING]),
+        scenario,
+        subjects: wanted(options, subjects),
+        peers: wanted(options, peers),
         rounds: options.rounds,
     };
     let duration = Duration::from_millis(if options.quick { 50 } else { 300 });

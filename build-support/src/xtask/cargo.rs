@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
+use bypass_build_support::DPDK;
 use serde_json::Value;
 
 use super::setup;
@@ -83,8 +84,19 @@ pub(crate) fn bench(arguments: &[&str]) -> Result<ExitCode> {
             bail!("{} failed", shown(&command));
         }
     }
-    let mut command =
-        cargo(&["run", "--release", "--package", "bypass-benches", "--all-features", "--"]);
+    let package = "--package=bypass-benches";
+    let has_dpdk = DPDK.find().is_ok();
+    // A contestant that DPDK is linked into.
+    if arguments.contains(&"dpdk") && has_dpdk {
+        let parts = ["build", "--release", package, "--features=static", "--bin=dpdk-static"];
+        let mut command = cargo(&parts);
+        let status = command.status().with_context(|| shown(&command))?;
+        if !status.success() {
+            bail!("{} failed", shown(&command));
+        }
+    }
+    let features = if has_dpdk { "--features=peers,dpdk" } else { "--features=peers" };
+    let mut command = cargo(&["run", "--release", package, features, "--"]);
     command.args(arguments).current_dir(std::env::current_dir()?);
     let status = command.status().with_context(|| shown(&command))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -48,7 +48,7 @@ impl Selection {
         if without_dpdk.is_some() {
             members.retain(|member| !BIND_DPDK.contains(&member.name.as_str()));
             for member in &mut members {
-                member.features.retain(|feature| feature != DPDK.feature);
+                member.features.retain(|feature| feature != DPDK.feature && feature != REPLACES);
             }
         }
         Ok(Self { members, without_dpdk })

@@ -198,6 +198,12 @@ const PACKAGES: &[Package] = &[
         layer: Layer::Benchmarks,
     },
     Package {
+        name: "dpdk-dev",
+        proof: "dpdk-testpmd",
+        used_for: "a DPDK program of other hands",
+        layer: Layer::Benchmarks,
+    },
+    Package {
         name: "valgrind",
         proof: "valgrind",
         used_for: "instructions per packet",

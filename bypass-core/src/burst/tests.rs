@@ -419,3 +419,56 @@ fn a_free_bulk_of_ones_own_sees_them_as_they_lie() {
         assert_eq!(seen.len(), bulks.len());
     });
 }
+
+#[test]
+fn a_burst_knows_whether_it_is_as_it_was_received() {
+    let log = Log::default();
+    let received = |burst: &mut Burst<Probe>, ids: std::ops::Range<u32>| {
+        let fill = |slots: &mut [MaybeUninit<Probe>]| {
+            ids.clone().zip(slots).map(|(id, slot)| slot.write(log.probe(id))).count()
+        };
+        // SAFETY: so many slots were written as the closure counts, with probes of their own.
+        unsafe { burst.receive(fill) }
+    };
+    let changes: [fn(&mut Burst<Probe>, &Log); 6] = [
+        |burst, log| drop(burst.push(log.probe(9))),
+        |burst, _| drop(burst.iter_mut()),
+        |burst, _| drop(burst.get_mut(0)),
+        |burst, log| assert_eq!(burst.fill_from([log.probe(9)].into_iter()), 1),
+        |burst, _| burst.retain(|_| true),
+        |burst, log| assert_eq!(burst.append(&mut log.fill(1, 0..1), 1), 1),
+    ];
+    for change in changes {
+        let mut burst = Burst::with_capacity(8);
+        assert_eq!(received(&mut burst, 0..3), 3);
+        assert_eq!(received(&mut burst, 3..5), 2);
+        assert!(burst.is_as_received());
+        assert_eq!(burst.iter().map(|probe| probe.id).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+        assert_eq!(burst.data_mut().len(), 5);
+        assert_eq!(burst.forget(0), 0);
+        drop((burst.pop_front(), burst.pop_back()));
+        let mut other = Burst::with_capacity(8);
+        other.append(&mut burst, 1);
+        assert!(burst.is_as_received() && other.is_as_received(), "what left changed nothing");
+        change(&mut burst, &log);
+        assert!(!burst.is_as_received());
+        other.append(&mut burst, 1);
+        assert!(!other.is_as_received(), "what joins brings it along");
+        // What comes into an empty burst is as it was received again.
+        burst.clear();
+        received(&mut burst, 0..8);
+        assert!(burst.is_as_received() && burst.is_full());
+    }
+}
+
+#[test]
+fn what_is_forgotten_is_not_dropped_and_what_is_left_is() {
+    let log = Log::default();
+    let mut burst = log.fill(8, 0..5);
+    assert_eq!(burst.forget(2), 2);
+    assert_eq!(burst.len(), 3);
+    burst.clear();
+    assert_eq!(log.dropped(), [2, 3, 4]);
+    assert_eq!(log.fill(4, 0..2).forget(9), 2);
+    assert_eq!(log.dropped(), Vec::<u32>::new());
+}

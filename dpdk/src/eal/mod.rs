@@ -57,10 +57,18 @@ struct Environment {
 }
 
 /// A virtual device.
-pub(crate) enum Device {
-    /// Stays until the environment ends.
+pub(crate) struct Device {
+    pub(crate) life: Life,
+    /// Bytes in each of the packets that it makes up, whatever an mbuf has room for.
+    pub(crate) makes: usize,
+}
+
+/// How long a virtual device stays.
+#[derive(Debug)]
+pub(crate) enum Life {
+    /// Until the environment ends.
     Fixed,
-    /// Stays until nobody holds it.
+    /// Until nobody holds it.
     Plugged(Weak<Plugged>),
 }
 
@@ -122,6 +130,9 @@ impl EalOptions {
         }));
         *state = State::Running(eal.clone());
         drop(state);
+        if self.capture {
+            raw::allow_capture()?;
+        }
         self.vdevs.iter().try_for_each(|(name, arguments)| eal.fixed_device(name, arguments))?;
         Ok(eal)
     }

@@ -81,6 +81,7 @@ pub struct EalOptions {
     pub(super) iova: Iova,
     pub(super) channels: Option<u8>,
     pub(super) telemetry: bool,
+    pub(super) capture: bool,
     pub(super) level: Option<Level>,
     pub(super) levels: Vec<(String, Level)>,
     pub(super) sink: Option<Sink>,
@@ -174,6 +175,13 @@ impl EalOptions {
     /// Opens the telemetry socket, which `dpdk-telemetry.py` asks.
     pub fn telemetry(mut self, open: bool) -> Self {
         self.telemetry = open;
+        self
+    }
+
+    /// Lets `dpdk-dumpcap` and `dpdk-pdump` see the packets of every port (`rte_pdump_init`). They are
+    /// processes of their own, so it takes [`Memory::Shared`].
+    pub fn packet_capture(mut self, allow: bool) -> Self {
+        self.capture = allow;
         self
     }
 
@@ -279,6 +287,10 @@ impl EalOptions {
         }
         if self.limit_mib == Some(0) {
             return Err(DpdkError::config("memory_limit", 0, "nothing fits into no memory"));
+        }
+        if self.capture && self.memory != Memory::Shared {
+            let why = "the program that captures is another process; take `Memory::Shared`";
+            return Err(DpdkError::config("packet_capture", true, why));
         }
         let ordinary = self.memory == Memory::Ordinary;
         if ordinary && !self.per_node_mib.is_empty() {
@@ -467,6 +479,7 @@ mod tests {
                 "memory_per_node = 1",
             ),
             (new().huge_folder("/mnt"), "huge_folder = /mnt"),
+            (new().packet_capture(true), "packet_capture = true"),
             (new().iova(Iova::Physical), "iova = Physical"),
             (new().file_prefix("a/b"), "file_prefix = a/b"),
             (new().file_prefix("a\0b"), "--file-prefix = a\\0b"),

@@ -26,6 +26,15 @@ pub(super) fn init(arguments: &[CString]) -> Result<(), Errno> {
     if code >= 0 { Ok(()) } else { Err(last_errno()) }
 }
 
+/// Lets other processes ask for packets to be shown to them.
+pub(super) fn allow_capture() -> Result<()> {
+    // SAFETY: the environment runs.
+    match unsafe { sys::rte_pdump_init() } {
+        0 => Ok(()),
+        _ => Err(DpdkError::refused("allow packets to be captured", last_errno().raw())),
+    }
+}
+
 /// Ends the environment; the caller knows that nobody uses it.
 pub(super) fn cleanup() -> i32 {
     // SAFETY: by contract.

@@ -110,13 +110,13 @@ impl Mempool {
     /// Appends up to `n` empty mbufs to `out` and returns how many. Fewer than `n` means that `out` is
     /// full or the pool is empty, except for its [reserve](MempoolOptions::rx_reserve).
     pub fn alloc(&self, out: &mut Burst<Mbuf>, n: usize) -> usize {
-        let mut n = n.min(out.room());
+        let n = n.min(out.room());
         let reserve = self.0.rx_reserve as usize;
-        if reserve > 0 {
-            n = n.min(self.common().saturating_sub(reserve));
-        }
-        let spare = &mut out.spare()[..n];
-        let filled = self.fill(spare);
+        let filled = if reserve == 0 || self.common() >= reserve + n + self.cache_size() {
+            self.fill(&mut out.spare()[..n])
+        } else {
+            self.fill_sparingly(&mut out.spare()[..n], reserve)
+        };
         // SAFETY: `fill` has written the first `filled` of the spare slots, and nobody else has them.
         unsafe { out.assume_filled(filled) };
         filled
@@ -152,6 +152,48 @@ impl Mempool {
             }
         }
         filled
+    }
+
+    /// As [`fill`](Self::fill), when the ring has little more than the reserve: a thread's cache that has
+    /// too few would be filled up from it.
+    #[cold]
+    fn fill_sparingly(&self, slots: &mut [MaybeUninit<Mbuf>], reserve: usize) -> usize {
+        let cached = self.cached().min(slots.len());
+        let filled = self.fill(&mut slots[..cached]);
+        let rest = &mut slots[filled..];
+        let n = rest.len().min(self.common().saturating_sub(reserve));
+        let at = rest.as_mut_ptr().cast::<*mut libc::c_void>();
+        // SAFETY: there is room for `n` pointers; the pool is there. Without a cache they come from the
+        // ring.
+        let refused = unsafe {
+            sys::bypass_mempool_get_bulk(self.as_ptr(), at, n as u32, std::ptr::null_mut())
+        };
+        if refused != 0 {
+            return filled;
+        }
+        for slot in &mut rest[..n] {
+            let mbuf = slot.as_mut_ptr().cast::<*mut sys::rte_mbuf>();
+            // SAFETY: the pool has written the slot.
+            let mbuf = unsafe { mbuf.read() };
+            // SAFETY: the mbuf is ours, and comes from a pool of mbufs.
+            unsafe { sys::bypass_pktmbuf_reset(mbuf) };
+        }
+        filled + n
+    }
+
+    fn cache_size(&self) -> usize {
+        // SAFETY: the pool is there, and the size never changes.
+        unsafe { (*self.as_ptr()).cache_size as usize }
+    }
+
+    /// Mbufs in the calling thread's cache.
+    fn cached(&self) -> usize {
+        // SAFETY: it reads a thread-local variable.
+        let lcore = unsafe { sys::bypass_lcore_id() };
+        // SAFETY: the pool is there; for a thread without a number there is no cache.
+        let cache = unsafe { sys::bypass_mempool_default_cache(self.as_ptr(), lcore) };
+        // SAFETY: it is this thread's, or null.
+        unsafe { cache.as_ref() }.map_or(0, |cache| cache.len as usize)
     }
 
     /// How many mbufs it has.

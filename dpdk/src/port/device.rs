@@ -36,6 +36,8 @@ pub(crate) struct Device {
     stuck: AtomicBool,
     /// Held as long as the port, when it is one of a device that can be pulled.
     plugged: Option<Arc<Plugged>>,
+    /// Bytes in each of the packets that it makes up.
+    pub(super) makes: usize,
     eal: Eal,
 }
 
@@ -71,7 +73,7 @@ impl Device {
         }
         claim(id, name)?;
         // Only now: a port of somebody else's may be closed at any time.
-        let plugged = crate::vdev::hold(&devices, id)?;
+        let (plugged, makes) = crate::vdev::hold(&devices, id)?;
         drop(devices);
         Ok(Self {
             id,
@@ -80,12 +82,17 @@ impl Device {
             pools: Mutex::default(),
             stuck: AtomicBool::new(false),
             plugged,
+            makes,
             eal: eal.clone(),
         })
     }
 
     pub(crate) fn id(&self) -> u16 {
         self.id
+    }
+
+    pub(super) fn plugged(&self) -> Option<&Plugged> {
+        self.plugged.as_deref()
     }
 
     pub(crate) fn name(&self) -> &str {

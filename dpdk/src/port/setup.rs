@@ -22,6 +22,16 @@ const GROUP: usize = sys::RTE_ETH_RETA_GROUP_SIZE as usize;
 pub(super) fn start(device: &Arc<Device>, options: &PortOptions) -> Result<Running> {
     let capabilities = device.capabilities()?;
     let plan = negotiate(options, &capabilities)?;
+    let room = options.pools.iter().map(|pool| usize::from(pool.data_room())).min();
+    if room.is_some_and(|room| device.makes > room) {
+        let why = format!(
+            "{} makes packets of {} bytes, which its driver takes to have room: take pools of a larger \
+             `data_room`, or give it a smaller `size`",
+            device.name(),
+            device.makes
+        );
+        return Err(Error::config("pools", format!("{} bytes", room.unwrap_or(0)), why));
+    }
     if (options.link_interrupts || options.rx_interrupts) && capabilities.driver == HAZARDOUS {
         return Err(Error::Unsupported(Unsupported {
             what: "interrupts from this device".into(),

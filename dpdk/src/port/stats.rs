@@ -21,7 +21,8 @@ pub struct PortStats {
     pub tx_packets: u64,
     /// Their bytes.
     pub tx_bytes: u64,
-    /// Packets dropped because a receiving queue was full (`imissed`).
+    /// Packets dropped because a receiving queue was full (`imissed`), those among them that the kernel
+    /// has dropped in front of a `net_af_packet` that was [plugged in](crate::Vdev).
     pub rx_missed: u64,
     /// Packets that were damaged, or that the driver could not make sense of (`ierrors`).
     pub rx_errors: u64,
@@ -55,12 +56,13 @@ impl Device {
         self.answer("read the counters", code)?;
         // SAFETY: it was zeroed, and consists of numbers.
         let stats = unsafe { stats.assume_init() };
+        let missed = self.plugged().map_or(0, |device| device.missed.packets());
         Ok(PortStats {
             rx_packets: stats.ipackets,
             rx_bytes: stats.ibytes,
             tx_packets: stats.opackets,
             tx_bytes: stats.obytes,
-            rx_missed: stats.imissed,
+            rx_missed: stats.imissed + missed,
             rx_errors: stats.ierrors,
             rx_no_mbuf: stats.rx_nombuf,
             tx_errors: stats.oerrors,

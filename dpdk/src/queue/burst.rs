@@ -28,7 +28,7 @@ impl FastPath {
     /// The port is started and has the receiving queue, which nobody else uses during the call; there is
     /// room for `n` pointers.
     #[inline(always)]
-    pub(crate) unsafe fn receive(self, at: *mut *mut sys::rte_mbuf, n: u16) -> u16 {
+    pub(crate) unsafe fn receive(&self, at: *mut *mut sys::rte_mbuf, n: u16) -> u16 {
         // SAFETY: the entry is there, and does not change while the port is started.
         let ops = unsafe { &*self.ops };
         // SAFETY: every port has the function, a started one that of its driver (`rte_eth_dev_start`).
@@ -51,7 +51,7 @@ impl FastPath {
     /// As for `rte_eth_call_rx_callbacks`.
     #[cold]
     unsafe fn show_received(
-        self,
+        &self,
         at: *mut *mut sys::rte_mbuf,
         got: u16,
         n: u16,
@@ -65,7 +65,7 @@ impl FastPath {
     ///
     /// As for `rte_eth_call_tx_callbacks`.
     #[cold]
-    unsafe fn show_sent(self, at: *mut *mut sys::rte_mbuf, n: u16, callbacks: *mut c_void) -> u16 {
+    unsafe fn show_sent(&self, at: *mut *mut sys::rte_mbuf, n: u16, callbacks: *mut c_void) -> u16 {
         // SAFETY: as the caller says.
         unsafe { sys::rte_eth_call_tx_callbacks(self.port, self.queue, at, n, callbacks) }
     }
@@ -77,7 +77,7 @@ impl FastPath {
     /// The port is started and has the sending queue, which nobody else uses during the call; `at` has
     /// `n` packets, which are the caller's, and as many of them as are taken are the driver's then.
     #[inline(always)]
-    pub(crate) unsafe fn send(self, at: *mut *mut sys::rte_mbuf, mut n: u16) -> u16 {
+    pub(crate) unsafe fn send(&self, at: *mut *mut sys::rte_mbuf, mut n: u16) -> u16 {
         // SAFETY: the entry is there, and does not change while the port is started.
         let ops = unsafe { &*self.ops };
         // SAFETY: every port has the function, a started one that of its driver (`rte_eth_dev_start`).
@@ -100,7 +100,7 @@ impl FastPath {
     /// # Safety
     ///
     /// As for [`send`](Self::send), but for what becomes of the packets: they stay the caller's.
-    pub(crate) unsafe fn prepare(self, at: *mut *mut sys::rte_mbuf, n: u16) -> u16 {
+    pub(crate) unsafe fn prepare(&self, at: *mut *mut sys::rte_mbuf, n: u16) -> u16 {
         // SAFETY: the entry is there, and does not change while the port is started.
         let ops = unsafe { &*self.ops };
         let Some(prepare) = ops.tx_pkt_prepare else { return n };
@@ -111,7 +111,7 @@ impl FastPath {
     }
 
     #[inline(always)]
-    fn at(self, of_queues: *mut *mut c_void) -> *mut *mut c_void {
+    fn at(&self, of_queues: *mut *mut c_void) -> *mut *mut c_void {
         of_queues.wrapping_add(usize::from(self.queue))
     }
 
@@ -121,7 +121,7 @@ impl FastPath {
     ///
     /// The port is started and has the queue.
     #[inline(always)]
-    unsafe fn callbacks(self, of_queues: *mut *mut c_void) -> *mut c_void {
+    unsafe fn callbacks(&self, of_queues: *mut *mut c_void) -> *mut c_void {
         // SAFETY: it is aligned, there (contract), and changed by atomic operations.
         let first = unsafe { AtomicPtr::from_ptr(self.at(of_queues)) };
         // As in C: what it points to was written before, and is reached through it.

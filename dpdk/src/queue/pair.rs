@@ -91,6 +91,8 @@ pub struct QueuePair {
     is_lazy: bool,
     /// Received bytes are counted.
     counts_rx: bool,
+    /// They are not, and nothing was received while waiting.
+    is_plain: bool,
 }
 
 impl QueuePair {
@@ -98,6 +100,7 @@ impl QueuePair {
     #[must_use]
     pub fn new(rx: RxQueue, tx: TxQueue) -> Self {
         let caps = caps(&rx.running().report, &tx.running().report, &tx);
+        let counts_rx = !is_passing(&rx.running().report.driver);
         Self {
             pool: rx.pool().clone(),
             ahead: Burst::with_capacity(AHEAD),
@@ -107,7 +110,8 @@ impl QueuePair {
             tx_packets: 0,
             is_short: false,
             is_lazy: tx.running().report.driver == LAZY,
-            counts_rx: !is_passing(&rx.running().report.driver),
+            counts_rx,
+            is_plain: !counts_rx,
             rx,
             tx,
         }
@@ -138,7 +142,9 @@ impl QueuePair {
 
     /// Looks whether packets are there, and takes some.
     fn look(&mut self) -> bool {
-        !self.ahead.is_empty() || self.rx.recv(&mut self.ahead) > 0
+        let found = !self.ahead.is_empty() || self.rx.recv(&mut self.ahead) > 0;
+        self.is_plain = !self.counts_rx && !found;
+        found
     }
 
     /// Receives once more, if there was word of packets that came just now: an idle queue has nothing to
@@ -157,6 +163,7 @@ impl QueuePair {
             },
             false => out.append(&mut self.ahead, AHEAD),
         };
+        self.is_plain = !self.counts_rx && self.ahead.is_empty();
         self.rx_packets += received as u64;
         if self.counts_rx {
             let new = &out[out.len() - received..];
@@ -218,7 +225,7 @@ impl PacketIo for QueuePair {
 
     #[inline(always)]
     fn recv(&mut self, out: &mut Burst<Mbuf>) -> Result<usize> {
-        if self.counts_rx || !self.ahead.is_empty() {
+        if !self.is_plain {
             return Ok(self.recv_and_count(out));
         }
         let received = match self.rx.recv(out) {
@@ -309,7 +316,8 @@ impl Endpoint for QueuePair {
             stats.drops[DropCause::RxNoFrame] += device.rx_no_mbuf;
             stats.drops[DropCause::RxError] = device.rx_errors;
         }
-        if self.tx.index() == 0 {
+        // The lazy one counts there what it refuses, which stays in the burst.
+        if self.tx.index() == 0 && !self.is_lazy {
             let device = self.tx.running().counters().unwrap_or_default();
             stats.drops[DropCause::TxError] = device.tx_errors;
             stats.tx_packets = stats.tx_packets.saturating_sub(device.tx_errors);

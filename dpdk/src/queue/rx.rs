@@ -76,11 +76,11 @@ impl RxQueue {
             let at = spare.as_mut_ptr().cast::<*mut sys::rte_mbuf>();
             // SAFETY: the port is started and has the queue, which is ours; an `Mbuf` is a transparent
             // pointer, and there is room for `n`.
-            let got = usize::from(unsafe { self.fast.receive(at, n) }.min(n));
+            let got = usize::from(unsafe { self.fast.receive(at, n) });
             if LOOK.load(Ordering::Relaxed) { self.look_at(&mut spare[..got]) } else { got }
         };
-        // SAFETY: the driver has written so many slots with packets that are ours now; those that others
-        // can see were replaced.
+        // SAFETY: the driver has written so many slots, at most `n`, with packets that are ours now; those
+        // that others can see were replaced.
         unsafe { out.receive(fill) }
     }
 

@@ -238,6 +238,10 @@ impl TxQueue {
     /// Has the driver free what it has sent, without waiting for the next packets. Some drivers cannot,
     /// and some have nothing to free.
     pub fn reclaim(&mut self) {
+        // It has no function for that, and takes back what the kernel has sent whenever it is called.
+        if self.limits.in_place {
+            return self.nudge();
+        }
         // SAFETY: the port is started and has the queue, which is ours.
         let _unsupported = unsafe { sys::rte_eth_tx_done_cleanup(self.port(), self.queue, 0) };
     }

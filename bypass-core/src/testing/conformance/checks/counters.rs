@@ -16,9 +16,7 @@ pub(super) fn counters_add_up<C: Channel>(open: Open<'_, C>) -> Outcome {
         let (packets, bytes) = (sent.tx_packets, sent.tx_bytes);
         return fail(format!("sent {n} packets, the counter says {packets}, {bytes} bytes"));
     }
-    if (received.rx_packets, received.rx_bytes)
-        != (n, counted(b.endpoint().caps().counts_bytes))
-    {
+    if (received.rx_packets, received.rx_bytes) != (n, counted(b.endpoint().caps().counts_bytes)) {
         let (packets, bytes) = (received.rx_packets, received.rx_bytes);
         return fail(format!("received {n} packets, the counter says {packets}, {bytes} bytes"));
     }
