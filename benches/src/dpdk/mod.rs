@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 
 use crate::child;
 use crate::paired::{self, Plan, Runs, Sample};
-use crate::report::{Fact, Report};
+use crate::report::Report;
 use crate::scenario::Options;
 use crate::xdp;
 use loops::{DIRECT, Job, Outcome, PACKET_IO, Way};
@@ -130,10 +130,5 @@ fn rounds(plan: &Plan, job: Job) -> Result<Runs> {
 /// Books the ratios of rates, and what is shown of every contestant.
 fn tell(report: &mut Report, plan: &Plan, runs: &Runs, shown: &[&'static str]) {
     report.rows.extend(runs.rows(plan, RATE));
-    for &contestant in plan.subjects.iter().chain(&plan.peers) {
-        report.facts.extend(shown.iter().filter_map(|metric| {
-            let value = runs.median(contestant, metric)?;
-            Some(Fact { scenario: plan.scenario, contestant, metric, value })
-        }));
-    }
+    report.facts.extend(runs.facts(plan, shown));
 }

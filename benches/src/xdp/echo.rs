@@ -162,7 +162,7 @@ fn serve(
     }
 }
 
-fn config(rig: &Rig) -> Result<Config> {
+fn config(rig: &Rig) -> Result<Config<Table>> {
     Ok(Config::new(rig.near.mac, PORT)
         .address(format!("{HERE}/24").parse()?)
         .neighbours(Table::new().with(THERE.into(), rig.far.mac)))

@@ -7,7 +7,6 @@
 //! | `tools` | the tests of the benchmark runner and of this tool |
 //! | `models` | the wake-up and ring protocols under every interleaving that loom finds |
 //! | `asan` | the crates that lend memory to the kernel, under AddressSanitizer |
-//! | `asan-dpdk` | what is dropped and shared in every order on DPDK, the same way |
 //! | `nobody` | the same binaries once more, without privileges (where this process has some) |
 //! | `examples` | every example, copied into an empty crate, run, and judged by what it prints |
 //!
@@ -39,9 +38,6 @@ const SUITE_TIMEOUT_SECONDS: &str = "600";
 
 /// The name of the pass that links DPDK into the test.
 const STATIC: &str = "static";
-
-/// The name of the pass that sanitizes what is built on DPDK.
-const SANITIZED_DPDK: &str = "asan-dpdk";
 
 /// The name of every module with tests that need loom.
 const MODELS: &str = "model";
@@ -116,23 +112,7 @@ const PASSES: &[Pass] = &[
     },
     Pass {
         name: "asan",
-        packages: Some(&[
-            "--package=bypass-core",
-            "--package=io-uring-ext",
-            "--all-features",
-            "--lib",
-            "--tests",
-        ]),
-        kind: Kind::Sanitized,
-    },
-    Pass {
-        name: SANITIZED_DPDK,
-        packages: Some(&[
-            "--package=bypass-dpdk",
-            "--test=conformance_ring",
-            "--test=lifetimes",
-            "--test=packets",
-        ]),
+        packages: Some(&["--package=bypass-core", "--package=io-uring-ext", "--all-features"]),
         kind: Kind::Sanitized,
     },
     Pass { name: "nobody", packages: None, kind: Kind::Nobody },
@@ -160,7 +140,7 @@ enum Kind {
 
 impl Pass {
     fn applies(&self, filter: Option<&str>, selection: &Selection) -> bool {
-        if [STATIC, SANITIZED_DPDK].contains(&self.name) && !selection.has_dpdk() {
+        if self.name == STATIC && !selection.has_dpdk() {
             return false;
         }
         match self.kind {
@@ -200,9 +180,9 @@ impl Pass {
             command.arg("--target-dir").arg(scratch.join(MODELS));
         }
         if self.kind == Kind::Sanitized {
-            command.args(["--target", &host()?]);
+            command.args(["--lib", "--tests", "--target", &host()?]);
             command.args(["--config", "build.rustflags=['-Zsanitizer=address']"]);
-            command.arg("--target-dir").arg(scratch.join("asan"));
+            command.arg("--target-dir").arg(scratch.join(self.name));
             // The flag is not stable, though every toolchain comes with the sanitizer. What the tests
             // leak, they leak on purpose.
             command.env("RUSTC_BOOTSTRAP", "1").env("ASAN_OPTIONS", "detect_leaks=0");

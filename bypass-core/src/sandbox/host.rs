@@ -114,6 +114,7 @@ impl Host {
 
     fn plug_in(&self, end: usize, address: Ipv4Addr) -> Result<()> {
         let mut netlink = Netlink::open()?;
+        netlink.keep_quiet(&self.ends[end].name);
         netlink.add_address(&self.ends[end].name, address)?;
         netlink.set_up(&self.ends[end].name)
     }

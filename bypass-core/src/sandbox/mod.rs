@@ -72,8 +72,7 @@ impl Sandbox {
     }
 
     /// Makes a cable: two Ethernet interfaces, `NAME0` and `NAME1`, that receive what the other
-    /// sends. They have no addresses, and the kernel says nothing on them by itself but IPv6
-    /// router solicitations and multicast reports.
+    /// sends. They have no addresses, and the kernel says nothing on them by itself.
     ///
     /// # Errors
     ///
@@ -83,6 +82,7 @@ impl Sandbox {
         let mut netlink = Netlink::open()?;
         netlink.add_veth(&ends, None)?;
         for end in &ends {
+            netlink.keep_quiet(&end.name);
             netlink.set_up(&end.name)?;
         }
         Ok(ends)

@@ -6,7 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute,
+    LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -27,6 +28,16 @@ impl Netlink {
         link.header.flags = LinkFlags::Up;
         link.header.change_mask = LinkFlags::Up;
         self.request(RouteNetlinkMessage::SetLink(link), 0, || format!("bring {name} up"))
+    }
+
+    /// Has the kernel make up no IPv6 address for an interface, so that it says nothing there by itself.
+    pub(super) fn keep_quiet(&mut self, name: &str) {
+        let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        let mut link = named(name);
+        link.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]));
+        let attempt = || format!("keep {name} quiet");
+        // A kernel without IPv6 refuses, and is quiet.
+        let _quiet = self.request(RouteNetlinkMessage::SetLink(link), 0, attempt);
     }
 
     /// Makes two interfaces joined by a cable, the second one in `there`, if that is given. The kernel cuts
