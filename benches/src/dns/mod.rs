@@ -65,6 +65,7 @@ struct Job {
 
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new(options.environment());
+    report.environment.network = Some("veth pair, AF_XDP in copy mode".to_owned());
     let wanted = |ours: bool| {
         let contestants = CONTESTANTS.iter().filter(move |contestant| {
             contestant.is_ours() == ours && options.wants(contestant.name)

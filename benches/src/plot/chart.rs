@@ -50,7 +50,7 @@ impl Chart {
             let (right, top) = chart.backend_coord(&(end, end));
             let (left, above) = area.get_base_pixel();
             // Above the line, where nothing can be: more answers than were asked for.
-            let beside = (right - left - 14, top - above + 9);
+            let beside = (right - left - 34, top - above + 9);
             area.draw_text(name, &text(11.5, GREY, HPos::Right), beside)?;
         }
         for (look, line) in &self.lines {

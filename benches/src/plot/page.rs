@@ -100,6 +100,10 @@ pub(super) fn page(
         draw(&root.margin(above, below, MARGIN, MARGIN))?;
         root.present()?;
     }
+    // What the library says though it is so anyway is a third of its pictures.
+    for default in [" opacity=\"1\"", " stroke=\"none\" stroke-width=\"1\""] {
+        svg = svg.replace(default, "");
+    }
     Ok(svg)
 }
 

@@ -44,7 +44,7 @@ impl Scale {
         let low = logs.iter().copied().fold(f64::INFINITY, f64::min);
         let high = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let (low, high) = if low <= high { (low - 0.1, high + 0.1) } else { (0.0, 1.0) };
-        let within: &[f64] = if high - low < 2.5 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+        let within: &[f64] = if high - low < 1.3 { &[1.0, 2.0, 5.0] } else { &[1.0] };
         let decades = low.floor() as i32..=high.ceil() as i32;
         let ticks =
             decades.flat_map(|decade| within.iter().map(move |of| of * 10_f64.powi(decade)));
@@ -170,8 +170,8 @@ mod tests {
     fn ticks_are_round_and_few() {
         let scale = Scale::linear([3.0, 930_000.0].into_iter());
         assert_eq!(scale.ticks, [0.0, 200_000.0, 400_000.0, 600_000.0, 800_000.0]);
-        let scale = Scale::logarithmic([3.0, 90.0].into_iter());
-        assert_eq!(scale.ticks, [5.0, 10.0, 20.0, 50.0, 100.0]);
+        let scale = Scale::logarithmic([3.0, 30.0].into_iter());
+        assert_eq!(scale.ticks, [5.0, 10.0, 20.0]);
         let scale = Scale::logarithmic([3.0, 90_000.0].into_iter());
         assert_eq!(scale.ticks, [10.0, 100.0, 1000.0, 10_000.0, 100_000.0]);
     }

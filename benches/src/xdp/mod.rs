@@ -53,6 +53,7 @@ enum Job {
 
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new(options.environment());
+    report.environment.network = Some("veth pair, AF_XDP in copy mode".to_owned());
     cost(options, &mut report)?;
     rates(options, &mut report)?;
     ping(options, &mut report)?;
