@@ -1,6 +1,6 @@
-//! A zero-copy order sender: each order is written straight into the frame that leaves, and the
-//! UDP, IP and Ethernet headers are built in place in front of it. The kernel's IP stack takes no
-//! part.
+//! A zero-copy order sender: each order, in the format of NASDAQ's OUCH 4.2, is written straight into
+//! the frame that leaves, and the UDP, IP and Ethernet headers are built in place in front of it. The
+//! kernel's IP stack takes no part. At NASDAQ the same bytes go through SoupBinTCP, which is TCP.
 //!
 //! ```text
 //! cargo run --release --example order_sender        # no root: a network and an exchange of its own
@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Without an interface it makes a cable in a network namespace of its own and puts an exchange at
-//! the other end, which verifies every checksum and acknowledges every order, so that the round
-//! trip is measured. With one (CAP_NET_RAW) it asks for the receiver's station by ARP or NDP; look
+//! the other end, which verifies every checksum and accepts every order, so that the round trip is
+//! measured. With one (CAP_NET_RAW) it asks for the receiver's station by ARP or NDP; look
 //! at what leaves with `tcpdump -vv`.
 
 #![forbid(unsafe_code)]
@@ -29,9 +29,9 @@ use bypass_io::telemetry::{Clock, Meter, Snapshot};
 use bypass_io::udp::{Config, IpNet, UdpOverL2};
 use bypass_io::worker::Stop;
 use bypass_io::{Attach, DefaultPort, DropCause, Error, MacAddr, PacketOptions, sys};
+use zerocopy::byteorder::big_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// Number, time of sending, symbol, side, size, price; big endian.
-const ORDER: usize = 8 + 8 + 8 + 1 + 4 + 8;
 const BURST: usize = 32;
 /// How long the last acknowledgements may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -60,6 +60,61 @@ struct Job {
     to: SocketAddr,
     orders: u64,
     rate: u64,
+}
+
+/// An order as its owner numbers it, in letters and digits.
+type Token = [u8; 14];
+
+/// What an order is about, in the same place of both messages.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Order {
+    token: Token,
+    /// `B` or `S`.
+    side: u8,
+    shares: U32,
+    stock: [u8; 8],
+    /// In 1/10 000 dollars.
+    price: U32,
+    /// In seconds; 0 for an order that is executed at once or never.
+    time_in_force: U32,
+    firm: [u8; 4],
+    display: u8,
+}
+
+/// How it may be executed, likewise.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Terms {
+    capacity: u8,
+    intermarket_sweep: u8,
+    minimum_quantity: U32,
+    cross: u8,
+}
+
+/// `O`: a new order.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct EnterOrder {
+    kind: u8,
+    order: Order,
+    terms: Terms,
+    customer: u8,
+}
+
+/// `A`: the order is on the book.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Accepted {
+    kind: u8,
+    /// Nanoseconds since midnight.
+    timestamp: U64,
+    order: Order,
+    reference: U64,
+    terms: Terms,
+    /// `L`, live.
+    state: u8,
+    weight: u8,
 }
 
 /// An address of our own: the kernel must not have it, or it answers too.
@@ -182,7 +237,7 @@ fn trade<S: DatagramIo>(
         socket.alloc(&mut orders, late.count());
         for order in &mut orders[old..] {
             order.send_to(job.to);
-            write_order(order, number, due(number))?;
+            write_order(order, number)?;
             number += 1;
         }
         let sent = if orders.is_empty() { 0 } else { socket.send(&mut orders)? };
@@ -191,8 +246,9 @@ fn trade<S: DatagramIo>(
         let received = socket.recv(&mut answers)?;
         let now = clock.now();
         for answer in answers.iter() {
-            if let Some(due) = answer.data().get(8..16).and_then(|due| due.try_into().ok()) {
-                meter.latency.record(now.saturating_sub(u64::from_be_bytes(due)));
+            let Ok(accepted) = Accepted::ref_from_bytes(answer.data()) else { continue };
+            if let (b'A', Some(number)) = (accepted.kind, number_of(&accepted.order.token)) {
+                meter.latency.record(now.saturating_sub(due(number)));
                 acknowledged += 1;
             }
         }
@@ -213,27 +269,69 @@ fn trade<S: DatagramIo>(
 
 /// Writes an order into the datagram that will be sent: this is the only time its bytes are
 /// written.
-fn write_order(order: &mut impl Datagram, number: u64, due: u64) -> Result<()> {
+fn write_order(datagram: &mut impl Datagram, number: u64) -> Result<()> {
     let room = |error| Error::frame("write an order", "order_sender", error);
-    let bytes = order.append(ORDER).map_err(room)?;
-    let side = if number.is_multiple_of(2) { b'B' } else { b'S' };
-    bytes[..8].copy_from_slice(&number.to_be_bytes());
-    bytes[8..16].copy_from_slice(&due.to_be_bytes());
-    bytes[16..24].copy_from_slice(b"AAPL    ");
-    bytes[24] = side;
-    bytes[25..29].copy_from_slice(&(100 + number as u32 % 900).to_be_bytes());
-    bytes[29..37].copy_from_slice(&(18_000 + number % 100).to_be_bytes());
+    let bytes = datagram.append(size_of::<EnterOrder>()).map_err(room)?;
+    let order = Order {
+        token: token(number),
+        side: if number.is_multiple_of(2) { b'B' } else { b'S' },
+        shares: (100 + number as u32 % 900).into(),
+        stock: *b"AAPL    ",
+        price: (1_800_000 + 100 * (number as u32 % 100)).into(),
+        time_in_force: 0.into(),
+        firm: *b"BYPS",
+        display: b'Y',
+    };
+    let terms =
+        Terms { capacity: b'P', intermarket_sweep: b'N', minimum_quantity: 0.into(), cross: b'N' };
+    let enter = EnterOrder { kind: b'O', order, terms, customer: b'N' };
+    bytes.copy_from_slice(enter.as_bytes());
     Ok(())
+}
+
+fn token(number: u64) -> Token {
+    let (mut token, mut rest) = ([b'0'; 14], number);
+    for digit in token.iter_mut().rev() {
+        *digit += (rest % 10) as u8;
+        rest /= 10;
+    }
+    token
+}
+
+fn number_of(token: &Token) -> Option<u64> {
+    std::str::from_utf8(token).ok()?.parse().ok()
+}
+
+/// Makes an order's datagram the answer that it is accepted, in place, and returns its number; `None`
+/// where there is no order in it.
+fn accept(datagram: &mut impl Datagram, reference: u64) -> Option<u64> {
+    let &EnterOrder { kind, order, terms, .. } =
+        EnterOrder::ref_from_bytes(datagram.data()).ok()?;
+    let number = number_of(&order.token).filter(|_| kind == b'O')?;
+    let accepted = Accepted {
+        kind: b'A',
+        timestamp: 0.into(),
+        order,
+        reference: reference.into(),
+        terms,
+        state: b'L',
+        weight: b' ',
+    };
+    datagram.fill(accepted.as_bytes()).ok()?;
+    datagram.reply();
+    Some(number)
 }
 
 /// What the exchange saw.
 struct Exchange {
     orders: u64,
     out_of_order: u64,
+    /// Datagrams in which no order is.
+    malformed: u64,
     dropped: u64,
 }
 
-/// Acknowledges every order by sending it back, in the frame that it came in.
+/// Accepts every order, in the frame that it came in.
 fn run_exchange(
     interface: &Interface,
     at: SocketAddr,
@@ -244,17 +342,21 @@ fn run_exchange(
     let mut socket = station.open(&interface.name, interface.mac)?;
     // Whoever waits may have failed and gone.
     let _gone = opened.send(());
-    let mut exchange = Exchange { orders: 0, out_of_order: 0, dropped: 0 };
-    let (mut burst, mut wait) = (Burst::with_capacity(BURST), Adaptive::default());
+    let mut exchange = Exchange { orders: 0, out_of_order: 0, malformed: 0, dropped: 0 };
+    let (mut incoming, mut burst) = (Burst::with_capacity(BURST), Burst::with_capacity(BURST));
+    let mut wait = Adaptive::default();
     while !stop.stopping() {
-        let old = burst.len();
-        let received = socket.recv(&mut burst)?;
-        for order in &mut burst[old..] {
-            let number = order.data().first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
-            exchange.out_of_order += u64::from(number != Some(exchange.orders));
-            exchange.orders += 1;
-            order.reply();
-        }
+        let received = socket.recv(&mut incoming)?;
+        incoming.retain(|datagram| {
+            let number = accept(datagram, exchange.orders);
+            exchange.malformed += u64::from(number.is_none());
+            exchange.out_of_order += u64::from(number.is_some_and(|n| n != exchange.orders));
+            exchange.orders += u64::from(number.is_some());
+            number.is_some()
+        });
+        // What was refused is still in front.
+        let count = incoming.len();
+        burst.append(&mut incoming, count);
         let sent = if burst.is_empty() { 0 } else { socket.send(&mut burst)? };
         socket.flush()?;
         wait.after(received + sent, &mut socket, Interest::RX)?;
@@ -273,9 +375,12 @@ struct Report {
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "{} orders sent, {} acknowledged", self.sent, self.acknowledged)?;
-        if let Some(Exchange { orders, out_of_order, dropped }) = self.exchange {
+        if let Some(Exchange { orders, out_of_order, malformed, dropped }) = self.exchange {
             write!(f, "the exchange received {orders} with good checksums, ")?;
-            writeln!(f, "{out_of_order} out of order; {dropped} other packets dropped")?;
+            writeln!(
+                f,
+                "{out_of_order} out of order, {malformed} malformed; {dropped} other packets dropped"
+            )?;
         }
         write!(f, "{}", self.telemetry)
     }

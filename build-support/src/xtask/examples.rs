@@ -24,6 +24,8 @@ const DEPENDENCIES: &[&str] = &[
     "bytes = \"1.12\"",
     "crc32fast = \"1.5\"",
     "domain = { version = \"0.12\", features = [\"zonefile\"] }",
+    "fastrand = \"2.5\"",
+    "flate2 = \"1.1\"",
     "hashbrown = \"0.17\"",
     "itoa = \"1.0\"",
     "rtrb = \"0.4\"",
@@ -31,6 +33,7 @@ const DEPENDENCIES: &[&str] = &[
     "serde_json = \"1.0\"",
     "thiserror = \"2.0\"",
     "tokio = { version = \"1.54\", features = [\"io-util\", \"net\", \"rt-multi-thread\", \"time\"] }",
+    "zerocopy = { version = \"0.8\", features = [\"derive\"] }",
 ];
 
 const EXAMPLES: &[Example] = &[
@@ -54,8 +57,8 @@ const EXAMPLES: &[Example] = &[
     Example { name: "file_read", arguments: &[], prints: &["bytes, Adler-32", "MB/s"] },
     // Starts and ends; the tests of the facade have clients talk to it.
     Example { name: "kv", arguments: &["127.0.0.1:0", "--check"], prints: &["kv on udp"] },
-    // As the README has it; it fails by itself when messages are missing.
-    Example { name: "market_data", arguments: &[], prints: &["socket", "uring"] },
+    // As the README has it; it fails by itself when messages, packets or orders are missing.
+    Example { name: "market_data", arguments: &[], prints: &["socket", "uring", "recovered"] },
     // In a network of its own, where the exchange verifies every checksum.
     Example { name: "order_sender", arguments: &[], prints: &["acknowledged", "good checksums"] },
     // It fails by itself when an acknowledged record is lost, or a torn one accepted.

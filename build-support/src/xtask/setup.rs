@@ -1,12 +1,15 @@
-//! The table of system packages, and their installation.
+//! The table of system packages, and their installation; and a package of Python's.
 
 use std::env;
 use std::fmt;
+use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
+
+use super::cargo::{root, shown};
 
 /// A Debian package that some test or benchmark uses.
 struct Package {
@@ -174,6 +177,12 @@ const PACKAGES: &[Package] = &[
         layer: Layer::Traffic,
     },
     Package {
+        name: "python3-venv",
+        proof: "/usr/share/doc/python3-venv",
+        used_for: "an environment for packages of Python's",
+        layer: Layer::Traffic,
+    },
+    Package {
         name: "fio",
         proof: "fio",
         used_for: "random reads of other hands",
@@ -211,6 +220,9 @@ const PACKAGES: &[Package] = &[
     },
 ];
 
+/// A reader of ITCH of other hands; nothing that it depends on is needed for reading.
+const MEATPY: &str = "meatpy==0.5.0";
+
 /// `cargo xtask setup`: installs what is missing; without the right to, says what and how.
 pub(crate) fn run() -> Result<ExitCode> {
     let missing = ensure()?;
@@ -219,6 +231,38 @@ pub(crate) fn run() -> Result<ExitCode> {
 
 /// Installs what is missing and returns how many packages still are.
 pub(crate) fn ensure() -> Result<usize> {
+    let missing = ensure_packages()?;
+    // Without it one test is skipped, and says so.
+    if let Err(error) = ensure_meatpy() {
+        println!("setup: {MEATPY} is not there: {error:#}");
+    }
+    Ok(missing)
+}
+
+/// Installs what is read by Python, in an environment of its own.
+fn ensure_meatpy() -> Result<()> {
+    let folder = root().join("target/python");
+    if folder.join("complete").exists() {
+        return Ok(());
+    }
+    println!("setup: python3 -m venv {}, with {MEATPY}", folder.display());
+    execute(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    let pip = ["-m", "pip", "install", "--quiet", "--no-deps", MEATPY];
+    execute(Command::new(folder.join("bin/python")).args(pip))?;
+    execute(Command::new(folder.join("bin/python")).args(["-c", "import meatpy.itch50"]))?;
+    fs::write(folder.join("complete"), MEATPY).context("cannot write into target/python")
+}
+
+fn execute(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("cannot run {}", shown(command)))?;
+    if !output.status.success() {
+        bail!("{} failed:\n{}", shown(command), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+/// Installs what is missing of the system's packages.
+fn ensure_packages() -> Result<usize> {
     let missing: Vec<&Package> = PACKAGES.iter().filter(|package| !package.is_there()).collect();
     if missing.is_empty() {
         println!("setup: all {} system packages are there", PACKAGES.len());
@@ -248,7 +292,7 @@ pub(crate) fn ensure() -> Result<usize> {
 
 /// Whether this process is root; `/proc/self` belongs to the effective user.
 pub(crate) fn is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
 /// Why nothing can be installed here, if so.
