@@ -12,6 +12,7 @@
 //! | [`child`] | a contestant in a process of its own that measures itself |
 //! | [`echo`] | UDP and TCP echo: servers in processes of their own, one traffic generator |
 //! | [`kv`] | the key-value store, beside tokio and memcached |
+//! | [`market`] | market data: messages without a loss, decoding beside `itchy` |
 //! | [`log`] | a log with group commit |
 //! | [`dns`] | an authoritative DNS server on several backends |
 //! | [`storage`] | random reads past the page cache |
@@ -44,6 +45,8 @@ mod environment;
 #[cfg(feature = "xdp")]
 mod kv;
 mod log;
+#[cfg(feature = "xdp")]
+mod market;
 mod micro;
 #[expect(unsafe_code, reason = "the kernel is given pointers by hand")]
 mod mmsg;

@@ -12,6 +12,8 @@ use crate::dpdk;
 use crate::environment::Environment;
 #[cfg(feature = "xdp")]
 use crate::kv;
+#[cfg(feature = "xdp")]
+use crate::market;
 use crate::micro::Case;
 use crate::report::Report;
 #[cfg(feature = "peers")]
@@ -115,6 +117,15 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         cases: &[],
         measure: Some(kv::measure),
         serve: Some(kv::start),
+    },
+    #[cfg(feature = "xdp")]
+    Scenario {
+        name: "market",
+        about: "market data: messages per second without a loss, latency, decoding, beside recvmmsg and itchy",
+        run: market::run,
+        cases: market::CASES,
+        measure: Some(market::measure),
+        serve: None,
     },
 ];
 

@@ -1,0 +1,157 @@
+//! Market data on a cable: how many messages a second a receiver takes without losing one, how late, beside a
+//! bare `recvmmsg` loop; and how long a message takes to decode, beside the crate `itchy`.
+//!
+//! The receivers are the modules of the example `market_data`: MoldUDP64 packets in order, ITCH messages, order
+//! books. Only what moves the packets differs.
+
+#[path = "../../../examples/market_data/book.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the example shows more than a benchmark has need of")]
+mod book;
+mod cable;
+#[path = "../../../examples/market_data/day/mod.rs"]
+#[allow(dead_code, unreachable_pub, reason = "as above")]
+mod day;
+mod decode;
+#[path = "../../../examples/market_data/itch/mod.rs"]
+#[allow(dead_code, unreachable_pub, reason = "as above")]
+mod itch;
+#[path = "../../../examples/market_data/mold.rs"]
+#[allow(dead_code, unreachable_pub, reason = "as above")]
+mod mold;
+mod receivers;
+#[path = "../../../examples/market_data/sequence.rs"]
+#[allow(dead_code, unreachable_pub, reason = "as above")]
+mod sequence;
+mod source;
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use bypass_core::worker::pin_to;
+use serde::{Deserialize, Serialize};
+
+use crate::child;
+use crate::open_loop::{Search, Source as _, Stretch};
+use crate::paired::{self, Plan, Sample};
+use crate::report::Report;
+use crate::scenario::Options;
+use cable::{RECEIVER_CORE, SOURCE_CORE};
+use receivers::RECEIVERS;
+use source::{Feed, Source};
+
+pub(crate) use decode::CASES;
+
+const NAME: &str = "market";
+
+/// Found by search; higher is better.
+const MOST: &str = "messages per second without a loss";
+const P50: &str = "p50 µs at the common rate";
+const P99: &str = "p99 µs at the common rate";
+const P50_HALF: &str = "p50 µs at half of its most";
+const P99_HALF: &str = "p99 µs at half of its most";
+
+const COMPARED: [&str; 3] = [MOST, P50, P99];
+const SHOWN: [&str; 5] = [MOST, P50, P99, P50_HALF, P99_HALF];
+
+/// Messages in a packet, by scenario.
+const WORKLOADS: [(&str, u64); 2] = [("market, 1 a packet", 1), ("market, 8 a packet", 8)];
+/// Packets a second at which all are compared.
+const COMMON_RATE: f64 = 50_000.0;
+/// Packets a second: the most that is tried.
+const CEILING: f64 = 8e6;
+/// Lost before anybody searches: some frames wait for the neighbour's address.
+const WARM_UP: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Job {
+    /// Messages in a packet.
+    messages: u64,
+    /// Of each stretch at one rate.
+    duration: Duration,
+}
+
+pub(crate) fn run(options: &Options) -> Result<Report> {
+    let mut report = Report::new(options.environment());
+    let duration = Duration::from_millis(if options.quick { 150 } else { 500 });
+    let wanted = |ours| {
+        let receivers = RECEIVERS.iter().filter(move |receiver| receiver.ours == ours);
+        receivers.map(|receiver| receiver.name).filter(|name| options.wants(name)).collect()
+    };
+    let mut lengths = Vec::new();
+    for (scenario, messages) in WORKLOADS {
+        lengths.push(format!("{:.0} B", Feed::new(messages).mean_length()));
+        let plan =
+            Plan { scenario, subjects: wanted(true), peers: wanted(false), rounds: options.rounds };
+        let runs = paired::run(&plan, |name| {
+            let sample: Vec<(String, f64)> = child::run(NAME, name, &Job { messages, duration })?;
+            let known = |name: &str| SHOWN.iter().copied().find(|metric| *metric == name);
+            Ok(sample.iter().filter_map(|(name, value)| Some((known(name)?, *value))).collect())
+        })?;
+        report.rows.extend(COMPARED.iter().flat_map(|metric| runs.rows(&plan, metric)));
+        report.facts.extend(runs.facts(&plan, &SHOWN));
+    }
+    decode::run(options, &mut report)?;
+    report.notes.push(format!(
+        "Receivers spin on core 0, the source sends from core 1 over AF_XDP. Packets have 1 and 8 messages, {} \
+         of payload on average. {} The most is found by search, {duration:?} at each rate; the common rate is \
+         {COMMON_RATE} packets a second.",
+        lengths.join(" and "),
+        cable::ABOUT,
+    ));
+    Ok(report)
+}
+
+/// Measures the receiver `name`, in a process and a network of its own.
+pub(crate) fn measure(name: &str, job: &str) -> Result<()> {
+    let job: Job = serde_json::from_str(job)?;
+    let receiver = RECEIVERS.iter().find(|receiver| receiver.name == name);
+    let receiver = receiver.with_context(|| format!("there is no receiver `{name}`"))?;
+    let host = cable::lay()?;
+    let feed = Feed::new(job.messages);
+    let control = receivers::Control::default();
+    let (ready, is_ready) = mpsc::channel();
+    let (host, feed, control) = (&host, &feed, &control);
+    std::thread::scope(|scope| {
+        let taking = scope.spawn(|| {
+            pin_to(RECEIVER_CORE)?;
+            (receiver.run)(host.here, feed, control, ready)
+        });
+        let sample = scope.spawn(move || {
+            let Ok(to) = is_ready.recv() else { return Ok(None) };
+            host.enter()?;
+            pin_to(SOURCE_CORE)?;
+            let source = Source::open(host.there, to, feed, control)?;
+            measure_with(source, &job).map(Some)
+        });
+        let sample = sample.join().map_err(|_| anyhow!("the source panicked"))?;
+        control.stop();
+        taking.join().map_err(|_| anyhow!("the receiver panicked"))??;
+        let sample = sample?.context("the receiver did not start")?;
+        child::answer(&sample.into_iter().collect::<Vec<(&str, f64)>>())
+    })
+}
+
+fn measure_with(mut source: Source<'_>, job: &Job) -> Result<Sample> {
+    let per_packet = job.messages as f64;
+    let common = COMMON_RATE * per_packet;
+    source.offer(common, WARM_UP)?;
+    let search = Search {
+        from: common,
+        ceiling: CEILING * per_packet,
+        duration: job.duration,
+        allowed_loss: 0.0,
+    };
+    let most = search.highest(&mut source)?.context("some messages are lost at any rate")?;
+    let at_common = source.offer(common, job.duration)?;
+    let at_half = source.offer(most / 2.0, job.duration)?;
+    ensure!(at_common.answered > 0 && at_half.answered > 0, "nothing is received");
+    let at = |stretch: &Stretch, quantile| stretch.micros(quantile).unwrap_or(f64::NAN);
+    Ok(Sample::from([
+        (MOST, most),
+        (P50, at(&at_common, 0.5)),
+        (P99, at(&at_common, 0.99)),
+        (P50_HALF, at(&at_half, 0.5)),
+        (P99_HALF, at(&at_half, 0.99)),
+    ]))
+}
