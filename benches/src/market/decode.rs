@@ -14,6 +14,22 @@ use crate::report::Report;
 use crate::scenario::Options;
 
 const MESSAGES: usize = 1000;
+/// Types that itchy panics at.
+const UNKNOWN_TO_ITCHY: &[u8] = b"hO";
+
+/// A day as a file has it, but for what itchy cannot read.
+fn day() -> Vec<u8> {
+    let day = Day::generate(1, MESSAGES);
+    let (mut bytes, mut rest) = (Vec::new(), day.bytes());
+    while let Some((message, more)) = split(rest) {
+        if message.first().is_some_and(|kind| !UNKNOWN_TO_ITCHY.contains(kind)) {
+            bytes.extend_from_slice(&(message.len() as u16).to_be_bytes());
+            bytes.extend_from_slice(message);
+        }
+        rest = more;
+    }
+    bytes
+}
 
 const OURS: &str = "decode, market_data";
 const ITCHY: &str = "decode, itchy";
@@ -95,11 +111,11 @@ fn ours_over(bytes: &[u8]) -> Result<(u64, Digest)> {
 }
 
 fn ours() -> Result<Work> {
-    let day = Day::generate(1, MESSAGES);
+    let day = day();
     Ok(Box::new(move |repeats| {
         let mut messages = 0;
         for _ in 0..repeats {
-            let (count, digest) = ours_over(black_box(day.bytes()))?;
+            let (count, digest) = ours_over(black_box(&day))?;
             black_box(digest);
             messages += count;
         }
@@ -140,13 +156,13 @@ fn itchy_over(bytes: &[u8]) -> Result<(u64, Digest)> {
 
 #[cfg(feature = "peers")]
 fn itchy() -> Result<Work> {
-    let day = Day::generate(1, MESSAGES);
+    let day = day();
     // They read the same, or there is nothing to compare.
-    ensure!(ours_over(day.bytes())? == itchy_over(day.bytes())?, "itchy reads something else");
+    ensure!(ours_over(&day)? == itchy_over(&day)?, "itchy reads something else");
     Ok(Box::new(move |repeats| {
         let mut messages = 0;
         for _ in 0..repeats {
-            let (count, digest) = itchy_over(black_box(day.bytes()))?;
+            let (count, digest) = itchy_over(black_box(&day))?;
             black_box(digest);
             messages += count;
         }
