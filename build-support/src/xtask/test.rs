@@ -7,6 +7,7 @@
 //! | `tools` | the tests of the benchmark runner and of this tool |
 //! | `models` | the wake-up and ring protocols under every interleaving that loom finds |
 //! | `asan` | the crates that lend memory to the kernel, under AddressSanitizer |
+//! | `asan-dpdk` | what is dropped and shared in every order on DPDK, the same way |
 //! | `nobody` | the same binaries once more, without privileges (where this process has some) |
 //! | `examples` | every example, copied into an empty crate, run, and judged by what it prints |
 //!
@@ -38,6 +39,10 @@ const SUITE_TIMEOUT_SECONDS: &str = "600";
 
 /// The name of the pass that links DPDK into the test.
 const STATIC: &str = "static";
+
+/// The name of the pass that sanitizes what is built on DPDK. The sanitizer knows the memory of Rust's
+/// allocator, and of DPDK's pools only that it is there.
+const SANITIZED_DPDK: &str = "asan-dpdk";
 
 /// The name of every module with tests that need loom.
 const MODELS: &str = "model";
@@ -112,7 +117,23 @@ const PASSES: &[Pass] = &[
     },
     Pass {
         name: "asan",
-        packages: Some(&["--package=bypass-core", "--package=io-uring-ext", "--all-features"]),
+        packages: Some(&[
+            "--package=bypass-core",
+            "--package=io-uring-ext",
+            "--all-features",
+            "--lib",
+            "--tests",
+        ]),
+        kind: Kind::Sanitized,
+    },
+    Pass {
+        name: SANITIZED_DPDK,
+        packages: Some(&[
+            "--package=bypass-dpdk",
+            "--test=conformance_ring",
+            "--test=lifetimes",
+            "--test=packets",
+        ]),
         kind: Kind::Sanitized,
     },
     Pass { name: "nobody", packages: None, kind: Kind::Nobody },
@@ -140,7 +161,7 @@ enum Kind {
 
 impl Pass {
     fn applies(&self, filter: Option<&str>, selection: &Selection) -> bool {
-        if self.name == STATIC && !selection.has_dpdk() {
+        if [STATIC, SANITIZED_DPDK].contains(&self.name) && !selection.has_dpdk() {
             return false;
         }
         match self.kind {
@@ -180,9 +201,10 @@ impl Pass {
             command.arg("--target-dir").arg(scratch.join(MODELS));
         }
         if self.kind == Kind::Sanitized {
-            command.args(["--lib", "--tests", "--target", &host()?]);
+            command.args(["--target", &host()?]);
             command.args(["--config", "build.rustflags=['-Zsanitizer=address']"]);
-            command.arg("--target-dir").arg(scratch.join(self.name));
+            // One build of what both passes share.
+            command.arg("--target-dir").arg(scratch.join("asan"));
             // The flag is not stable, though every toolchain comes with the sanitizer. What the tests
             // leak, they leak on purpose.
             command.env("RUSTC_BOOTSTRAP", "1").env("ASAN_OPTIONS", "detect_leaks=0");
