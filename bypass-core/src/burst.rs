@@ -146,9 +146,9 @@ impl<B: Buffer> Burst<B> {
         let room = self.room();
         self.make_room(room);
         self.changed = true;
-        let behind = self.tail;
+        let slots = self.slots.get_mut(self.tail..).unwrap_or_default();
         let mut filled = Filled { tail: &mut self.tail, n: 0 };
-        for (slot, buffer) in self.slots[behind..].iter_mut().take(room).zip(source) {
+        for (slot, buffer) in slots.iter_mut().take(room).zip(source) {
             slot.write(buffer);
             filled.n += 1;
         }

@@ -64,7 +64,7 @@ pub use datagram::{
 pub use endpoint::{Endpoint, Interest, Ready};
 pub use error::{Error, FrameError, Result, Unsupported};
 pub use frame::{ChecksumVerdict, Clock, Frame, RxMeta, Timestamp, TxChecksum, TxMeta, VlanTag};
-pub use packet::{PacketIo, PacketIoExt, Verdict, swap_addresses};
+pub use packet::{PacketIo, PacketIoExt, Verdict, Visited, swap_addresses};
 pub use queues::Queues;
 pub use stats::{DropCause, Drops, FrameCensus, Stats};
 pub use wait::{Adaptive, Block, BusyPoll, WaitStrategy};

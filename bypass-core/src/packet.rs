@@ -1,6 +1,6 @@
 //! [`PacketIo`]: the seam for whole layer-2 frames.
 
-use crate::{Buffer, Burst, Endpoint, Error, Frame, FrameError, Result};
+use crate::{Buffer, Burst, Endpoint, Error, Frame, FrameError, Result, RxMeta};
 
 /// Moves owned layer-2 frames in bursts through one RX/TX queue pair.
 ///
@@ -45,6 +45,195 @@ pub trait PacketIo: Endpoint {
     /// not to be had): it is still the first in `frames`, to be mended or dropped by the caller.
     /// Other errors as for [`recv`](Self::recv). No frame is taken by a call that fails.
     fn send(&mut self, frames: &mut Burst<Self::Frame>) -> Result<usize>;
+
+    /// Shows received frames to `f`, which may change their bytes in place, and drops them or sends them
+    /// back as it says: for monitors, filters and reflectors. Rings the doorbell if anything is sent.
+    ///
+    /// `f` sees the first segment of a frame and what is known of it. It is shown no more frames than fit
+    /// into `waiting`, where those stay that the queue refuses; they are tried again, before new ones and
+    /// without asking `f` again, by the next call. A backend may show frames in the memory that they
+    /// arrived in, and give that straight back to be received into or sent (AF_XDP does). Frames that the
+    /// application wants to own, or to grow, come by [`recv`](Self::recv).
+    ///
+    /// When `f` panics, the frame that it sees is dropped, and so may be those that came with it and were
+    /// not shown; what it wanted to send is sent, or waits.
+    ///
+    /// ```
+    /// use bypass_core::{Burst, PacketIo, Result, Verdict};
+    ///
+    /// /// Sends IPv6 back to where it came from, and counts the rest.
+    /// fn filter<P: PacketIo>(port: &mut P, waiting: &mut Burst<P::Frame>) -> Result<usize> {
+    ///     let mut others = 0;
+    ///     port.visit(waiting, |frame, _| {
+    ///         if frame.get(12..14) != Some(&[0x86, 0xdd]) {
+    ///             others += 1;
+    ///             return Verdict::Drop;
+    ///         }
+    ///         let (to, from) = frame.split_at_mut(6);
+    ///         to.swap_with_slice(&mut from[..6]);
+    ///         Verdict::Send
+    ///     })?;
+    ///     Ok(others)
+    /// }
+    /// ```
+    ///
+    /// What is shown cannot be kept:
+    ///
+    /// ```compile_fail,E0521
+    /// use bypass_core::{Burst, PacketIo, Verdict};
+    ///
+    /// fn keep<P: PacketIo>(port: &mut P, waiting: &mut Burst<P::Frame>) {
+    ///     let mut kept: Vec<&mut [u8]> = Vec::new();
+    ///     let _ = port.visit(waiting, |frame, _| {
+    ///         kept.push(frame); // error: borrowed data escapes outside of closure
+    ///         Verdict::Drop
+    ///     });
+    /// }
+    /// ```
+    ///
+    /// nor can the port be used meanwhile:
+    ///
+    /// ```compile_fail,E0499
+    /// use bypass_core::{Burst, PacketIo, Verdict};
+    ///
+    /// fn nested<P: PacketIo>(port: &mut P, waiting: &mut Burst<P::Frame>, other: &mut Burst<P::Frame>) {
+    ///     let _ = port.visit(waiting, |_, _| {
+    ///         let _ = port.recv(other); // error: cannot borrow `*port` as mutable more than once
+    ///         Verdict::Drop
+    ///     });
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv) and [`send`](Self::send).
+    #[inline]
+    fn visit(
+        &mut self,
+        waiting: &mut Burst<Self::Frame>,
+        f: impl FnMut(&mut [u8], &RxMeta) -> Verdict,
+    ) -> Result<Visited>
+    where
+        Self: Sized,
+    {
+        bursts::visit(self, waiting, f)
+    }
+
+    /// Sends up to `n` frames of `len` bytes that `f` fills: for generators. Returns how many frames were
+    /// sent; as after [`send`](Self::send), [`flush`](Endpoint::flush) rings the doorbell.
+    ///
+    /// The bytes are whatever the memory last held; no more frames are made than fit into `waiting`,
+    /// which has the same part as in [`visit`](Self::visit). A backend may have frames filled in the
+    /// memory that they are sent from, without a place for them in any burst (AF_XDP does).
+    ///
+    /// ```
+    /// use bypass_core::{Burst, Endpoint, PacketIo, Result};
+    ///
+    /// /// Sends up to 32 copies of a frame.
+    /// fn repeat<P: PacketIo>(port: &mut P, waiting: &mut Burst<P::Frame>, frame: &[u8]) -> Result<usize> {
+    ///     let sent = port.generate(waiting, 32, frame.len(), |new| new.copy_from_slice(frame))?;
+    ///     port.flush()?;
+    ///     Ok(sent)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send), and [`Error::Frame`] when no frame of one segment can be so long.
+    #[inline]
+    fn generate(
+        &mut self,
+        waiting: &mut Burst<Self::Frame>,
+        n: usize,
+        len: usize,
+        f: impl FnMut(&mut [u8]),
+    ) -> Result<usize>
+    where
+        Self: Sized,
+    {
+        bursts::generate(self, waiting, n, len, f)
+    }
+}
+
+/// What [`PacketIo::visit`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Visited {
+    /// Frames that were shown.
+    pub seen: usize,
+    /// Frames that were sent, with those that had waited.
+    pub sent: usize,
+}
+
+/// The same with owned frames, for backends that can do no better.
+pub(crate) mod bursts {
+    use super::*;
+
+    pub(crate) fn visit<P: PacketIo>(
+        port: &mut P,
+        waiting: &mut Burst<P::Frame>,
+        mut f: impl FnMut(&mut [u8], &RxMeta) -> Verdict,
+    ) -> Result<Visited> {
+        let before = waiting.len();
+        let seen = port.recv(waiting)?;
+        retain_behind(waiting, before, |frame| {
+            let meta = frame.rx_meta();
+            f(frame.data_mut(), &meta) == Verdict::Send
+        });
+        if waiting.is_empty() {
+            return Ok(Visited { seen, sent: 0 });
+        }
+        let sent = port.send(waiting)?;
+        port.flush()?;
+        Ok(Visited { seen, sent })
+    }
+
+    pub(crate) fn generate<P: PacketIo>(
+        port: &mut P,
+        waiting: &mut Burst<P::Frame>,
+        n: usize,
+        len: usize,
+        mut f: impl FnMut(&mut [u8]),
+    ) -> Result<usize> {
+        let before = waiting.len();
+        port.alloc(waiting, n);
+        let mut refused = None;
+        retain_behind(waiting, before, |frame| match frame.set_len(len) {
+            Ok(()) => {
+                f(frame.data_mut());
+                true
+            }
+            Err(room) => {
+                refused = Some(room);
+                false
+            }
+        });
+        if let Some(room) = refused {
+            return Err(Error::frame("send a frame", port.caps().backend, room));
+        }
+        if waiting.is_empty() { Ok(0) } else { port.send(waiting) }
+    }
+
+    /// Keeps those behind the first `before` of which `keep` says so, in order. Should it panic, what it
+    /// has not decided on is dropped: nobody else may take it for something to be sent.
+    fn retain_behind<F: Frame>(
+        frames: &mut Burst<F>,
+        before: usize,
+        mut keep: impl FnMut(&mut F) -> bool,
+    ) {
+        struct Decided<'a, F: Frame>(&'a mut Burst<F>, usize);
+        impl<F: Frame> Drop for Decided<'_, F> {
+            fn drop(&mut self) {
+                self.0.truncate(self.1);
+            }
+        }
+        let mut decided = Decided(frames, before);
+        for i in before..decided.0.len() {
+            if keep(&mut decided.0[i]) {
+                decided.0.swap(decided.1, i);
+                decided.1 += 1;
+            }
+        }
+    }
 }
 
 impl<P: PacketIo + ?Sized> PacketIo for Box<P> {
@@ -93,7 +282,8 @@ impl<E: Endpoint + ?Sized> Endpoint for Box<E> {
     }
 }
 
-/// What to do with a frame that a [`reflect`](PacketIoExt::reflect) callback has looked at.
+/// What to do with a frame that was looked at, in [`visit`](PacketIo::visit) and
+/// [`reflect`](PacketIoExt::reflect).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Send it as it is now.

@@ -1,8 +1,9 @@
 //! What a descriptor costs in user space: RX with fill, TX with completion.
 //!
-//! One thread does everything in turns: it has a burst of frames arrive, takes them with the clock
-//! running, and gives them back; puts a burst into the TX ring with the clock running, and has the
-//! kernel send it. So each measurement finds a full burst, whatever else the machine does.
+//! One thread does everything in turns: it has a burst of frames arrive, and takes them and gives them
+//! back with the clock running; then it takes back what was sent and puts a burst into the TX ring with
+//! the clock running, and has the kernel send it. So each measurement finds a full burst, whatever else
+//! the machine does.
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -57,8 +58,12 @@ impl Drive for Turns<'_> {
             receive.take(|| lane.receive())?;
             // What came in two parts.
             while lane.receive()? > 0 {}
+        }
+        for _ in 0..self.job.bursts {
+            // Takes the burst before back, too.
             send.take(|| lane.send(BURST))?;
-            lane.kick(BURST)?;
+            // By hand, so that everybody finds what was sent with the clock running.
+            lanes::kick(lane.fd()?, BURST);
         }
         Ok(Outcome { receive: receive.cycles()?, send: send.cycles()? })
     }

@@ -92,7 +92,7 @@ pub(crate) fn measure(name: &str, job: &str) -> Result<()> {
 fn plan(options: &Options, scenario: &'static str) -> Plan {
     Plan {
         scenario,
-        subjects: wanted(options, &[lanes::OURS]),
+        subjects: wanted(options, lanes::OURS),
         peers: wanted(options, lanes::PEERS),
         rounds: options.rounds,
     }

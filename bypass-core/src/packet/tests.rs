@@ -255,3 +255,40 @@ fn short_frames_keep_their_addresses() {
     swap_addresses(&mut frame);
     assert_eq!(frame.data(), [6, 7, 8, 9, 10, 11, 0, 1, 2, 3, 4, 5, 12]);
 }
+
+#[test]
+fn a_visitor_that_panics_sends_nothing_that_it_has_not_decided_on() {
+    let (mut a, mut b) = open(&LinkOptions::default());
+    send(&mut a, 0..6);
+    let mut waiting = Burst::with_capacity(8);
+    let visit = AssertUnwindSafe(|| {
+        b.visit(&mut waiting, |frame, meta| {
+            assert_eq!(meta.queue, 0);
+            assert!(frame[12] < 3, "the fourth frame");
+            if frame[12] == 1 { Verdict::Drop } else { Verdict::Send }
+        })
+    });
+    assert!(catch_unwind(visit).is_err());
+    assert_eq!(numbers(&waiting), [0, 2]);
+    let visited = b.visit(&mut waiting, |_, _| unreachable!("nothing new has come")).unwrap();
+    assert_eq!((visited, receive(&mut a)), (Visited { seen: 0, sent: 2 }, vec![0, 2]));
+    assert_eq!(b.stats().frames.unwrap().held, 0);
+}
+
+#[test]
+fn generated_frames_wait_when_the_queue_is_full() {
+    let (mut a, mut b) = open(&LinkOptions { ring: 4, ..LinkOptions::default() });
+    let (mut waiting, mut n) = (Burst::with_capacity(6), 0);
+    let mut generate = |a: &mut MemoryPort, waiting: &mut Burst<MemoryFrame>, most| {
+        let sent = a.generate(waiting, most, 14, |data| {
+            data.fill(n);
+            n += 1;
+        });
+        (sent.unwrap(), waiting.len())
+    };
+    assert_eq!(generate(&mut a, &mut waiting, 6), (4, 2));
+    assert_eq!(generate(&mut a, &mut waiting, 9), (0, 6), "as many as there is room for");
+    assert_eq!(receive(&mut b), [0, 1, 2, 3]);
+    assert_eq!(generate(&mut a, &mut waiting, 0), (4, 2));
+    assert_eq!(receive(&mut b), [4, 5, 6, 7]);
+}

@@ -13,15 +13,17 @@
 //! As long as the count is above 0, the pool owns an `Rc` of itself ([`hold`], [`let_go`]), so the
 //! pointer in a counted buffer is valid.
 
+use std::cell::Cell;
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{Arena, Detached, Kind, Lent, Owner, Shared};
+use super::shared::State;
+use super::{Arena, Detached, Kind, Lent, Owner, Pool, Shared};
 use crate::buffer::Room;
-use crate::burst::Drain;
+use crate::burst::{Burst, Drain};
 use crate::datagram::{Datagram, RecvMeta, Transmit};
 use crate::{Buffer, Frame, OutOfRoom, RxMeta, TxMeta, Unsupported};
 
@@ -79,8 +81,9 @@ impl<K: Kind> PoolBuf<K> {
     }
 
     /// As [`own`](Self::own), of a buffer that was counted before.
+    #[inline]
     pub(super) fn counted(shared: &Rc<Shared<K>>, chunk: u32, offset: u32, len: u32) -> Self {
-        debug_assert_eq!(shared.slots[chunk as usize].owner.get(), Owner::Application);
+        debug_assert!(shared.states[chunk as usize].get().is_of(Owner::Application));
         debug_assert!(offset + len <= shared.chunk_size);
         Self { shared: pointer(shared), chunk, offset, len }
     }
@@ -91,6 +94,7 @@ impl<K: Kind> PoolBuf<K> {
     }
 
     /// Whether it lies in that pool.
+    #[inline]
     pub(super) fn is_of(&self, pool: &Rc<Shared<K>>) -> bool {
         self.shared == pointer(pool)
     }
@@ -98,7 +102,7 @@ impl<K: Kind> PoolBuf<K> {
     /// What travels beside the bytes.
     #[must_use]
     pub fn meta(&self) -> K::Meta {
-        self.shared().metas[self.chunk as usize].get()
+        self.shared().meta(self.chunk)
     }
 
     /// Sets what travels beside the bytes.
@@ -132,43 +136,68 @@ impl<K: Kind> PoolBuf<K> {
             len: self.len,
             room: self.shared().chunk_size - self.offset,
         };
-        let (shared, chunk) = (self.shared(), self.chunk as usize);
+        let shared = self.shared();
         let lent = shared.lent(to);
-        lent.set(lent.get() + 1);
-        shared.links[chunk].extent.set((self.offset, self.len));
-        shared.slots[chunk].owner.set(to.owner());
+        lent.set(lent.get().wrapping_add(1));
+        shared.lend(self.chunk, to, self.offset, self.len);
         self.dissolve();
         posted
     }
 
-    /// [Lends](Self::post) many buffers, each of one segment, with one look at the counters for all that
-    /// lie side by side in one pool; `posted` gets them in order. Of a chain the rest is freed.
-    pub fn post_all(mut buffers: Drain<'_, Self>, to: Lent, mut posted: impl FnMut(Posted)) {
-        let mut left = buffers.forget(usize::MAX);
-        while let Some(first) = left.first() {
-            let (pool, shared) = (first.shared, first.shared());
-            let n = left.iter().take_while(|buffer| buffer.shared == pool).count();
-            let lent = shared.lent(to);
-            lent.set(lent.get() + n as u32);
-            let (run, others) = left.split_at(n);
-            for buffer in run {
-                let chunk = buffer.chunk as usize;
-                if let Some(rest) = shared.cut(buffer.chunk) {
-                    shared.release_chain(rest);
-                }
-                shared.links[chunk].extent.set((buffer.offset, buffer.len));
-                shared.slots[chunk].owner.set(to.owner());
-                posted(Posted {
-                    chunk: buffer.chunk,
-                    data: buffer.pointer(),
-                    len: buffer.len,
-                    room: shared.chunk_size - buffer.offset,
-                });
-            }
-            // SAFETY: they were counted, were forgotten, and are not looked at again.
-            unsafe { let_go(pool, n) };
-            left = others;
+    /// [Lends](Self::post) buffers from the front of `frames`, up to `most`, as long as they are of
+    /// `pool`, of one segment and `accept`ed, with one look at the counters for all of them; `posted`
+    /// gets them in order. Returns how many.
+    #[inline]
+    pub fn post_front(
+        frames: &mut Burst<Self>,
+        pool: &Pool<K>,
+        to: Lent,
+        most: usize,
+        mut accept: impl FnMut(&Self) -> bool,
+        mut posted: impl FnMut(Posted),
+    ) -> usize {
+        /// Takes what was lent out of the burst, also after a panic.
+        struct Lending<'a, K: Kind> {
+            frames: &'a mut Burst<PoolBuf<K>>,
+            shared: &'a Rc<Shared<K>>,
+            lent: &'a Cell<u32>,
+            n: usize,
         }
+        impl<K: Kind> Drop for Lending<'_, K> {
+            #[inline]
+            fn drop(&mut self) {
+                self.lent.set(self.lent.get().wrapping_add(self.n as u32));
+                self.frames.drain(self.n).forget(self.n);
+                // SAFETY: they were counted, were forgotten, and are not looked at again.
+                unsafe { let_go(pointer(self.shared), self.n) };
+            }
+        }
+        let shared = &pool.shared;
+        // In a loop the tables are not looked up each time: see `Ledger`.
+        let (states, extents) = (&*shared.states, &*shared.extents);
+        let (this, base, size) = (pointer(shared), shared.arena.base(), shared.chunk_size);
+        let mut lending = Lending { frames, shared, lent: shared.lent(to), n: 0 };
+        for buffer in lending.frames.iter().take(most) {
+            let chunk = buffer.chunk as usize;
+            let (Some(state), Some(extent)) = (states.get(chunk), extents.get(chunk)) else {
+                break;
+            };
+            if buffer.shared != this || state.get().has(State::HAS_NEXT) || !accept(buffer) {
+                break;
+            }
+            extent.set((buffer.offset, buffer.len));
+            state.set(state.get().given_to(to.owner()));
+            lending.n += 1;
+            let at = chunk * size as usize + buffer.offset as usize;
+            posted(Posted {
+                chunk: buffer.chunk,
+                // SAFETY: chunk and offset lie inside the mapping (see the module's head).
+                data: unsafe { base.add(at) },
+                len: buffer.len,
+                room: size - buffer.offset,
+            });
+        }
+        lending.n
     }
 
     /// Puts `more` behind the last segment of this buffer.
@@ -181,7 +210,7 @@ impl<K: Kind> PoolBuf<K> {
             return Err(more);
         }
         let shared = self.shared();
-        shared.links[more.chunk as usize].extent.set((more.offset, more.len));
+        shared.extents[more.chunk as usize].set((more.offset, more.len));
         let mut last = self.chunk;
         while let Some(next) = shared.next(last) {
             last = next;
@@ -195,7 +224,7 @@ impl<K: Kind> PoolBuf<K> {
     pub fn split_next(&mut self) -> Option<Self> {
         let shared = self.shared();
         let chunk = shared.cut(self.chunk)?;
-        let (offset, len) = shared.links[chunk as usize].extent.get();
+        let (offset, len) = shared.extents[chunk as usize].get();
         // This buffer is counted, so the first is.
         shared.buffers.set(shared.buffers.get() + 1);
         Some(Self { shared: self.shared, chunk, offset, len })
@@ -204,7 +233,7 @@ impl<K: Kind> PoolBuf<K> {
     /// Whether there are segments behind the first.
     #[must_use]
     pub fn is_chain(&self) -> bool {
-        self.shared().slots[self.chunk as usize].has_next.get()
+        self.shared().has_next(self.chunk)
     }
 
     /// Makes it a buffer that can go to another thread.
@@ -317,7 +346,7 @@ impl<K: Kind> Buffer for PoolBuf<K> {
         let mut next = shared.next(self.chunk);
         let rest = std::iter::from_fn(move || {
             let chunk = next?;
-            let (offset, len) = shared.links[chunk as usize].extent.get();
+            let (offset, len) = shared.extents[chunk as usize].get();
             let at = chunk as usize * shared.chunk_size as usize + offset as usize;
             next = shared.next(chunk);
             // SAFETY: the chunk and its extent lie inside the mapping.
@@ -352,7 +381,7 @@ pub(super) fn hold<K: Kind>(pool: &Rc<Shared<K>>, n: usize) {
 /// # Safety
 ///
 /// They must have been counted, and must not be used any more.
-unsafe fn let_go<K: Kind>(pool: NonNull<Shared<K>>, n: usize) {
+pub(super) unsafe fn let_go<K: Kind>(pool: NonNull<Shared<K>>, n: usize) {
     // SAFETY: the caller's buffers are counted, so the pool is there.
     let buffers = unsafe { &pool.as_ref().buffers };
     let left = buffers.get() - n;

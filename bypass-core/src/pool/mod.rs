@@ -12,12 +12,16 @@
 //!    |                  alloc_rx + post(Rx)
 //!    +---------------------------------------------> kernel writes (Rx) --reclaim--> application
 //! ```
+//!
+//! A [`Ledger`] makes many of these steps with one look at the counters, and takes a chunk from one loan to
+//! the next without a buffer in between.
 
 mod arena;
 mod buf;
 mod detached;
+mod ledger;
+mod shared;
 
-use std::cell::Cell;
 use std::fmt;
 use std::ops::AddAssign;
 use std::rc::Rc;
@@ -27,6 +31,8 @@ pub use arena::{Arena, ArenaId, HugePages};
 use buf::hold;
 pub use buf::{DatagramMeta, FrameMeta, PoolBuf, Posted};
 pub use detached::Detached;
+pub use ledger::{Filled, Ledger, Shown};
+use shared::{Owner, Shared};
 
 use crate::{Burst, Error, FrameCensus, Result, TxOffloads};
 
@@ -98,16 +104,6 @@ impl PoolOptions {
     }
 }
 
-/// Who owns a chunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Owner {
-    Free,
-    Application,
-    Rx,
-    Tx,
-}
-
 /// The direction in which a chunk is lent to the kernel or the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lent {
@@ -115,33 +111,6 @@ pub enum Lent {
     Rx,
     /// To be read: a packet being sent.
     Tx,
-}
-
-impl Lent {
-    fn owner(self) -> Owner {
-        match self {
-            Self::Rx => Owner::Rx,
-            Self::Tx => Owner::Tx,
-        }
-    }
-}
-
-/// What every packet touches of a chunk beside its bytes; so little that the table of all chunks stays
-/// in the nearest cache.
-struct Slot {
-    owner: Cell<Owner>,
-    /// Its meta is the default, so that it need not be reset.
-    is_fresh: Cell<bool>,
-    /// Another chunk of the same buffer is behind it.
-    has_next: Cell<bool>,
-}
-
-/// What is known of a chunk that no buffer tells of: one behind the first, or one that is lent.
-struct Link {
-    /// The next chunk of the same buffer, where the slot says that there is one.
-    next: Cell<u32>,
-    /// Where the data lies: offset and length.
-    extent: Cell<(u32, u32)>,
 }
 
 /// A thread's pool of packet memory.
@@ -167,26 +136,6 @@ pub struct Pool<K: Kind> {
     shared: Rc<Shared<K>>,
 }
 
-struct Shared<K: Kind> {
-    arena: Arc<Arena>,
-    slots: Box<[Slot]>,
-    links: Box<[Link]>,
-    metas: Box<[Cell<K::Meta>]>,
-    /// What a meta is reset to.
-    blank: K::Meta,
-    /// A stack: `free[..free_len]` are the chunks that nobody owns.
-    free: Box<[Cell<u32>]>,
-    free_len: Cell<u32>,
-    rx_posted: Cell<u32>,
-    tx_in_flight: Cell<u32>,
-    /// Buffers that there are; they keep the pool alive together.
-    buffers: Cell<usize>,
-    chunk_size: u32,
-    headroom: u32,
-    rx_reserve: u32,
-    tx_offloads: TxOffloads,
-}
-
 impl<K: Kind> Clone for Pool<K> {
     fn clone(&self) -> Self {
         Self { shared: Rc::clone(&self.shared) }
@@ -201,32 +150,7 @@ impl<K: Kind> Pool<K> {
     /// [`Error::Config`] for options out of range; [`Error::Os`] when the memory is not to be had.
     pub fn new(options: &PoolOptions) -> Result<Self> {
         options.check()?;
-        let slots = (0..options.chunks).map(|_| Slot {
-            owner: Cell::new(Owner::Free),
-            is_fresh: Cell::new(true),
-            has_next: Cell::new(false),
-        });
-        let links =
-            (0..options.chunks).map(|_| Link { next: Cell::new(NONE), extent: Cell::new((0, 0)) });
-        let blank = K::Meta::default();
-        Ok(Self {
-            shared: Rc::new(Shared {
-                arena: Arc::new(Arena::new(options)?),
-                slots: slots.collect(),
-                links: links.collect(),
-                metas: vec![Cell::new(blank); options.chunks as usize].into(),
-                blank,
-                free: (0..options.chunks).rev().map(Cell::new).collect(),
-                free_len: Cell::new(options.chunks),
-                rx_posted: Cell::new(0),
-                tx_in_flight: Cell::new(0),
-                buffers: Cell::new(0),
-                chunk_size: options.chunk_size,
-                headroom: options.headroom,
-                rx_reserve: options.rx_reserve,
-                tx_offloads: options.tx_offloads,
-            }),
-        })
+        Ok(Self { shared: Rc::new(Shared::new(options)?) })
     }
 
     /// Appends up to `n` empty buffers to `out` and returns how many. Leaves the reserve for
@@ -251,29 +175,23 @@ impl<K: Kind> Pool<K> {
         if self.shared.free_len.get() == 0 {
             self.shared.collect_returned();
         }
-        self.take()
-    }
-
-    /// Lends free chunks to be received into, as many as `out` has places for; may use the reserve.
-    /// Returns how many there were. The same as [`alloc_rx`](Self::alloc_rx) and
-    /// [`post`](PoolBuf::post) for each, for those who need no buffers between the two.
-    #[must_use]
-    pub fn lend_rx(&self, out: &mut [u32]) -> usize {
-        let shared = &self.shared;
-        if (shared.free_len.get() as usize) < out.len() {
-            shared.collect_returned();
-        }
-        let n = out.len().min(shared.free_len.get() as usize);
-        for (place, chunk) in out.iter_mut().zip(shared.take_many(n, Owner::Rx)) {
-            *place = chunk;
-        }
-        shared.rx_posted.set(shared.rx_posted.get() + n as u32);
-        n
-    }
-
-    fn take(&self) -> Option<PoolBuf<K>> {
         let chunk = self.shared.take_many(1, Owner::Application).next()?;
         Some(PoolBuf::own(&self.shared, chunk, self.shared.headroom, 0))
+    }
+
+    /// Lends up to `n` free chunks to be received into, which `post` gets; may use the reserve.
+    /// Returns how many there were. The same as [`alloc_rx`](Self::alloc_rx) and
+    /// [`post`](PoolBuf::post) for each, for those who need no buffers between the two.
+    pub fn lend_rx(&self, n: usize, post: impl FnMut(u32)) -> usize {
+        let shared = &self.shared;
+        if (shared.free_len.get() as usize) < n {
+            shared.collect_returned();
+        }
+        let n = n.min(shared.free_len.get() as usize);
+        let lent = &shared.rx_posted;
+        lent.set(lent.get().wrapping_add(n as u32));
+        shared.take_many(n, Owner::Rx).for_each(post);
+        n
     }
 
     /// Takes a chunk back that the kernel or device has finished with, as a buffer whose data is
@@ -295,14 +213,9 @@ impl<K: Kind> Pool<K> {
         len: u32,
     ) -> Result<PoolBuf<K>, StrayChunk> {
         let shared = &self.shared;
-        let slot = shared.slots.get(chunk as usize).ok_or(StrayChunk { chunk })?;
-        let end = offset.checked_add(len).ok_or(StrayChunk { chunk })?;
-        if slot.owner.get() != from.owner() || end > shared.chunk_size {
-            return Err(StrayChunk { chunk });
-        }
-        slot.owner.set(Owner::Application);
+        shared.reclaim(chunk, from, offset, len)?;
         let lent = shared.lent(from);
-        lent.set(lent.get() - 1);
+        lent.set(lent.get().wrapping_sub(1));
         Ok(PoolBuf::own(shared, chunk, offset, len))
     }
 
@@ -312,24 +225,8 @@ impl<K: Kind> Pool<K> {
     /// # Safety
     ///
     /// As for [`reclaim`](Self::reclaim).
-    pub unsafe fn release_sent(&self, chunks: &[u32]) -> Released {
-        let shared = &self.shared;
-        let (mut top, mut released) = (shared.free_len.get(), Released::default());
-        for &chunk in chunks {
-            match shared.slots.get(chunk as usize) {
-                Some(slot) if slot.owner.get() == Owner::Tx => {
-                    slot.owner.set(Owner::Free);
-                    shared.free[top as usize].set(chunk);
-                    top += 1;
-                    released.chunks += 1;
-                    released.bytes += u64::from(shared.links[chunk as usize].extent.get().1);
-                }
-                _ => released.strays += 1,
-            }
-        }
-        shared.free_len.set(top);
-        shared.tx_in_flight.set(shared.tx_in_flight.get() - released.chunks);
-        released
+    pub unsafe fn release_sent(&self, chunks: impl Iterator<Item = usize>) -> Released {
+        self.shared.release_sent(chunks)
     }
 
     /// Takes a chunk back that the kernel or device has sent, as the buffer that it was when it was lent.
@@ -342,8 +239,8 @@ impl<K: Kind> Pool<K> {
     ///
     /// As for [`reclaim`](Self::reclaim).
     pub unsafe fn reclaim_sent(&self, chunk: u32) -> Result<PoolBuf<K>, StrayChunk> {
-        let link = self.shared.links.get(chunk as usize).ok_or(StrayChunk { chunk })?;
-        let (offset, len) = link.extent.get();
+        let extent = self.shared.extents.get(chunk as usize).ok_or(StrayChunk { chunk })?;
+        let (offset, len) = extent.get();
         // SAFETY: the caller says that the kernel or device is done with the chunk.
         unsafe { self.reclaim(chunk, Lent::Tx, offset, len) }
     }
@@ -356,7 +253,8 @@ impl<K: Kind> Pool<K> {
         let free = u64::from(shared.free_len.get()) + shared.arena.returned() as u64;
         let rx_posted = u64::from(shared.rx_posted.get());
         let tx_in_flight = u64::from(shared.tx_in_flight.get());
-        let held = total - free - rx_posted - tx_in_flight;
+        // Chunks that a `Ledger` has moved count where they were until it is closed.
+        let held = total.saturating_sub(free + rx_posted + tx_in_flight);
         FrameCensus { total, free, held, rx_posted, tx_in_flight }
     }
 
@@ -400,104 +298,6 @@ impl<K: Kind> Pool<K> {
     #[must_use]
     pub fn owns(&self, buffer: &PoolBuf<K>) -> bool {
         buffer.is_of(&self.shared)
-    }
-}
-
-impl<K: Kind> Shared<K> {
-    fn lent(&self, to: Lent) -> &Cell<u32> {
-        match to {
-            Lent::Rx => &self.rx_posted,
-            Lent::Tx => &self.tx_in_flight,
-        }
-    }
-
-    /// Takes the `n` free chunks on top, of which there must be so many, for their next owner. What the
-    /// iterator is not asked for is leaked.
-    fn take_many(&self, n: usize, owner: Owner) -> impl Iterator<Item = u32> + '_ {
-        let top = self.free_len.get() as usize;
-        let below = top.saturating_sub(n);
-        self.free_len.set(below as u32);
-        // Nobody writes to the places above the stack while the iterator is in use: no code but this
-        // module's runs meanwhile.
-        self.free[below..top].iter().rev().map(move |chunk| {
-            let chunk = chunk.get();
-            let slot = &self.slots[chunk as usize];
-            slot.owner.set(owner);
-            if !slot.is_fresh.replace(true) {
-                self.metas[chunk as usize].set(self.blank);
-            }
-            chunk
-        })
-    }
-
-    fn set_meta(&self, chunk: u32, meta: K::Meta) {
-        self.metas[chunk as usize].set(meta);
-        self.slots[chunk as usize].is_fresh.set(false);
-    }
-
-    /// The chunk behind `chunk` in its buffer.
-    fn next(&self, chunk: u32) -> Option<u32> {
-        let has_next = self.slots[chunk as usize].has_next.get();
-        has_next.then(|| self.links[chunk as usize].next.get())
-    }
-
-    /// Puts `next` behind `chunk`, which must be the last of its buffer.
-    fn join(&self, chunk: u32, next: u32) {
-        self.links[chunk as usize].next.set(next);
-        self.slots[chunk as usize].has_next.set(true);
-    }
-
-    /// Takes off what is behind `chunk` in its buffer.
-    fn cut(&self, chunk: u32) -> Option<u32> {
-        let next = self.next(chunk);
-        self.slots[chunk as usize].has_next.set(false);
-        next
-    }
-
-    /// Frees one chunk that the application owned.
-    fn release(&self, chunk: u32) {
-        let slot = &self.slots[chunk as usize];
-        debug_assert_eq!(slot.owner.get(), Owner::Application);
-        slot.owner.set(Owner::Free);
-        let top = self.free_len.get();
-        self.free[top as usize].set(chunk);
-        self.free_len.set(top + 1);
-    }
-
-    /// Frees a buffer's chunks.
-    fn release_chain(&self, first: u32) {
-        let mut chunk = Some(first);
-        while let Some(this) = chunk {
-            chunk = self.cut(this);
-            self.release(this);
-        }
-    }
-
-    /// Frees buffers by their first chunks, and returns how many.
-    fn release_many(&self, firsts: impl Iterator<Item = u32>) -> usize {
-        let (mut top, mut n) = (self.free_len.get(), 0);
-        for chunk in firsts {
-            let slot = &self.slots[chunk as usize];
-            debug_assert_eq!(slot.owner.get(), Owner::Application);
-            n += 1;
-            if slot.has_next.get() {
-                self.free_len.set(top);
-                self.release_chain(chunk);
-                top = self.free_len.get();
-                continue;
-            }
-            slot.owner.set(Owner::Free);
-            self.free[top as usize].set(chunk);
-            top += 1;
-        }
-        self.free_len.set(top);
-        n
-    }
-
-    fn collect_returned(&self) {
-        while let Some(chunk) = self.arena.take_returned() {
-            self.release(chunk);
-        }
     }
 }
 

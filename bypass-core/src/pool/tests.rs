@@ -1,5 +1,6 @@
 //! What a pool promises, case by case; [`reference`] tries the combinations.
 
+mod ledger;
 mod options;
 mod reference;
 
@@ -187,13 +188,14 @@ fn a_chunk_is_lent_without_a_buffer() {
     let mut used = pool.alloc_rx().unwrap();
     used.set_meta(7);
     let used = chunk(&{ used });
-    let mut lent = [0; 8];
-    assert_eq!((pool.lend_rx(&mut lent[..1]), lent[0]), (1, used), "the last that was freed");
+    let mut lent = Vec::new();
+    assert_eq!(pool.lend_rx(1, |chunk| lent.push(chunk)), 1);
+    assert_eq!(lent, [used], "the last that was freed");
     assert_eq!((pool.census().rx_posted, pool.census().free), (1, 7));
     // SAFETY: no kernel has seen any address of this pool.
     let back = unsafe { pool.reclaim(used, Lent::Rx, 100, 3) }.unwrap();
     assert_eq!((back.headroom(), back.data().len(), back.meta()), (100, 3, 0));
-    assert_eq!(pool.lend_rx(&mut lent), 7, "there are no more");
+    assert_eq!(pool.lend_rx(8, |chunk| lent.push(chunk)), 7, "there are no more");
     assert_eq!((pool.census().rx_posted, pool.census().held), (7, 1));
 }
 
@@ -205,11 +207,11 @@ fn what_was_sent_is_freed_once_and_tells_its_length() {
     let before = pool.census();
     for other in [chunk(&held), posted.chunk, 8, u32::MAX] {
         // SAFETY: no kernel has seen any address of this pool.
-        let answer = unsafe { pool.release_sent(&[other]) };
+        let answer = unsafe { pool.release_sent([other as usize].into_iter()) };
         assert_eq!((answer.chunks, answer.strays, pool.census()), (0, 1, before));
     }
     // SAFETY: as above.
-    let released = unsafe { pool.release_sent(&[sent.chunk, sent.chunk]) };
+    let released = unsafe { pool.release_sent([sent.chunk as usize; 2].into_iter()) };
     assert_eq!(
         released,
         Released { chunks: 1, strays: 1, bytes: 10 },
@@ -379,7 +381,7 @@ fn the_default_is_asked_once_and_never_while_chunks_change_hands() {
     drop(used);
     DEFAULT.set(Some(Box::new(|| panic!("asked again"))));
     let mut burst = Burst::with_capacity(8);
-    assert_eq!((pool.alloc(&mut burst, 6), pool.lend_rx(&mut [0; 8])), (6, 2));
+    assert_eq!((pool.alloc(&mut burst, 6), pool.lend_rx(8, drop)), (6, 2));
     drop(burst);
     assert_eq!((pool.census().free, pool.census().rx_posted), (6, 2));
     assert!(DEFAULT.take().is_some());

@@ -38,6 +38,11 @@ impl Kernel {
         &self.link
     }
 
+    /// Whether the link was up when the kernel was last asked.
+    pub(super) fn is_up(&self) -> bool {
+        self.state == State::Up
+    }
+
     /// Whether the link was down when the kernel was last asked.
     pub(super) fn is_down(&self) -> bool {
         self.state == State::Down

@@ -1,5 +1,6 @@
 //! [`XdpPort`]: whole frames through one queue of a network device.
 
+mod in_place;
 mod kernel;
 mod rx;
 #[cfg(feature = "tokio")]
@@ -13,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use bypass_core::pool::Kind as _;
 use bypass_core::{
-    Burst, Caps, DropCause, Endpoint, Error, Interest, PacketIo, Ready, Result, RxOffloads, Stats,
-    Unsupported,
+    Burst, Caps, DropCause, Endpoint, Error, Interest, PacketIo, Ready, Result, RxMeta, RxOffloads,
+    Stats, Unsupported, Verdict, Visited,
 };
 
 use self::kernel::Kernel;
@@ -47,6 +48,9 @@ const MAX_SEGMENTS: usize = 17;
 ///
 /// - Received frames are the umem's chunks themselves: forwarding one with [`send`](PacketIo::send) of
 ///   this port, or of another with the same [`Umem`], copies nothing in this process.
+/// - [`visit`](PacketIo::visit) shows received frames of one segment where they lie, and
+///   [`generate`](PacketIo::generate) has frames filled where they are sent from: no [`XdpFrame`] is made, and
+///   chunks go straight from ring to ring, their owners checked as always.
 /// - [`send`](PacketIo::send) puts frames into the TX ring, [`flush`](Endpoint::flush) rings the
 ///   doorbell. In copy mode the kernel sends during that call, 32 frames at a time unless the
 ///   [budget](crate::XdpOptions::tx_budget) is larger.
@@ -264,7 +268,7 @@ impl XdpPort {
         let mut ready = Ready::empty();
         ready.set(Ready::RX, interest.contains(Interest::RX) && !self.rx.is_empty());
         let can_send =
-            interest.contains(Interest::TX) && self.tx.has_room() && self.umem.has_spare();
+            interest.contains(Interest::TX) && self.tx.has_room() && self.umem.spare() > 0;
         ready.set(Ready::TX, can_send);
         ready
     }
@@ -311,23 +315,13 @@ impl PacketIo for XdpPort {
 
     fn recv(&mut self, out: &mut Burst<XdpFrame>) -> Result<usize> {
         self.tx.reclaim();
-        let received = self.rx.take(out);
-        if received > 0 {
-            self.idle = 0;
-            // What goes wrong here is told by the next call that finds nothing.
-            if self.refill().is_err() {
-                self.kernel.tell_later();
+        match self.rx.take(out) {
+            0 if out.is_full() => self.kernel.still_there()?,
+            0 => self.none_came()?,
+            received => {
+                self.came();
+                return Ok(received);
             }
-            return Ok(received);
-        }
-        // After what had come before the interface went.
-        self.kernel.still_there()?;
-        if !out.is_full() {
-            self.refill()?;
-            if self.tx.is_stalled() {
-                self.transmit_unless_down()?;
-            }
-            self.idled()?;
         }
         Ok(0)
     }
@@ -361,9 +355,54 @@ impl PacketIo for XdpPort {
             Outcome::Unsendable(_) | Outcome::Full | Outcome::All => Ok(taken),
         }
     }
+
+    /// Frames of one segment are shown where they lie, and their chunks go from the RX ring straight to
+    /// the fill ring or the TX ring.
+    #[inline]
+    fn visit(
+        &mut self,
+        waiting: &mut Burst<XdpFrame>,
+        f: impl FnMut(&mut [u8], &RxMeta) -> Verdict,
+    ) -> Result<Visited> {
+        self.visit_in_place(waiting, f)
+    }
+
+    /// Frames are filled in the chunks that they are sent from.
+    #[inline]
+    fn generate(
+        &mut self,
+        waiting: &mut Burst<XdpFrame>,
+        n: usize,
+        len: usize,
+        f: impl FnMut(&mut [u8]),
+    ) -> Result<usize> {
+        self.generate_in_place(waiting, n, len, f)
+    }
 }
 
 impl XdpPort {
+    /// After a call that found something.
+    #[inline]
+    fn came(&mut self) {
+        self.idle = 0;
+        // What goes wrong here is told by the next call that finds nothing.
+        if self.refill().is_err() {
+            self.kernel.tell_later();
+        }
+    }
+
+    /// After a call that could have found something, and did not.
+    #[inline(never)]
+    fn none_came(&mut self) -> Result<()> {
+        // After what had come before the interface went.
+        self.kernel.still_there()?;
+        self.refill()?;
+        if self.tx.is_stalled() {
+            self.transmit_unless_down()?;
+        }
+        self.idled()
+    }
+
     /// Finds out whether the link is still down.
     fn transmit_or_probe(&mut self) -> Result<()> {
         let kicked = self.kernel.kick(self.socket.as_fd());

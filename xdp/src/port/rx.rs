@@ -1,12 +1,12 @@
 //! [`Rx`]: receiving, and memory to receive into.
 
-use bypass_core::pool::FrameMeta;
-use bypass_core::{Buffer, Burst, DropCause, RxMeta, Stats, TxMeta};
+use bypass_core::pool::{FrameMeta, Lent};
+use bypass_core::{Buffer, Burst, DropCause, Frame as _, RxMeta, Stats, TxMeta};
 
 use crate::program::{HINTS_LEN, take_hints};
 use crate::ring::{Consumer, Mapped, Producer};
 use crate::sys::{Desc, DescOptions};
-use crate::umem::{Umem, XdpFrame};
+use crate::umem::{Seen, Umem, XdpFrame};
 
 /// The receiving half of a port.
 #[derive(Debug)]
@@ -16,19 +16,24 @@ pub(super) struct Rx {
     umem: Umem,
     /// Chunks to keep posted.
     target: u32,
-    /// Chunks that are posted, and those that never came back.
-    posted: u32,
     queue: u16,
     /// The program puts hints in front of frames.
     hints: bool,
     /// What has come of a frame whose end has not.
     chain: Chain,
+    counters: Counters,
+    dry: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    /// Chunks that are posted, and those that never came back.
+    posted: u32,
     packets: u64,
     bytes: u64,
     /// Frames with a piece that was not to be trusted.
     invalid: u64,
     strays: u64,
-    dry: u64,
 }
 
 /// A frame that is being put together.
@@ -62,6 +67,54 @@ impl Chain {
     }
 }
 
+/// Who is shown frames where they lie.
+pub(super) trait Guest {
+    /// What the chunk is lent for next; or that it is not, and the frame is [kept](Self::keep).
+    fn look(&mut self, data: &mut [u8], meta: &RxMeta) -> Option<Lent>;
+
+    /// It was lent to be sent: the entry of the TX ring.
+    fn sent(&mut self, desc: Desc);
+
+    fn keep(&mut self, frame: XdpFrame);
+}
+
+/// What a loop over the ring has found; booked when it ends, also by a panic.
+struct Tally<'a> {
+    counters: &'a mut Counters,
+    umem: &'a Umem,
+    packets: u32,
+    bytes: u64,
+    strays: u32,
+    /// Packets whose chunks are not posted again.
+    gone: u32,
+}
+
+/// Whether a frame is of one piece.
+#[inline]
+fn is_whole(desc: &Desc) -> bool {
+    !desc.options.contains(DescOptions::XDP_PKT_CONTD)
+}
+
+impl Drop for Tally<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.counters.came(self.umem, self.gone);
+        self.counters.packets += u64::from(self.packets);
+        self.counters.bytes += self.bytes;
+        self.counters.strays += u64::from(self.strays);
+        self.counters.invalid += u64::from(self.strays);
+    }
+}
+
+impl Counters {
+    /// Chunks came that were posted.
+    #[inline]
+    fn came(&mut self, umem: &Umem, chunks: u32) {
+        umem.owe(chunks);
+        self.posted = self.posted.saturating_sub(chunks);
+    }
+}
+
 impl Rx {
     pub(super) fn new(
         ring: Consumer<Mapped<Desc>>,
@@ -77,16 +130,18 @@ impl Rx {
             fill,
             umem,
             target,
-            posted,
             queue: queue as u16,
             hints,
             chain: Chain::None,
-            packets: 0,
-            bytes: 0,
-            invalid: 0,
-            strays: 0,
+            counters: Counters { posted, ..Counters::default() },
             dry: 0,
         }
+    }
+
+    /// Whether frames of one piece have nothing in front of them, and are whole.
+    #[inline]
+    fn is_plain(&self) -> bool {
+        !self.hints && matches!(self.chain, Chain::None)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -95,66 +150,145 @@ impl Rx {
 
     /// Whether nothing can be received for want of chunks.
     pub(super) fn is_starved(&self) -> bool {
-        self.posted == 0
+        self.counters.posted == 0
     }
 
     /// Appends what has arrived to `out`, as far as it fits, and returns how many frames.
     #[inline]
     pub(super) fn take(&mut self, out: &mut Burst<XdpFrame>) -> usize {
-        let Self { ring, umem, posted, chain, queue, hints, .. } = self;
+        let mut taken = 0;
+        // A chunk comes with empty data beside it, which is right for queue 0.
+        if self.is_plain() && self.queue == 0 {
+            taken = self.take_plain(out);
+        }
+        if !out.is_full() && self.ring.is_known() {
+            taken += out.fill_from(std::iter::from_fn(|| self.next_described()));
+        }
+        taken
+    }
+
+    /// Takes frames of one piece that nothing is known of. It ends in front of any other, so the loop calls
+    /// nothing that could panic, and keeps its state in registers.
+    #[inline]
+    fn take_plain(&mut self, out: &mut Burst<XdpFrame>) -> usize {
+        let Self { ring, umem, counters, .. } = self;
         let mut entries = ring.entries(out.room() as u32);
-        let (mut bytes, mut came, mut strays, mut invalid) = (0, 0, 0, 0);
-        // A chunk comes with empty data beside it.
-        let is_plain = *queue == 0 && !*hints;
-        let received = out.fill_from(std::iter::from_fn(|| {
-            for desc in entries.by_ref() {
-                let more = desc.options.contains(DescOptions::XDP_PKT_CONTD);
-                let piece = umem.received(desc.addr, desc.len);
-                // Almost every frame is one piece: it goes straight to where it stays.
-                match piece {
-                    Ok(frame) if is_plain && !more && matches!(chain, Chain::None) => {
-                        came += 1;
+        entries.limit(out.room() as u32);
+        let mut hand = umem.hand(entries.left());
+        let (mut strays, mut bytes) = (0, 0);
+        let frames = std::iter::from_fn(|| {
+            loop {
+                let desc = entries.next_if(is_whole)?;
+                match hand.received(&desc) {
+                    Ok(frame) => {
                         bytes += u64::from(desc.len);
                         return Some(frame);
                     }
-                    piece => {
-                        came += u32::from(piece.is_ok());
-                        strays += u64::from(piece.is_err());
-                        match chain.join(piece.ok(), more) {
-                            Ok(None) => {}
-                            Ok(Some(frame)) => {
-                                bytes += frame.total_len() as u64;
-                                return Some(described(frame, *queue, *hints));
-                            }
-                            Err(Broken) => invalid += 1,
-                        }
-                    }
+                    Err(_) => strays += 1,
                 }
             }
-            None
-        }));
-        drop(entries);
-        umem.owe(came);
-        *posted = posted.saturating_sub(came);
-        self.packets += received as u64;
-        self.bytes += bytes;
-        self.strays += strays;
-        self.invalid += invalid;
-        received
+        });
+        let taken = out.fill_from(frames);
+        drop((entries, hand));
+        let came = taken as u32;
+        drop(Tally { counters, umem, packets: came, bytes, strays, gone: came });
+        taken
+    }
+
+    /// Shows up to `most` frames that have arrived where they lie, and returns how many.
+    #[inline]
+    pub(super) fn show(&mut self, most: usize, guest: &mut impl Guest) -> usize {
+        let mut seen = 0;
+        if self.is_plain() {
+            seen = self.show_plain(most, guest);
+        }
+        while seen < most
+            && self.ring.is_known()
+            && let Some(mut frame) = self.next_described()
+        {
+            seen += 1;
+            let meta = frame.rx_meta();
+            if guest.look(frame.data_mut(), &meta) != Some(Lent::Rx) {
+                guest.keep(frame);
+            }
+        }
+        seen
+    }
+
+    /// Frames of one piece; what is not kept or sent goes from the RX ring to the fill ring.
+    #[inline]
+    fn show_plain(&mut self, most: usize, guest: &mut impl Guest) -> usize {
+        let Self { ring, fill, umem, counters, queue, .. } = self;
+        let mut meta = RxMeta::default();
+        meta.queue = *queue;
+        let mut entries = ring.entries(most as u32);
+        entries.limit(most as u32);
+        let mut places = fill.reserve(entries.left());
+        // What was posted has left the fill ring, so there is a place for each.
+        entries.limit(places.left());
+        let mut tally = Tally { counters, umem, packets: 0, bytes: 0, strays: 0, gone: 0 };
+        let mut hand = umem.hand(0);
+        while let Some(desc) = entries.next_if(is_whole) {
+            let seen = hand.show(&desc, |data| {
+                tally.packets += 1;
+                tally.bytes += u64::from(desc.len);
+                // Until it is posted.
+                tally.gone += 1;
+                guest.look(data, &meta)
+            });
+            match seen {
+                Ok(Seen::Again(address)) => tally.gone -= u32::from(places.push(address)),
+                Ok(Seen::Sent(desc)) => guest.sent(desc),
+                Ok(Seen::Kept(frame)) => guest.keep(frame),
+                Err(_) => tally.strays += 1,
+            }
+        }
+        tally.packets as usize
+    }
+
+    /// The next frame, of whatever pieces, with what is known of it.
+    #[inline(never)]
+    fn next_described(&mut self) -> Option<XdpFrame> {
+        let Self { ring, umem, counters, chain, .. } = self;
+        for desc in ring.entries(1) {
+            let piece = umem.hand(1).received(&desc).ok();
+            match piece {
+                Some(_) => counters.came(umem, 1),
+                None => counters.strays += 1,
+            }
+            match chain.join(piece, !is_whole(&desc)) {
+                Ok(None) => {}
+                Ok(Some(frame)) => {
+                    counters.packets += 1;
+                    counters.bytes += frame.total_len() as u64;
+                    return Some(described(frame, self.queue, self.hints));
+                }
+                Err(Broken) => counters.invalid += 1,
+            }
+        }
+        None
+    }
+
+    /// Chunks were posted.
+    #[inline]
+    fn posted(&mut self, chunks: u32) {
+        self.umem.posted(chunks);
+        self.counters.posted += chunks;
     }
 
     /// Posts chunks until there are as many as there should be, or none is free. Answers whether the
     /// driver sleeps until it is called.
     #[inline]
     pub(super) fn refill(&mut self) -> bool {
-        let missing = self.target.saturating_sub(self.posted);
+        let missing = self.target.saturating_sub(self.counters.posted);
         if missing > 0 {
             let mut places = self.fill.reserve(missing);
             let wanted = missing.min(places.left());
             let lent = self.umem.lend(wanted, |address| {
                 places.push(address);
             });
-            self.posted += lent;
+            drop(places);
+            self.posted(lent);
             self.dry += u64::from(lent < wanted);
         }
         self.fill.needs_wakeup()
@@ -166,21 +300,21 @@ impl Rx {
     }
 
     pub(super) fn count(&self, stats: &mut Stats) {
-        stats.rx_packets = self.packets;
-        stats.rx_bytes = self.bytes;
-        stats.drops[DropCause::RxInvalid] = self.invalid;
+        stats.rx_packets = self.counters.packets;
+        stats.rx_bytes = self.counters.bytes;
+        stats.drops[DropCause::RxInvalid] = self.counters.invalid;
     }
 
     pub(super) fn visit(&self, visit: &mut dyn FnMut(&str, u64)) {
-        visit("rx_strays", self.strays);
+        visit("rx_strays", self.counters.strays);
         visit("rx_dry", self.dry);
-        visit("rx_posted", u64::from(self.posted));
+        visit("rx_posted", u64::from(self.counters.posted));
     }
 }
 
 impl Drop for Rx {
     fn drop(&mut self) {
-        self.umem.release(self.target, self.target.saturating_sub(self.posted));
+        self.umem.release(self.target, self.target.saturating_sub(self.counters.posted));
     }
 }
 

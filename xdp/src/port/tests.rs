@@ -125,3 +125,61 @@ fn a_chunk_that_is_received_into_twice_is_handed_out_once() {
     assert_eq!(stats.rx_packets, u64::from(POSTED) + 2);
     assert!(stats.frames.unwrap().adds_up());
 }
+
+/// The same, by who shows frames where they lie: what was sent on is not lent for receiving any more.
+#[test]
+fn a_chunk_that_is_received_into_twice_is_sent_back_once() {
+    let Some((_veth, mut a, mut b)) = pair(false, Hook::Native) else { return };
+    let fill = b.rx.fill_for_tests();
+    let first = fill.written_before(1);
+    assert!(fill.reserve(1).push(first));
+    let (mut waiting, mut shown) = (Burst::with_capacity(64), 0);
+    for n in 0..POSTED as u16 + 1 {
+        let mut burst = compose(&mut a, &[numbered(n, 60)]);
+        assert_eq!(a.send(&mut burst).unwrap(), 1);
+        a.flush().unwrap();
+    }
+    b.visit(&mut waiting, |data, _| {
+        shown += 1;
+        assert_eq!(data.len(), 60);
+        Verdict::Send
+    })
+    .unwrap();
+    assert_eq!((shown, waiting.len(), kernel_counter(&b, "rx_strays")), (POSTED, 0, 1));
+    assert_eq!(receive(&mut a, POSTED as usize, is_ours).len(), POSTED as usize);
+    let stats = b.stats();
+    assert_eq!((stats.rx_packets, stats.drops[DropCause::RxInvalid]), (u64::from(POSTED), 1));
+    assert!(stats.frames.unwrap().adds_up());
+}
+
+/// A visitor that panics frees the frame that it sees, and the others come with the next call.
+#[test]
+fn a_visitor_that_panics_leaves_the_rest_on_the_ring() {
+    let Some((_veth, mut a, mut b)) = pair(false, Hook::Native) else { return };
+    for round in 0..POSTED as u16 * 3 {
+        let frames: Vec<_> = (0..8).map(|n| numbered(round + n, 60)).collect();
+        bypass_core::testing::veth::tools::send(&mut a, &frames);
+        let mut waiting = Burst::with_capacity(64);
+        let visit = std::panic::AssertUnwindSafe(|| {
+            b.visit(&mut waiting, |data, _| match data {
+                data if data == frames[5] => std::panic::resume_unwind(Box::new(())),
+                data => {
+                    if data == frames[4] {
+                        Verdict::Send
+                    } else {
+                        Verdict::Drop
+                    }
+                }
+            })
+        });
+        assert!(std::panic::catch_unwind(visit).is_err());
+        let rest = receive(&mut b, 2, is_ours);
+        assert!(rest.iter().zip(&frames[6..]).all(|(frame, sent)| frame.data() == sent));
+        b.flush().unwrap();
+        assert_eq!(receive(&mut a, 1, is_ours)[0].data(), frames[4]);
+    }
+    let stats = b.stats();
+    assert_eq!((stats.rx_packets, stats.drops.total()), (u64::from(POSTED) * 24, 0));
+    let frames = stats.frames.unwrap();
+    assert_eq!((frames.rx_posted, frames.held), (u64::from(POSTED), 0), "{frames:?}");
+}

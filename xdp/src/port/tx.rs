@@ -8,13 +8,13 @@ use bypass_core::{
     Buffer, Burst, Clock, DropCause, FrameError, Stats, Timestamp, TxOffloads, Unsupported,
 };
 
-use crate::ring::{Consumer, Mapped, Producer};
+use crate::ring::{Consumer, Mapped, Producer, Reserved};
 use crate::socket::Interface;
 use crate::sys::{Desc, DescOptions};
-use crate::umem::{BATCH, Umem, Xdp, XdpFrame, metadata};
+use crate::umem::{Umem, Xdp, XdpFrame, metadata};
 
 /// A frame has at least a header.
-const MIN_LEN: usize = 14;
+pub(super) const MIN_LEN: usize = 14;
 
 /// The sending half of a port.
 #[derive(Debug)]
@@ -40,6 +40,51 @@ pub(super) struct Tx {
     /// Frames may ask for something.
     offloads: bool,
     times: Times,
+}
+
+/// Places in the TX ring for frames that are lent one at a time; they count as taken when this is dropped,
+/// also by a panic.
+#[derive(Debug)]
+pub(super) struct Direct<'a> {
+    places: Reserved<'a, Mapped<Desc>>,
+    max_len: usize,
+    n: u32,
+    chunks_in_flight: &'a mut u32,
+    taken: &'a mut u64,
+}
+
+impl Direct<'_> {
+    /// How many frames can be sent.
+    #[inline]
+    pub(super) fn room(&self) -> usize {
+        self.places.left() as usize
+    }
+
+    /// Whether a frame of so many bytes can be sent.
+    #[inline]
+    pub(super) fn takes(&self, len: usize) -> bool {
+        self.room() > 0 && (MIN_LEN..=self.max_len).contains(&len)
+    }
+
+    /// Queues a frame that was lent.
+    #[inline]
+    pub(super) fn push(&mut self, desc: Desc) {
+        self.n += u32::from(self.places.push(desc));
+    }
+
+    /// How many frames were queued.
+    #[inline]
+    pub(super) fn sent(&self) -> usize {
+        self.n as usize
+    }
+}
+
+impl Drop for Direct<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        *self.chunks_in_flight += self.n;
+        *self.taken += u64::from(self.n);
+    }
 }
 
 /// How far [`Tx::take`] came.
@@ -96,6 +141,12 @@ impl Tx {
         self.ring.waiting() < self.ring.size()
     }
 
+    /// Whether the ring has room for `n` frames of one segment.
+    #[inline]
+    pub(super) fn has_room_for(&mut self, n: usize) -> bool {
+        self.ring.reserve(n as u32).left() as usize >= n
+    }
+
     /// Whether the kernel left frames in the ring for want of room elsewhere.
     pub(super) fn is_stalled(&self) -> bool {
         self.stalled
@@ -115,13 +166,17 @@ impl Tx {
     ) -> (usize, Outcome) {
         let mut places = self.ring.reserve(frames.len() as u32);
         // Almost all frames are one piece and ask for nothing: those in front go together.
-        let mut taken = if self.offloads { 0 } else { simple(frames, &self.umem, link) };
-        taken = taken.min(places.left() as usize);
+        let most = if self.offloads { 0 } else { places.left() as usize };
+        let (umem, max_len) = (&self.umem, link.max_len());
+        let mut taken = umem.lend_front(
+            frames,
+            most,
+            |frame| can_be_sent(frame, max_len),
+            |desc| {
+                places.push(desc);
+            },
+        );
         self.chunks_in_flight += taken as u32;
-        XdpFrame::post_all(frames.drain(taken), Lent::Tx, |posted| {
-            let addr = self.umem.address_of(&posted);
-            places.push(Desc { addr, len: posted.len, options: DescOptions::empty() });
-        });
         let outcome = loop {
             let Some(first) = frames.first() else { break Outcome::All };
             let segments = match check(first, &self.umem, link, self.max_segments) {
@@ -157,6 +212,14 @@ impl Tx {
         (taken, outcome)
     }
 
+    /// Places in the ring for about `most` frames of one segment that ask for nothing.
+    #[inline]
+    pub(super) fn direct(&mut self, most: usize, link: &Interface) -> Direct<'_> {
+        let Self { ring, chunks_in_flight, taken, .. } = self;
+        let max_len = link.max_len();
+        Direct { places: ring.reserve(most as u32), max_len, n: 0, chunks_in_flight, taken }
+    }
+
     /// Takes back what was sent.
     #[inline]
     pub(super) fn reclaim(&mut self) {
@@ -165,28 +228,16 @@ impl Tx {
         }
         let Self { completion, umem, parts, times, .. } = self;
         let mut entries = completion.entries(1);
-        let (mut chunks, mut sum, mut ends) = ([0; BATCH], Released::default(), 0);
-        loop {
-            let mut n = 0;
-            for (place, address) in chunks.iter_mut().zip(entries.by_ref()) {
-                *place = umem.chunk_of(address);
-                n += 1;
-            }
-            if n == 0 {
-                break;
-            }
-            let chunks = &chunks[..n];
-            if parts.is_empty() && times.awaited.is_empty() {
-                let released = umem.sent(chunks);
-                sum += released;
-                ends += released.chunks;
-                continue;
-            }
-            for chunk in chunks {
-                let released = times.sent(umem, *chunk);
-                sum += released;
-                ends += u32::from(released.chunks > 0 && !parts.take(*chunk));
-            }
+        let (mut sum, mut ends) = (Released::default(), 0);
+        if parts.is_empty() && times.awaited.is_empty() {
+            sum = umem.sent(entries.by_ref());
+            ends = sum.chunks;
+        }
+        for address in entries.by_ref() {
+            let chunk = umem.chunk_of(address);
+            let released = times.sent(umem, address);
+            sum += released;
+            ends += u32::from(released.chunks > 0 && !parts.take(chunk));
         }
         drop(entries);
         self.chunks_in_flight = self.chunks_in_flight.saturating_sub(sum.chunks);
@@ -279,14 +330,10 @@ fn lend(frame: XdpFrame, options: DescOptions) -> (u32, Desc) {
     (frame.post(Lent::Tx).chunk, Desc { addr, len, options })
 }
 
-/// How many frames in front are of one segment, and can be sent.
+/// Whether a frame of one segment, which asks for nothing, is neither too short nor too long.
 #[inline]
-fn simple(frames: &[XdpFrame], umem: &Umem, link: &Interface) -> usize {
-    let lens = MIN_LEN..=link.max_len();
-    let is_simple = |frame: &&XdpFrame| {
-        umem.owns(frame) && !frame.is_chain() && lens.contains(&frame.data().len())
-    };
-    frames.iter().take_while(is_simple).count()
+fn can_be_sent(frame: &XdpFrame, max_len: usize) -> bool {
+    (MIN_LEN..=max_len).contains(&frame.data().len())
 }
 
 /// Why a frame can never be sent, or how many segments it has.
@@ -364,10 +411,11 @@ impl Times {
     }
 
     /// Takes a chunk back that was sent, and the time if it was asked for; as [`Umem::sent`].
-    fn sent(&mut self, umem: &Umem, chunk: u32) -> Released {
+    fn sent(&mut self, umem: &Umem, address: u64) -> Released {
         if self.awaited.is_empty() {
-            return umem.sent(&[chunk]);
+            return umem.sent(std::iter::once(address));
         }
+        let chunk = umem.chunk_of(address);
         let Ok(mut frame) = umem.take_sent(chunk) else {
             return Released { strays: 1, ..Released::default() };
         };

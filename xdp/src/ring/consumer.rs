@@ -30,6 +30,12 @@ impl<M: Memory> Consumer<M> {
         Entries { ring: self, next, left }
     }
 
+    /// Whether it is known of entries to read.
+    #[inline]
+    pub(crate) fn is_known(&self) -> bool {
+        self.known() > 0
+    }
+
     /// Whether there is nothing to read.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
@@ -52,6 +58,32 @@ pub(crate) struct Entries<'a, M: Memory> {
     left: u32,
 }
 
+impl<M: Memory> Entries<'_, M> {
+    /// Entries that are left.
+    #[inline]
+    pub(crate) fn left(&self) -> u32 {
+        self.left
+    }
+
+    /// Leaves all but the next `most` where they are.
+    #[inline]
+    pub(crate) fn limit(&mut self, most: u32) {
+        self.left = self.left.min(most);
+    }
+
+    /// The next entry, if it is one of those that are `wanted`; else it stays.
+    #[inline]
+    pub(crate) fn next_if(&mut self, wanted: impl FnOnce(&M::Entry) -> bool) -> Option<M::Entry> {
+        let (next, left) = (self.next, self.left);
+        let entry = self.next()?;
+        if wanted(&entry) {
+            return Some(entry);
+        }
+        (self.next, self.left) = (next, left);
+        None
+    }
+}
+
 impl<M: Memory> Iterator for Entries<'_, M> {
     type Item = M::Entry;
 
@@ -65,6 +97,7 @@ impl<M: Memory> Iterator for Entries<'_, M> {
         Some(entry)
     }
 
+    #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
         (self.left as usize, Some(self.left as usize))
     }

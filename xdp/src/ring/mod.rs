@@ -25,7 +25,7 @@ mod tests;
 
 pub(crate) use consumer::Consumer;
 pub(crate) use mapped::{Layout, Mapped};
-pub(crate) use producer::Producer;
+pub(crate) use producer::{Producer, Reserved};
 
 /// The memory of a ring: cursors, flags and entries.
 pub(crate) trait Memory {

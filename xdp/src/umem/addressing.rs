@@ -1,5 +1,6 @@
 //! [`Addressing`]: what an address on a ring means.
 
+use bypass_core::pool::Posted;
 use rustix::net::xdp::{XSK_UNALIGNED_BUF_ADDR_MASK, XSK_UNALIGNED_BUF_OFFSET_SHIFT};
 
 /// How the kernel names bytes of a umem.
@@ -20,21 +21,27 @@ impl Addressing {
 
     /// The address of a chunk.
     #[inline]
-    pub(super) fn address(self, chunk: u32) -> u64 {
-        u64::from(chunk) << self.shift
+    pub(super) fn address(self, chunk: u64) -> u64 {
+        chunk << self.shift
+    }
+
+    /// The address of the data in a chunk that was lent.
+    #[inline]
+    pub(super) fn address_of(self, posted: &Posted) -> u64 {
+        let end = (u64::from(posted.chunk) + 1) << self.shift;
+        end - u64::from(posted.room)
     }
 
     /// The chunk in which an address lies, and where in it. An address beyond any umem gives a chunk
     /// that no pool has.
     #[inline]
-    pub(super) fn locate(self, address: u64) -> (u32, u32) {
+    pub(super) fn locate(self, address: u64) -> (usize, u32) {
         let address = if self.unaligned {
             let base = address & XSK_UNALIGNED_BUF_ADDR_MASK;
             base + (address >> XSK_UNALIGNED_BUF_OFFSET_SHIFT)
         } else {
             address
         };
-        let chunk = u32::try_from(address >> self.shift).unwrap_or(u32::MAX);
-        (chunk, (address & ((1 << self.shift) - 1)) as u32)
+        ((address >> self.shift) as usize, (address & ((1 << self.shift) - 1)) as u32)
     }
 }

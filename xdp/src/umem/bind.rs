@@ -58,10 +58,11 @@ pub(crate) fn bind(
     // A zero-copy driver looks for memory while it is bound, and some never look again.
     let mut lent = Vec::with_capacity(plan.post as usize);
     let mut fill = rings.fill.reserve(plan.post);
-    umem.lend(plan.post.min(fill.left()), |address| {
+    let posted = umem.lend(plan.post.min(fill.left()), |address| {
         lent.push(address);
         fill.push(address);
     });
+    umem.posted(posted);
     drop(fill);
     let socket = Rc::new(socket);
     match bind_as_planned(&socket, other, plan) {

@@ -11,6 +11,7 @@
 
 mod addressing;
 mod bind;
+mod hand;
 pub(crate) mod metadata;
 mod options;
 
@@ -19,18 +20,17 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::{Rc, Weak};
 
-use bypass_core::pool::{
-    Arena, FrameMeta, Kind, Lent, Pool, PoolBuf, Posted, Released, StrayChunk,
-};
+use bypass_core::pool::{Arena, FrameMeta, Kind, Lent, Pool, PoolBuf, Released, StrayChunk};
 use bypass_core::{Burst, FrameCensus, Result, TxOffloads};
 
 use self::addressing::Addressing;
 pub(crate) use self::bind::{Bound, Plan, Refused, bind};
+pub(crate) use self::hand::Seen;
 pub use self::options::UmemOptions;
-use crate::sys::{self, Place, UmemFlags, UmemReg, XDP_UMEM_TX_METADATA_LEN, XDP_UMEM_TX_SW_CSUM};
-
-/// Chunks that are handled with one look at the counters.
-pub(crate) const BATCH: usize = 64;
+use crate::sys::{
+    self, Desc, DescOptions, Place, UmemFlags, UmemReg, XDP_UMEM_TX_METADATA_LEN,
+    XDP_UMEM_TX_SW_CSUM,
+};
 
 /// Marks the pools and frames of this backend.
 #[derive(Clone, Copy, Debug)]
@@ -227,13 +227,12 @@ impl Umem {
 
     /// Hands out empty frames, leaving what the ports owe to their fill rings.
     pub(crate) fn alloc(&self, out: &mut Burst<XdpFrame>, n: usize) -> usize {
-        let spare = self.shared.pool.available().saturating_sub(self.shared.owed.get() as usize);
-        self.shared.pool.alloc(out, n.min(spare))
+        self.shared.pool.alloc(out, n.min(self.spare()))
     }
 
-    /// Whether [`alloc`](Self::alloc) would hand out anything.
-    pub(crate) fn has_spare(&self) -> bool {
-        self.shared.pool.available() > self.shared.owed.get() as usize
+    /// How many frames [`alloc`](Self::alloc) would hand out.
+    pub(crate) fn spare(&self) -> usize {
+        self.shared.pool.available().saturating_sub(self.shared.owed.get() as usize)
     }
 
     /// Promises a port `chunks` to keep posted; false when there are not so many.
@@ -254,42 +253,23 @@ impl Umem {
     }
 
     /// Lends up to `n` free chunks to be received into, for which `post` gets the addresses. Returns how
-    /// many there were.
+    /// many there were; they are [posted](Self::posted) now.
     #[inline]
     pub(crate) fn lend(&self, n: u32, mut post: impl FnMut(u64)) -> u32 {
-        let (mut chunks, mut lent) = ([0; BATCH], 0);
-        while lent < n {
-            let wanted = ((n - lent) as usize).min(BATCH);
-            let got = self.shared.pool.lend_rx(&mut chunks[..wanted]);
-            for chunk in &chunks[..got] {
-                post(self.shared.addressing.address(*chunk));
-            }
-            lent += got as u32;
-            if got < wanted {
-                break;
-            }
-        }
-        self.shared.owed.set(self.shared.owed.get().saturating_sub(lent));
-        lent
+        let addressing = self.shared.addressing;
+        self.shared.pool.lend_rx(n as usize, |chunk| post(addressing.address(chunk.into()))) as u32
     }
 
-    /// Notes that so many chunks were [received](Self::received) and are to be posted again.
+    /// Notes that so many chunks that were owed are posted.
+    #[inline]
+    pub(crate) fn posted(&self, chunks: u32) {
+        self.shared.owed.set(self.shared.owed.get().saturating_sub(chunks));
+    }
+
+    /// Notes that so many chunks were received and are to be posted again.
     #[inline]
     pub(crate) fn owe(&self, chunks: u32) {
         self.shared.owed.set(self.shared.owed.get() + chunks);
-    }
-
-    /// Takes back a chunk that the kernel has received into; one more that is [owed](Self::owe).
-    ///
-    /// # Errors
-    ///
-    /// [`StrayChunk`] when the kernel did not have it for that, or the data would lie outside.
-    #[inline]
-    pub(crate) fn received(&self, address: u64, len: u32) -> Result<XdpFrame, StrayChunk> {
-        let (chunk, offset) = self.shared.addressing.locate(address);
-        // SAFETY: the address was on the RX ring, so the kernel is done with the chunk (see the
-        // module's head).
-        unsafe { self.shared.pool.reclaim(chunk, Lent::Rx, offset, len) }
     }
 
     /// Takes back the chunks of a fill ring that the kernel never had.
@@ -298,32 +278,45 @@ impl Umem {
     ///
     /// The kernel must not have seen the address, and must not see it any more.
     unsafe fn unlend(&self, address: u64) {
-        let (chunk, offset) = self.shared.addressing.locate(address);
+        let (_, offset) = self.shared.addressing.locate(address);
         // SAFETY: the caller says that the kernel does not have the chunk.
-        if unsafe { self.shared.pool.reclaim(chunk, Lent::Rx, offset, 0) }.is_ok() {
+        if unsafe { self.shared.pool.reclaim(self.chunk_of(address), Lent::Rx, offset, 0) }.is_ok()
+        {
             self.owe(1);
         }
     }
 
-    /// The address of what was lent.
+    /// Lends frames from the front of `frames` to be sent, up to `most`, as long as they are of this
+    /// memory, of one segment and `accept`ed; `queue` gets how the TX ring names them. Returns how many.
     #[inline]
-    pub(crate) fn address_of(&self, posted: &Posted) -> u64 {
-        let offset = self.arena().chunk_size() - posted.room;
-        self.shared.addressing.address(posted.chunk) + u64::from(offset)
+    pub(crate) fn lend_front(
+        &self,
+        frames: &mut Burst<XdpFrame>,
+        most: usize,
+        accept: impl FnMut(&XdpFrame) -> bool,
+        mut queue: impl FnMut(Desc),
+    ) -> usize {
+        let Shared { pool, addressing, .. } = &*self.shared;
+        XdpFrame::post_front(frames, pool, Lent::Tx, most, accept, |posted| {
+            let addr = addressing.address_of(&posted);
+            queue(Desc { addr, len: posted.len, options: DescOptions::empty() });
+        })
     }
 
-    /// The chunk that an address lies in.
+    /// The chunk that an address lies in; one that no umem has for an address beyond.
     #[inline]
     pub(crate) fn chunk_of(&self, address: u64) -> u32 {
-        self.shared.addressing.locate(address).0
+        u32::try_from(self.shared.addressing.locate(address).0).unwrap_or(u32::MAX)
     }
 
-    /// Frees chunks that the kernel has sent. Those that it did not have for that are told apart.
+    /// Frees the chunks of addresses that the kernel has sent. Those that it did not have for that are
+    /// told apart.
     #[inline]
-    pub(crate) fn sent(&self, chunks: &[u32]) -> Released {
+    pub(crate) fn sent(&self, addresses: impl Iterator<Item = u64>) -> Released {
+        let addressing = self.shared.addressing;
         // SAFETY: their addresses were on the completion ring, so the kernel is done with them (see the
         // module's head).
-        unsafe { self.shared.pool.release_sent(chunks) }
+        unsafe { self.shared.pool.release_sent(addresses.map(|at| addressing.locate(at).0)) }
     }
 
     /// Takes a frame back that the kernel has sent, as it was.

@@ -3,6 +3,7 @@
 //! Each peer does what its own examples do: descriptors go from ring to ring, and what is free is
 //! kept in a stack of addresses, unless the crate keeps it itself.
 
+mod in_place;
 mod ours;
 #[expect(unsafe_code, reason = "the crate gives raw pointers")]
 mod s2n;
@@ -45,6 +46,9 @@ pub(crate) trait Lane: Sized {
     /// many chunks to receive into. Returns how many.
     fn forward(&mut self) -> Result<usize>;
 
+    /// The socket.
+    fn fd(&self) -> Result<BorrowedFd<'_>>;
+
     /// Has the kernel send the `count` frames that were put into the TX ring last.
     fn kick(&mut self, count: usize) -> Result<()>;
 
@@ -59,14 +63,18 @@ pub(crate) trait Drive {
     fn drive<L: Lane>(self) -> Result<Self::Outcome>;
 }
 
-pub(crate) const OURS: &str = "bypass-xdp";
+/// Ours: with frames in place, and with frames that the application owns.
+pub(crate) const OURS: &[&str] = &[IN_PLACE, OWNED];
+const IN_PLACE: &str = "bypass-xdp in place";
+const OWNED: &str = "bypass-xdp";
 
 /// All contestants but ours.
 pub(crate) const PEERS: &[&str] = &["xdpilone", "s2n-quic-xdp", "xsk-rs", "xdp"];
 
 pub(crate) fn drive<D: Drive>(name: &str, work: D) -> Result<D::Outcome> {
     match name {
-        OURS => work.drive::<ours::Ours>(),
+        IN_PLACE => work.drive::<in_place::InPlace>(),
+        OWNED => work.drive::<ours::Ours>(),
         "xdpilone" => work.drive::<xdpilone::Xdpilone>(),
         "s2n-quic-xdp" => work.drive::<s2n::S2n>(),
         "xsk-rs" => work.drive::<xsk_rs::XskRs>(),
@@ -91,7 +99,7 @@ fn widen_send_buffer(socket: BorrowedFd<'_>) -> Result<()> {
 }
 
 /// Calls the kernel until it has taken `count` frames, and returns how many calls that took.
-fn kick(socket: BorrowedFd<'_>, count: usize) -> u64 {
+pub(crate) fn kick(socket: BorrowedFd<'_>, count: usize) -> u64 {
     let calls = count.div_ceil(PER_CALL).max(1);
     for _ in 0..calls {
         // Budget spent, completion ring full, link congested: what is left goes with the next.

@@ -1,9 +1,10 @@
-//! Ours, through [`PacketIo`](bypass_core::PacketIo).
+//! Ours, with frames that the application owns: `recv`, `alloc`, `send` of
+//! [`PacketIo`](bypass_core::PacketIo).
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use bypass_core::{Buffer as _, Burst, Endpoint as _, PacketIo as _, swap_addresses};
 use bypass_xdp::program::XskMap;
 use bypass_xdp::{CopyMode, Receive, Want, XdpFrame, XdpOptions, XdpPort};
@@ -17,23 +18,27 @@ pub(crate) struct Ours {
     sending: Burst<XdpFrame>,
 }
 
+/// A port whose frames have the content of what is sent, written once.
+pub(super) fn open(place: &Place) -> Result<XdpPort> {
+    let mut options = XdpOptions::new(&*place.interface);
+    let map = XskMap::from_fd(place.map.as_fd().try_clone_to_owned()?)?;
+    options.receive = Receive::Map(Arc::new(map));
+    options.copy = Want::Require(CopyMode::Copy);
+    options.umem.pool.chunks = CHUNKS;
+    options.umem.pool.chunk_size = CHUNK;
+    options.umem.pool.rx_reserve = RING;
+    let mut port = options.open()?;
+    let mut all = Burst::with_capacity(CHUNKS as usize);
+    port.alloc(&mut all, CHUNKS as usize);
+    for frame in all.iter_mut() {
+        frame.fill(&place.frame)?;
+    }
+    Ok(port)
+}
+
 impl Lane for Ours {
     fn open(place: &Place) -> Result<Self> {
-        let mut options = XdpOptions::new(&*place.interface);
-        let map = XskMap::from_fd(place.map.as_fd().try_clone_to_owned()?)?;
-        options.receive = Receive::Map(Arc::new(map));
-        options.copy = Want::Require(CopyMode::Copy);
-        options.umem.pool.chunks = CHUNKS;
-        options.umem.pool.chunk_size = CHUNK;
-        options.umem.pool.rx_reserve = RING;
-        let mut port = options.open()?;
-        // The content of what is sent is written once.
-        let mut all = Burst::with_capacity(CHUNKS as usize);
-        port.alloc(&mut all, CHUNKS as usize);
-        for frame in all.iter_mut() {
-            frame.fill(&place.frame)?;
-        }
-        drop(all);
+        let port = open(place)?;
         let burst = || Burst::with_capacity(BURST);
         Ok(Self { port, received: burst(), sending: burst() })
     }
@@ -66,6 +71,10 @@ impl Lane for Ours {
             return Ok(0);
         }
         Ok(self.port.send(&mut self.sending)?)
+    }
+
+    fn fd(&self) -> Result<BorrowedFd<'_>> {
+        self.port.as_fd().context("a port has a socket")
     }
 
     #[inline]

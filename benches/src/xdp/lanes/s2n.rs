@@ -5,7 +5,7 @@
 //! An address is in the stack, in a ring or in the hands of one call, never in two of them.
 
 use std::ffi::CString;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use anyhow::{Context as _, Result};
 use s2n_quic_xdp::if_xdp::{Address, RxTxDescriptor, UmemDescriptor, XdpFlags};
@@ -132,6 +132,11 @@ impl Lane for S2n {
         }
         self.fill.release(fill as u32);
         Ok(count)
+    }
+
+    fn fd(&self) -> Result<BorrowedFd<'_>> {
+        // SAFETY: the socket keeps it open.
+        Ok(unsafe { borrowed(self.socket.as_raw_fd()) })
     }
 
     #[inline]

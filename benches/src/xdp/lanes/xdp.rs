@@ -5,6 +5,8 @@
 //! The memory outlives packets and rings: all of them are fields of one value, or locals of one
 //! call. A packet that goes into a ring is not used again.
 
+use std::os::fd::BorrowedFd;
+
 use anyhow::{Context as _, Result, anyhow};
 use xdp::Umem;
 use xdp::nic::NicIndex;
@@ -115,6 +117,11 @@ impl Lane for Xdp {
         }
         // SAFETY: the memory outlives the socket.
         Ok(unsafe { self.tx.send(&mut self.swapped, false) }?)
+    }
+
+    fn fd(&self) -> Result<BorrowedFd<'_>> {
+        // SAFETY: the socket keeps it open.
+        Ok(unsafe { borrowed(self.socket.raw_fd()) })
     }
 
     #[inline]

@@ -7,6 +7,7 @@
 
 use std::ffi::CString;
 use std::num::NonZeroU32;
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -137,6 +138,11 @@ impl Lane for Xdpilone {
         fill.insert(self.free.drain(first..));
         fill.commit();
         Ok(count)
+    }
+
+    fn fd(&self) -> Result<BorrowedFd<'_>> {
+        // SAFETY: the ring keeps it open.
+        Ok(unsafe { borrowed(self.tx.as_raw_fd()) })
     }
 
     #[inline]

@@ -5,7 +5,7 @@
 //! A descriptor is in the stack, in a ring or in the hands of one call, never in two of them, and
 //! all are of the one umem.
 
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use anyhow::{Context as _, Result, ensure};
 use xsk_rs::config::{
@@ -120,6 +120,11 @@ impl Lane for XskRs {
         let filled = unsafe { self.fill.produce(&self.free[first..]) };
         self.free.truncate(self.free.len() - filled);
         Ok(count)
+    }
+
+    fn fd(&self) -> Result<BorrowedFd<'_>> {
+        // SAFETY: the ring keeps it open.
+        Ok(unsafe { borrowed(self.tx.fd().as_raw_fd()) })
     }
 
     #[inline]

@@ -1,12 +1,13 @@
 //! A pool against a model in which each chunk is in exactly one place and keeps its bytes there.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use proptest::prelude::*;
 
 use super::{Numbered, small};
-use crate::pool::{Detached, Lent, Pool, PoolBuf, PoolOptions, Posted, StrayChunk};
+use crate::pool::{Detached, Filled, Lent, Pool, PoolBuf, PoolOptions, Posted, Shown, StrayChunk};
 use crate::{Buffer, Burst};
 
 const CHUNKS: u32 = 8;
@@ -30,6 +31,12 @@ enum Step {
     DropDetached(usize, bool),
     Chain(usize, usize),
     Split(usize),
+    /// A free chunk is lent to be received into.
+    Lend,
+    /// What was received is shown where it lies, and then lent again, sent, kept, or there is a panic.
+    Show(usize, u32, u32, u8),
+    /// A free chunk is filled and sent.
+    Fill(u32),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -48,7 +55,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => i.clone().prop_map(Step::Attach),
         2 => (i.clone(), any::<bool>()).prop_map(|(i, far)| Step::DropDetached(i, far)),
         2 => (i.clone(), i.clone()).prop_map(|(i, j)| Step::Chain(i, j)),
-        1 => i.prop_map(Step::Split),
+        1 => i.clone().prop_map(Step::Split),
+        3 => Just(Step::Lend),
+        3 => (i, 0..SIZE + 2, 0..SIZE + 2, 0..4_u8).prop_map(|(i, o, n, what)| Step::Show(i, o, n, what)),
+        1 => (0..SIZE).prop_map(Step::Fill),
     ];
     prop::collection::vec(step, 0..120)
 }
@@ -64,6 +74,8 @@ struct Model {
     held: Vec<Held>,
     posted: Vec<(Posted, Lent, Vec<u8>)>,
     detached: Vec<(Detached<Numbered>, Vec<u8>)>,
+    /// Chunks that were lent without a buffer.
+    plain: BTreeSet<u32>,
     stamp: u8,
 }
 
@@ -80,7 +92,14 @@ impl Model {
         let options = PoolOptions { chunks: CHUNKS, rx_reserve: RESERVE as u32, ..small() };
         let pool = Pool::new(&options).unwrap();
         assert_eq!(pool.arena().chunk_size(), SIZE);
-        Self { pool, held: vec![], posted: vec![], detached: vec![], stamp: 0 }
+        Self {
+            pool,
+            held: vec![],
+            posted: vec![],
+            detached: vec![],
+            plain: BTreeSet::new(),
+            stamp: 0,
+        }
     }
 
     fn held_chunks(&self) -> usize {
@@ -145,6 +164,24 @@ impl Model {
                     self.posted.push((posted, direction(rx), first));
                 }
             }
+            Step::Lend => {
+                let (free, mut lent) = (self.free(), Vec::new());
+                assert_eq!(self.pool.lend_rx(1, |chunk| lent.push(chunk)), free.min(1));
+                for chunk in lent {
+                    self.posted.push((self.lent(chunk, 0, 0), Lent::Rx, vec![]));
+                    self.plain.insert(chunk);
+                }
+            }
+            Step::Show(i, offset, len, what) => self.show(i, offset, len, what),
+            Step::Fill(len) => {
+                let (free, stamp) = (self.free(), self.stamp());
+                let filled = self.pool.ledger(0).fill(len, |data| data.fill(stamp));
+                assert_eq!(filled.is_some(), free > 0 && len <= SIZE - 32);
+                if let Some(Filled { chunk, offset }) = filled {
+                    let bytes = vec![stamp; len as usize];
+                    self.posted.push((self.lent(chunk, offset, len), Lent::Tx, bytes));
+                }
+            }
             Step::Reclaim(i, offset, len) => self.reclaim(i, offset, len),
             Step::Stray(chunk, rx, offset, len) => {
                 let from = direction(rx);
@@ -207,6 +244,56 @@ impl Model {
         }
     }
 
+    fn lent(&self, chunk: u32, offset: u32, len: u32) -> Posted {
+        let at = chunk as usize * SIZE as usize + offset as usize;
+        let data = self.pool.arena().base().wrapping_add(at);
+        Posted { chunk, data, len, room: SIZE - offset }
+    }
+
+    fn show(&mut self, i: usize, offset: u32, len: u32, what: u8) {
+        let stamp = self.stamp();
+        let Some((posted, from, bytes)) = pick(&mut self.posted, i) else { return };
+        let chunk = posted.chunk;
+        // One that was lent as a buffer may be refused for what is beside it.
+        let may = from == Lent::Rx && offset + len <= SIZE;
+        let must = may && self.plain.contains(&chunk);
+        let shown = catch_unwind(AssertUnwindSafe(|| {
+            let mut ledger = self.pool.ledger(usize::from(what));
+            let f = |data: &mut [u8]| {
+                data.fill(stamp);
+                match what {
+                    0 => Some(Lent::Rx),
+                    1 => Some(Lent::Tx),
+                    2 => None,
+                    _ => std::panic::resume_unwind(Box::new(())),
+                }
+            };
+            // SAFETY: there is no kernel.
+            unsafe { ledger.show(chunk as usize, offset, len, f) }
+        }));
+        let is_shown = !matches!(shown, Ok(Err(_)));
+        assert!(may || !is_shown);
+        assert!(!must || is_shown);
+        let filled = vec![stamp; len as usize];
+        match shown {
+            Ok(Err(_)) => return self.posted.push((posted, from, bytes)),
+            Ok(Ok(Shown::Again)) => {
+                // SAFETY: the chunk is lent to the test, which only reads it here.
+                let now = unsafe { std::slice::from_raw_parts(posted.data, posted.len as usize) };
+                return self.posted.push((posted, from, now.to_vec()));
+            }
+            Ok(Ok(Shown::Sent)) => {
+                self.posted.push((self.lent(chunk, offset, len), Lent::Tx, filled));
+            }
+            Ok(Ok(Shown::Kept(buffer))) => {
+                self.held.push(Held { buffer, segments: vec![filled] });
+            }
+            // It is free.
+            Err(_) => {}
+        }
+        self.plain.remove(&chunk);
+    }
+
     fn reclaim(&mut self, i: usize, offset: u32, len: u32) {
         let stamp = self.stamp();
         let Some((posted, from, first)) = pick(&mut self.posted, i) else { return };
@@ -231,6 +318,7 @@ impl Model {
                     Lent::Rx => buffer.data().to_vec(),
                 };
                 self.held.push(Held { buffer, segments: vec![bytes] });
+                self.plain.remove(&posted.chunk);
                 // SAFETY: there is no kernel.
                 let twice = unsafe { self.pool.reclaim(posted.chunk, from, at, n) };
                 assert_eq!(twice.map(|_| ()), Err(StrayChunk { chunk: posted.chunk }));

@@ -17,6 +17,7 @@
 mod channel;
 mod checks;
 mod datagram_checks;
+mod packet_checks;
 
 use std::any::Any;
 use std::cell::Cell;
@@ -60,11 +61,14 @@ pub fn with_patience<T>(limit: Duration, checks: impl FnOnce() -> T) -> T {
 /// Runs every check for packet queues on pairs that `open` makes.
 pub fn packets<P: PacketIo>(open: impl Fn() -> Result<(P, P)>) -> Report {
     let run = Cell::new(0);
-    run_all(&checks::all(), &|| {
+    let open = || {
         run.set(run.get() + 1);
         let (a, b) = open()?;
         Ok((Packets::new(a, run.get()), Packets::new(b, run.get())))
-    })
+    };
+    let mut report = run_all(&checks::all(), &open);
+    report.outcomes.extend(run_all(&packet_checks::all(), &open).outcomes);
+    report
 }
 
 /// Runs every check for datagram endpoints on pairs that `open` makes. Each must be bound to an

@@ -38,13 +38,22 @@ pub(in crate::testing::conformance) fn write<C: Channel>(
     len: usize,
 ) -> Outcome {
     unit.set_len(len).map_err(|error| error.to_string())?;
-    let (header, body) = unit.data_mut().split_at_mut(C::HEADER.len());
-    header.copy_from_slice(C::HEADER);
-    body[..8].copy_from_slice(&channel.run().to_be_bytes());
-    body[8..STAMP].copy_from_slice(&seq.to_be_bytes());
-    body[STAMP..].iter_mut().enumerate().for_each(|(i, byte)| *byte = pattern(seq, i));
+    write_bytes::<C>(channel.run(), unit.data_mut(), seq);
     channel.address(unit);
     Ok(())
+}
+
+/// The same, of the bytes of a packet.
+pub(in crate::testing::conformance) fn write_bytes<C: Channel>(
+    run: u64,
+    data: &mut [u8],
+    seq: u64,
+) {
+    let (header, body) = data.split_at_mut(C::HEADER.len());
+    header.copy_from_slice(C::HEADER);
+    body[..8].copy_from_slice(&run.to_be_bytes());
+    body[8..STAMP].copy_from_slice(&seq.to_be_bytes());
+    body[STAMP..].iter_mut().enumerate().for_each(|(i, byte)| *byte = pattern(seq, i));
 }
 
 /// The number of a packet and its length, if it is one of this pair's; an error if it is damaged.
@@ -53,11 +62,19 @@ pub(in crate::testing::conformance) fn read<C: Channel>(
     unit: &C::Unit,
 ) -> Result<Option<(u64, usize)>, String> {
     let data: Vec<u8> = unit.segments().flatten().copied().collect();
+    read_bytes::<C>(channel.run(), &data)
+}
+
+/// The same, of the bytes of a packet.
+pub(in crate::testing::conformance) fn read_bytes<C: Channel>(
+    run: u64,
+    data: &[u8],
+) -> Result<Option<(u64, usize)>, String> {
     let Some(body) = data.strip_prefix(C::HEADER).filter(|body| body.len() >= STAMP) else {
         return Ok(None);
     };
     let (stamp, rest) = body.split_at(STAMP);
-    if stamp[..8] != channel.run().to_be_bytes() {
+    if stamp[..8] != run.to_be_bytes() {
         return Ok(None);
     }
     let seq = u64::from_be_bytes(stamp[8..].try_into().map_err(|_| "a stamp is 16 bytes")?);

@@ -1,0 +1,262 @@
+//! [`Ledger`]: the owners of a pool's chunks, at hand for a loop over many of them.
+//!
+//! # What the unsafe code here relies on
+//!
+//! The same as [`PoolBuf`]: a chunk whose state says that the application owns it has one owner. While
+//! its data is shown that is the ledger, in the frame of the call that shows it; nobody else is handed the
+//! chunk meanwhile, whatever the function does that sees it, and whatever the kernel names. When that
+//! function panics, [`InHand`] frees the chunk.
+
+use std::cell::Cell;
+use std::fmt;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use super::buf::{hold, let_go};
+use super::shared::State;
+use super::{Kind, Lent, NONE, Owner, Pool, PoolBuf, Shared, StrayChunk};
+
+/// Moves many chunks of a pool between owners, with one look at the counters for all of them: for the
+/// loops of a backend.
+pub struct Ledger<'a, K: Kind> {
+    shared: &'a Rc<Shared<K>>,
+    /// The tables of the pool: what is written into them could be the pointers to them, as far as the
+    /// compiler knows, if they were looked up each time.
+    states: &'a [Cell<State>],
+    extents: &'a [Cell<(u32, u32)>],
+    base: *mut u8,
+    chunk_size: usize,
+    /// Buffers that are counted and not made.
+    counted: usize,
+    /// Chunks that were lent for receiving, and are not any more.
+    received: u32,
+    /// Chunks that were lent to be sent.
+    sent: u32,
+}
+
+/// What became of a chunk that was [shown](Ledger::show).
+#[derive(Debug)]
+pub enum Shown<K: Kind> {
+    /// It is lent to be received into, as it was.
+    Again,
+    /// It is lent to be sent.
+    Sent,
+    /// It is the caller's.
+    Kept(PoolBuf<K>),
+}
+
+impl<K: Kind> Pool<K> {
+    /// Opens the ledger for a loop that will make about `buffers` buffers.
+    #[inline]
+    #[must_use]
+    pub fn ledger(&self, buffers: usize) -> Ledger<'_, K> {
+        let shared = &self.shared;
+        hold(shared, buffers);
+        Ledger {
+            shared,
+            states: &shared.states,
+            extents: &shared.extents,
+            base: shared.arena.base(),
+            chunk_size: shared.chunk_size as usize,
+            counted: buffers,
+            received: 0,
+            sent: 0,
+        }
+    }
+}
+
+impl<K: Kind> Ledger<'_, K> {
+    /// [`Pool::reclaim`] of a chunk that [`Pool::lend_rx`] or [`show`](Self::show) has lent.
+    ///
+    /// # Errors
+    ///
+    /// [`StrayChunk`] as there, and for a chunk that has meta of its own.
+    ///
+    /// # Safety
+    ///
+    /// The kernel or device must be done with the chunk: it no longer reads or writes it.
+    #[inline]
+    pub unsafe fn received(
+        &mut self,
+        chunk: usize,
+        offset: u32,
+        len: u32,
+    ) -> Result<PoolBuf<K>, StrayChunk> {
+        self.came(chunk, offset, len)?.set(State::plain(Owner::Application));
+        self.received += 1;
+        Ok(self.buffer(chunk, offset, len))
+    }
+
+    /// Shows the data of a chunk as [`received`](Self::received) would hand it out, and lends the chunk
+    /// again, as `f` says; `None` makes it a buffer.
+    ///
+    /// While `f` runs the chunk is in nobody else's hands, also should the kernel name it once more. When
+    /// `f` panics it is freed.
+    ///
+    /// # Errors
+    ///
+    /// As [`received`](Self::received); then `f` has not run.
+    ///
+    /// # Safety
+    ///
+    /// As for [`received`](Self::received).
+    #[inline]
+    pub unsafe fn show(
+        &mut self,
+        chunk: usize,
+        offset: u32,
+        len: u32,
+        f: impl FnOnce(&mut [u8]) -> Option<Lent>,
+    ) -> Result<Shown<K>, StrayChunk> {
+        // Of the pool, not of the ledger, which counts below.
+        let states = self.states;
+        self.came(chunk, offset, len)?.set(State::plain(Owner::Application));
+        let lent = self.in_hand(chunk, offset, len, true, f);
+        Ok(match lent {
+            Some(Lent::Rx) => {
+                if let Some(state) = states.get(chunk) {
+                    state.set(State::plain(Owner::Rx));
+                }
+                Shown::Again
+            }
+            Some(Lent::Tx) => {
+                self.lend_tx(chunk, offset, len);
+                self.received += 1;
+                Shown::Sent
+            }
+            None => {
+                self.received += 1;
+                Shown::Kept(self.buffer(chunk, offset, len))
+            }
+        })
+    }
+
+    /// Has `f` fill `len` bytes behind the headroom of a free chunk, and lends it to be sent. `None` when
+    /// there is no free chunk (whoever must leave some looks at [`Pool::available`] before), or no room
+    /// for so many bytes in one; then `f` has not run.
+    #[inline]
+    pub fn fill(&mut self, len: u32, f: impl FnOnce(&mut [u8])) -> Option<Filled> {
+        let offset = self.shared.headroom;
+        if !self.holds(offset, len) {
+            return None;
+        }
+        let chunk = match self.shared.take_one(Owner::Application) {
+            Some(chunk) => chunk,
+            None => self.returned()?,
+        };
+        self.in_hand(chunk as usize, offset, len, false, f);
+        self.lend_tx(chunk as usize, offset, len);
+        Some(Filled { chunk, offset })
+    }
+
+    /// A chunk whose detached buffer was dropped, when no other is free.
+    #[cold]
+    fn returned(&self) -> Option<u32> {
+        self.shared.collect_returned();
+        self.shared.take_one(Owner::Application)
+    }
+
+    /// The state of a chunk that was received into.
+    #[inline]
+    fn came(&self, chunk: usize, offset: u32, len: u32) -> Result<&Cell<State>, StrayChunk> {
+        let stray = || StrayChunk { chunk: u32::try_from(chunk).unwrap_or(NONE) };
+        let state = self.states.get(chunk).ok_or_else(stray)?;
+        if state.get() != State::plain(Owner::Rx) || !self.holds(offset, len) {
+            return Err(stray());
+        }
+        Ok(state)
+    }
+
+    /// Whether the data lies inside a chunk.
+    #[inline]
+    fn holds(&self, offset: u32, len: u32) -> bool {
+        u64::from(offset) + u64::from(len) <= self.chunk_size as u64
+    }
+
+    /// Shows data in a chunk that is the ledger's.
+    #[inline]
+    fn in_hand<R>(
+        &self,
+        chunk: usize,
+        offset: u32,
+        len: u32,
+        was_posted: bool,
+        f: impl FnOnce(&mut [u8]) -> R,
+    ) -> R {
+        let hand = InHand { shared: self.shared, chunk: chunk as u32, was_posted };
+        // SAFETY: the callers have seen that chunk and data lie inside the mapping.
+        let data = unsafe { self.base.add(chunk * self.chunk_size + offset as usize) };
+        // SAFETY: the bytes are initialised (see `PoolBuf`), and nobody else has the chunk for as long as
+        // `f` runs (see the module's head).
+        let result = f(unsafe { std::slice::from_raw_parts_mut(data, len as usize) });
+        std::mem::forget(hand);
+        result
+    }
+
+    #[inline]
+    fn lend_tx(&mut self, chunk: usize, offset: u32, len: u32) {
+        if let (Some(state), Some(extent)) = (self.states.get(chunk), self.extents.get(chunk)) {
+            extent.set((offset, len));
+            state.set(State::plain(Owner::Tx));
+            self.sent += 1;
+        }
+    }
+
+    /// A buffer of a chunk that is the caller's.
+    #[inline]
+    fn buffer(&mut self, chunk: usize, offset: u32, len: u32) -> PoolBuf<K> {
+        match self.counted.checked_sub(1) {
+            Some(left) => self.counted = left,
+            None => hold(self.shared, 1),
+        }
+        PoolBuf::counted(self.shared, chunk as u32, offset, len)
+    }
+}
+
+/// Where a chunk lies that was [filled](Ledger::fill).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filled {
+    /// Index in the arena.
+    pub chunk: u32,
+    /// Where its data begins.
+    pub offset: u32,
+}
+
+/// A chunk whose data is shown; freed by a panic.
+struct InHand<'a, K: Kind> {
+    shared: &'a Shared<K>,
+    chunk: u32,
+    was_posted: bool,
+}
+
+impl<K: Kind> Drop for InHand<'_, K> {
+    #[cold]
+    fn drop(&mut self) {
+        self.shared.release(self.chunk);
+        let posted = self.shared.rx_posted.get();
+        self.shared.rx_posted.set(posted.wrapping_sub(u32::from(self.was_posted)));
+    }
+}
+
+impl<K: Kind> Drop for Ledger<'_, K> {
+    #[inline]
+    fn drop(&mut self) {
+        let (posted, sent) = (&self.shared.rx_posted, &self.shared.tx_in_flight);
+        posted.set(posted.get().wrapping_sub(self.received));
+        sent.set(sent.get().wrapping_add(self.sent));
+        if self.counted > 0 {
+            // SAFETY: so many are counted that no buffer was made with.
+            unsafe { let_go(NonNull::from(&**self.shared), self.counted) };
+        }
+    }
+}
+
+impl<K: Kind> fmt::Debug for Ledger<'_, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger")
+            .field("backend", &K::BACKEND)
+            .field("received", &self.received)
+            .field("sent", &self.sent)
+            .finish()
+    }
+}
