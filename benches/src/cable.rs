@@ -20,7 +20,7 @@ pub(crate) const CLIENT_CORE: usize = 1;
 
 /// What a report says of the rig.
 pub(crate) const ABOUT: &str = "Both ends of the veth pair are polled by kernel threads, the server's on core 0, the client's on core 1, \
-     at most every 50 µs, like cards with moderated interrupts; CPU time includes the server's.";
+     at most every 50 µs, like cards with moderated interrupts.";
 
 /// Between two polls of an end that has packets, in nanoseconds: what cards of 10 Gbit/s and more have by
 /// themselves is between 8 and 50 µs.

@@ -99,7 +99,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         "A zone of {} names; nine of ten queries are for one of them, the others for names that are \
          not there. Server on core 0, queries from core 1 over AF_XDP on a veth pair in copy mode \
          ({duration:?} at each rate; the highest by search), then by dnsperf over sockets. CPU time and \
-         latency at {RATE}/s. {}",
+         latency at {RATE}/s. {} CPU time includes the server's.",
         rig::NAMES,
         cable::ABOUT,
     ));

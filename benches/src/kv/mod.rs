@@ -97,7 +97,10 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         workload::KEYS,
     ));
     if options.ends.is_none() {
-        report.notes.push(format!("A veth pair lies between them. {}", cable::ABOUT));
+        report.notes.push(format!(
+            "A veth pair lies between them. {} CPU time includes the server's.",
+            cable::ABOUT
+        ));
     }
     Ok(report)
 }

@@ -7,7 +7,6 @@
 #[path = "../../../examples/market_data/book.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the example shows more than a benchmark has need of")]
 mod book;
-mod cable;
 #[path = "../../../examples/market_data/day/mod.rs"]
 #[allow(dead_code, unreachable_pub, reason = "as above")]
 mod day;
@@ -31,12 +30,12 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use bypass_core::worker::pin_to;
 use serde::{Deserialize, Serialize};
 
+use crate::cable::{self, CLIENT_CORE, Cable, SERVER_CORE};
 use crate::child;
 use crate::open_loop::{Search, Source as _, Stretch};
 use crate::paired::{self, Plan, Sample};
 use crate::report::Report;
 use crate::scenario::Options;
-use cable::{RECEIVER_CORE, SOURCE_CORE};
 use receivers::RECEIVERS;
 use source::{Feed, Source};
 
@@ -107,20 +106,20 @@ pub(crate) fn measure(name: &str, job: &str) -> Result<()> {
     let job: Job = serde_json::from_str(job)?;
     let receiver = RECEIVERS.iter().find(|receiver| receiver.name == name);
     let receiver = receiver.with_context(|| format!("there is no receiver `{name}`"))?;
-    let host = cable::lay()?;
+    let cable = Cable::lay()?;
     let feed = Feed::new(job.messages);
     let control = receivers::Control::default();
     let (ready, is_ready) = mpsc::channel();
-    let (host, feed, control) = (&host, &feed, &control);
+    let (host, feed, control) = (&cable.host, &feed, &control);
     std::thread::scope(|scope| {
         let taking = scope.spawn(|| {
-            pin_to(RECEIVER_CORE)?;
+            pin_to(SERVER_CORE)?;
             (receiver.run)(host.here, feed, control, ready)
         });
         let sample = scope.spawn(move || {
             let Ok(to) = is_ready.recv() else { return Ok(None) };
             host.enter()?;
-            pin_to(SOURCE_CORE)?;
+            pin_to(CLIENT_CORE)?;
             let source = Source::open(host.there, to, feed, control)?;
             measure_with(source, &job).map(Some)
         });

@@ -38,7 +38,9 @@ pub(crate) const SOCKET: &str = "socket";
 pub(crate) const IO_URING: &str = "io_uring";
 pub(crate) const PACKET: &str = "packet";
 /// DPDK's drivers for interfaces of the kernel's.
+#[cfg(feature = "dpdk")]
 pub(crate) const DPDK_AF_PACKET: &str = "net_af_packet";
+#[cfg(feature = "dpdk")]
 pub(crate) const DPDK_AF_XDP: &str = "net_af_xdp";
 
 const HERE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
