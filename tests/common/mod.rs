@@ -6,7 +6,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-/// The program of an example, which cargo has built beside this test.
+/// The program of an example, which cargo has built beside this test; but for `cargo test --test ...`, which
+/// builds no examples: there `cargo build --examples` with the same features goes first.
 pub fn example(name: &str) -> Command {
     let test = std::env::current_exe().unwrap();
     let profile: PathBuf = test.ancestors().nth(2).unwrap().to_owned();
