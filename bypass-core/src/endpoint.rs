@@ -1,9 +1,11 @@
 //! [`Endpoint`]: what packet queues and datagram sockets have in common beside moving packets.
 
+use std::ops::AddAssign;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use bitflags::bitflags;
+use serde::Serialize;
 
 use crate::{Caps, Result, Stats};
 
@@ -48,6 +50,28 @@ pub trait Endpoint {
     /// Shows every counter that the backend has beyond [`Stats`], by name.
     fn visit_counters(&self, visit: &mut dyn FnMut(&str, u64)) {
         let _ = visit;
+    }
+
+    /// Shows how full each of the endpoint's rings and queues is now, by name. One that fills up is
+    /// where packets are about to be dropped.
+    fn visit_rings(&self, visit: &mut dyn FnMut(&str, Occupancy)) {
+        let _ = visit;
+    }
+}
+
+/// How full a ring or queue is, in its own units: entries, where its name does not say `bytes`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Occupancy {
+    /// What is in it.
+    pub used: u64,
+    /// What there is room for.
+    pub size: u64,
+}
+
+impl AddAssign for Occupancy {
+    fn add_assign(&mut self, other: Self) {
+        self.used += other.used;
+        self.size += other.size;
     }
 }
 

@@ -61,7 +61,7 @@ pub use caps::{Caps, RxOffloads, TxOffloads};
 pub use datagram::{
     Datagram, DatagramIo, DatagramIoExt, Ecn, MacAddr, NextHop, RecvMeta, Transmit,
 };
-pub use endpoint::{Endpoint, Interest, Ready};
+pub use endpoint::{Endpoint, Interest, Occupancy, Ready};
 pub use error::{Error, FrameError, Result, Unsupported};
 pub use frame::{ChecksumVerdict, Clock, Frame, RxMeta, Timestamp, TxChecksum, TxMeta, VlanTag};
 pub use packet::{PacketIo, PacketIoExt, Verdict, Visited, swap_addresses};

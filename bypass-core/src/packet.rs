@@ -280,6 +280,10 @@ impl<E: Endpoint + ?Sized> Endpoint for Box<E> {
     fn visit_counters(&self, visit: &mut dyn FnMut(&str, u64)) {
         (**self).visit_counters(visit);
     }
+
+    fn visit_rings(&self, visit: &mut dyn FnMut(&str, crate::Occupancy)) {
+        (**self).visit_rings(visit);
+    }
 }
 
 /// What to do with a frame that was looked at, in [`visit`](PacketIo::visit) and

@@ -1,12 +1,15 @@
 //! [`Queues`]: several queues of a device, driven by one thread, as one port.
 
 use std::fmt;
+use std::ops::AddAssign;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
-use crate::{Burst, Caps, Endpoint, Error, Interest, PacketIo, Ready, Result, Stats, sys};
+use crate::{
+    Burst, Caps, Endpoint, Error, Interest, Occupancy, PacketIo, Ready, Result, Stats, sys,
+};
 
 /// How long to sleep before the queues are asked again: not all that they wait for wakes.
 const SLICE: Duration = Duration::from_millis(100);
@@ -179,17 +182,28 @@ impl<P: PacketIo> Endpoint for Queues<P> {
 
     /// Sums.
     fn visit_counters(&self, visit: &mut dyn FnMut(&str, u64)) {
-        let mut sums: Vec<(String, u64)> = Vec::new();
-        for port in &self.ports {
-            port.visit_counters(&mut |name, value| match sums
-                .iter_mut()
-                .find(|(known, _)| known == name)
-            {
-                Some((_, sum)) => *sum += value,
-                None => sums.push((name.to_owned(), value)),
-            });
+        let mut sums = Sums(Vec::new());
+        self.ports.iter().for_each(|port| port.visit_counters(&mut |name, n| sums.add(name, n)));
+        sums.0.iter().for_each(|(name, sum)| visit(name, *sum));
+    }
+
+    /// Sums.
+    fn visit_rings(&self, visit: &mut dyn FnMut(&str, Occupancy)) {
+        let mut sums = Sums(Vec::new());
+        self.ports.iter().for_each(|port| port.visit_rings(&mut |name, ring| sums.add(name, ring)));
+        sums.0.iter().for_each(|(name, sum)| visit(name, *sum));
+    }
+}
+
+/// What the queues show, added up by name.
+struct Sums<T>(Vec<(String, T)>);
+
+impl<T: AddAssign> Sums<T> {
+    fn add(&mut self, name: &str, value: T) {
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, sum)) => *sum += value,
+            None => self.0.push((name.to_owned(), value)),
         }
-        sums.iter().for_each(|(name, sum)| visit(name, *sum));
     }
 }
 

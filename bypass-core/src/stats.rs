@@ -1,7 +1,7 @@
 //! [`Stats`]: counters that add up, and [`DropCause`]: every way in which a packet can be lost.
 
 use std::fmt;
-use std::ops::{AddAssign, Index, IndexMut};
+use std::ops::{Add, AddAssign, Index, IndexMut};
 
 use serde::{Serialize, Serializer};
 
@@ -31,6 +31,9 @@ pub struct Stats {
     pub frames: Option<FrameCensus>,
     /// System calls made on the data path, where the backend counts them.
     pub syscalls: Option<u64>,
+    /// Times that [`wait`](crate::Endpoint::wait) slept, and was woken or ran out of time, where the
+    /// backend counts them.
+    pub wakeups: Option<u64>,
 }
 
 impl Stats {
@@ -42,14 +45,17 @@ impl Stats {
         self.tx_bytes += other.tx_bytes;
         self.tx_in_flight += other.tx_in_flight;
         self.drops += other.drops;
-        self.frames = match (self.frames, other.frames) {
-            (Some(a), Some(b)) => Some(a + b),
-            (a, b) => a.or(b),
-        };
-        self.syscalls = match (self.syscalls, other.syscalls) {
-            (Some(a), Some(b)) => Some(a + b),
-            (a, b) => a.or(b),
-        };
+        self.frames = sum(self.frames, other.frames);
+        self.syscalls = sum(self.syscalls, other.syscalls);
+        self.wakeups = sum(self.wakeups, other.wakeups);
+    }
+}
+
+/// What is not counted adds nothing.
+fn sum<T: Add<Output = T>>(a: Option<T>, b: Option<T>) -> Option<T> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a + b),
+        (a, b) => a.or(b),
     }
 }
 
@@ -77,7 +83,7 @@ impl FrameCensus {
     }
 }
 
-impl std::ops::Add for FrameCensus {
+impl Add for FrameCensus {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
@@ -276,10 +282,12 @@ mod tests {
 
     #[test]
     fn merging_adds_every_field() {
-        let mut one = Stats { rx_packets: 1, syscalls: Some(2), ..Stats::default() };
+        let mut one =
+            Stats { rx_packets: 1, syscalls: Some(2), wakeups: Some(5), ..Stats::default() };
         one.drops[DropCause::RxError] = 3;
         let mut sum = one;
         sum.merge(&one);
         assert_eq!((sum.rx_packets, sum.syscalls, sum.drops.total()), (2, Some(4), 6));
+        assert_eq!(sum.wakeups, Some(10));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::{
     Buffer, Burst, Caps, Datagram, DatagramIo, Endpoint, Error, Frame, FrameError, Interest,
-    PacketIo, Ready, Result, Stats,
+    Occupancy, PacketIo, Ready, Result, Stats,
 };
 
 /// Packets that pass through a lane at a time.
@@ -106,6 +106,10 @@ impl<A, B: Buffer, E: Endpoint> Endpoint for Lane<A, B, E> {
 
     fn visit_counters(&self, visit: &mut dyn FnMut(&str, u64)) {
         self.endpoint.visit_counters(visit);
+    }
+
+    fn visit_rings(&self, visit: &mut dyn FnMut(&str, Occupancy)) {
+        self.endpoint.visit_rings(visit);
     }
 }
 

@@ -14,7 +14,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use crate::{Error, Result};
+use crate::{Error, Occupancy, Result};
 
 /// Sets an option to the bytes of a C structure, with `setsockopt(2)`. The structure must be one that
 /// holds no addresses.
@@ -135,8 +135,30 @@ pub fn packet_drops(fd: BorrowedFd<'_>) -> io::Result<u32> {
 ///
 /// The kernel's.
 pub fn queue_drops(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    let [drops] = memory_info(fd, [libc::SK_MEMINFO_DROPS])?;
+    Ok(drops)
+}
+
+/// Bytes in the socket's receive queue, with the kernel's bookkeeping, and bytes that may be there
+/// (`SO_MEMINFO`, Linux 4.12+).
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn receive_queue(fd: BorrowedFd<'_>) -> io::Result<Occupancy> {
+    let [used, size] = memory_info(fd, [libc::SK_MEMINFO_RMEM_ALLOC, libc::SK_MEMINFO_RCVBUF])?;
+    Ok(Occupancy { used: used.into(), size: size.into() })
+}
+
+/// Some of the numbers that `SO_MEMINFO` tells (`include/uapi/linux/sock_diag.h`).
+fn memory_info<const N: usize>(fd: BorrowedFd<'_>, which: [i32; N]) -> io::Result<[u32; N]> {
     let mut info = [0; 4 * 9];
     let len = get(fd, libc::SOL_SOCKET, libc::SO_MEMINFO, &mut info)?;
-    let drops = info.get(4 * libc::SK_MEMINFO_DROPS as usize..len).and_then(<[u8]>::first_chunk);
-    drops.map(|bytes| u32::from_ne_bytes(*bytes)).ok_or(io::ErrorKind::Unsupported.into())
+    let mut numbers = [0; N];
+    for (number, at) in numbers.iter_mut().zip(which) {
+        let bytes = info.get(4 * at as usize..len).and_then(<[u8]>::first_chunk);
+        let bytes = bytes.ok_or(io::ErrorKind::Unsupported)?;
+        *number = u32::from_ne_bytes(*bytes);
+    }
+    Ok(numbers)
 }

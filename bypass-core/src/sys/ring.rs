@@ -62,7 +62,26 @@ impl PacketRing {
 
     /// Whether a frame is there.
     pub(crate) fn is_empty(&self) -> bool {
-        self.status().load(Ordering::Acquire) & TP_STATUS_USER == 0
+        !self.is_filled(self.next)
+    }
+
+    /// How many frames are there. Looks at a few slots: they are filled in order, so those that are
+    /// full lie together.
+    pub(crate) fn waiting(&self) -> usize {
+        let (mut full, mut more) = (0, self.slots);
+        while full < more {
+            let middle = full + (more - full) / 2;
+            if self.is_filled((self.next + middle) % self.slots) {
+                full = middle + 1;
+            } else {
+                more = middle;
+            }
+        }
+        full
+    }
+
+    fn is_filled(&self, slot: usize) -> bool {
+        self.status(slot).load(Ordering::Acquire) & TP_STATUS_USER != 0
     }
 
     /// The next frame; it stays the next until it is [released](RingFrame::release).
@@ -72,25 +91,30 @@ impl PacketRing {
         }
         // SAFETY: the header lies in the mapping and belongs to us: its status was just read with
         // acquire order.
-        let header = unsafe { self.header().read() };
+        let header = unsafe { self.header(self.next).read() };
         Some(RingFrame { ring: self, header })
     }
 
-    /// Where the next slot begins.
-    fn slot(&self) -> *mut u8 {
-        let block = self.next / self.slots_per_block;
-        let offset = block * BLOCK + self.next % self.slots_per_block * self.slot_size;
-        // SAFETY: `next` is below `slots`, so the slot lies inside the mapping.
+    /// Where a slot begins.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such slot.
+    fn slot(&self, slot: usize) -> *mut u8 {
+        assert!(slot < self.slots, "slot {slot} of {}", self.slots);
+        let block = slot / self.slots_per_block;
+        let offset = block * BLOCK + slot % self.slots_per_block * self.slot_size;
+        // SAFETY: `slot` is below `slots`, so it lies inside the mapping.
         unsafe { self.map.as_mut_ptr().add(offset) }
     }
 
     /// Aligned, because slots are (`TPACKET_ALIGNMENT`).
-    fn header(&self) -> *mut tpacket2_hdr {
-        self.slot().cast()
+    fn header(&self, slot: usize) -> *mut tpacket2_hdr {
+        self.slot(slot).cast()
     }
 
-    fn status(&self) -> &AtomicU32 {
-        let status = self.header().cast::<u32>();
+    fn status(&self, slot: usize) -> &AtomicU32 {
+        let status = self.header(slot).cast::<u32>();
         // SAFETY: the first word of a header is aligned, lives as long as the mapping, and is only
         // accessed atomically while the kernel may write it.
         unsafe { AtomicU32::from_ptr(status) }
@@ -113,7 +137,7 @@ impl RingFrame<'_> {
             return None;
         }
         // SAFETY: `start` is inside the slot, as just checked.
-        let data = unsafe { self.ring.slot().add(start) };
+        let data = unsafe { self.ring.slot(self.ring.next).add(start) };
         // SAFETY: so is `start + len`. The slot is ours until `release`, which takes `self`, so
         // nobody writes to it while the result lives.
         Some(unsafe { std::slice::from_raw_parts(data, len) })
@@ -128,7 +152,7 @@ impl RingFrame<'_> {
     pub(crate) fn is_outgoing(&self) -> bool {
         let kind = size_of::<tpacket2_hdr>() + std::mem::offset_of!(sockaddr_ll, sll_pkttype);
         // SAFETY: the address lies behind the header, inside the slot.
-        let kind = unsafe { self.ring.slot().add(kind) };
+        let kind = unsafe { self.ring.slot(self.ring.next).add(kind) };
         // SAFETY: the slot is ours, and every byte of the mapping is initialised.
         unsafe { kind.read() == libc::PACKET_OUTGOING }
     }
@@ -150,7 +174,7 @@ impl RingFrame<'_> {
 
     /// Gives the slot back to the kernel.
     pub(crate) fn release(self) {
-        self.ring.status().store(TP_STATUS_KERNEL, Ordering::Release);
+        self.ring.status(self.ring.next).store(TP_STATUS_KERNEL, Ordering::Release);
         self.ring.next = (self.ring.next + 1) % self.ring.slots;
     }
 }

@@ -4,8 +4,8 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use bypass_core::{
-    Buffer, Burst, Caps, DropCause, Endpoint, Interest, PacketIo, Ready, Result, RxOffloads, Stats,
-    TxOffloads,
+    Buffer, Burst, Caps, DropCause, Endpoint, Interest, Occupancy, PacketIo, Ready, Result,
+    RxOffloads, Stats, TxOffloads,
 };
 
 use super::{RxQueue, TxQueue, is_passing};
@@ -85,6 +85,8 @@ pub struct QueuePair {
     rx_packets: u64,
     rx_bytes: u64,
     tx_packets: u64,
+    /// Times that a wait slept.
+    wakeups: u64,
     /// The pool was found empty: what was sent is asked back.
     is_short: bool,
     /// The driver goes on sending only when it is called.
@@ -108,6 +110,7 @@ impl QueuePair {
             rx_packets: 0,
             rx_bytes: 0,
             tx_packets: 0,
+            wakeups: 0,
             is_short: false,
             is_lazy: tx.running().report.driver == LAZY,
             counts_rx,
@@ -286,7 +289,10 @@ impl Endpoint for QueuePair {
             let _watched = self.rx.as_fd().is_some();
             let ready = self.ready(interest);
             let outcome = match ready.is_empty() {
-                true => self.sleep(left().unwrap_or(DOZE)),
+                true => {
+                    self.wakeups += 1;
+                    self.sleep(left().unwrap_or(DOZE))
+                }
                 false => Ok(()),
             };
             self.rx.disarm();
@@ -309,6 +315,7 @@ impl Endpoint for QueuePair {
         let mut stats = Stats::default();
         (stats.rx_packets, stats.rx_bytes) = (self.rx_packets, self.rx_bytes);
         (stats.tx_packets, stats.tx_bytes) = (self.tx_packets, self.tx.bytes());
+        stats.wakeups = Some(self.wakeups);
         stats.drops[DropCause::RxNoFrame] = self.rx.lost();
         if self.rx.index() == 0 {
             let device = self.rx.running().counters().unwrap_or_default();
@@ -333,5 +340,17 @@ impl Endpoint for QueuePair {
         visit("pool_available", u64::from(self.pool.available()));
         // A driver that does not tell has none.
         let _none = self.rx.running().visit(visit);
+    }
+
+    /// - `pool`: mbufs of the receiving queue's pool that are in use, the device's among them;
+    /// - `rx`: the device's ring of received packets, where the driver tells.
+    fn visit_rings(&self, visit: &mut dyn FnMut(&str, Occupancy)) {
+        let size = self.pool.size();
+        let used = size.saturating_sub(self.pool.available());
+        visit("pool", Occupancy { used: used.into(), size: size.into() });
+        if let Some(used) = self.rx.waiting() {
+            let size = self.rx.running().report.rx_descriptors;
+            visit("rx", Occupancy { used: used.into(), size: size.into() });
+        }
     }
 }

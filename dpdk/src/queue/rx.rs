@@ -178,6 +178,15 @@ impl RxQueue {
         self.lost
     }
 
+    /// Packets that wait in the device's ring; `None` where the driver does not tell
+    /// (`rte_eth_rx_queue_count`).
+    #[must_use]
+    pub fn waiting(&self) -> Option<u32> {
+        // SAFETY: the port is started and has the queue, which is ours: nobody receives meanwhile.
+        let told = unsafe { sys::bypass_eth_rx_queue_count(self.port(), self.queue) };
+        u32::try_from(told).ok()
+    }
+
     pub(super) fn running(&self) -> &Arc<Running> {
         &self.running
     }

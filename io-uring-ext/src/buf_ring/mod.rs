@@ -138,6 +138,11 @@ impl<S: BufSource, M: Mode> BufRing<S, M> {
         Ok(Self { shared })
     }
 
+    /// Buffers that there are places for.
+    pub fn entries(&self) -> usize {
+        self.shared.with(|slots| slots.held.len()).unwrap_or(0)
+    }
+
     /// Buffers that the kernel can use now.
     pub fn available(&self) -> usize {
         self.shared.with(|slots| slots.available()).unwrap_or(0)

@@ -8,8 +8,8 @@ use bypass_core::backend::packet::{ConfiguredPacket, FrameSender, Link, PacketOp
 use bypass_core::pool::{FrameMeta, Kind, Pool, PoolBuf};
 use bypass_core::sys::{VLAN_LEN, checksum, decode, option, restore_vlan, vlan};
 use bypass_core::{
-    Buffer, Burst, Caps, DropCause, Endpoint, Error, Interest, PacketIo, Ready, Result, RxMeta,
-    RxOffloads, Stats, TxMeta, VlanTag,
+    Buffer, Burst, Caps, DropCause, Endpoint, Error, Interest, Occupancy, PacketIo, Ready, Result,
+    RxMeta, RxOffloads, Stats, TxMeta, VlanTag,
 };
 
 use super::rx::{Arrival, Receive, Rx, SPARE_CONTROL};
@@ -357,10 +357,21 @@ impl Endpoint for UringPort {
         stats.tx_in_flight = self.tx.in_flight().count() as u64;
         stats.frames = Some(self.rx.census(self.tx.sending()));
         stats.syscalls = stats.syscalls.map(|n| n + self.rx.ring.counters().enters);
+        stats.wakeups = Some(self.rx.wakeups());
         stats
     }
 
     fn visit_counters(&self, visit: &mut dyn FnMut(&str, u64)) {
         self.rx.visit_counters(visit);
+    }
+
+    /// - `rx_buffers`: buffers for receiving that have been used and are not posted anew;
+    /// - `rx_queue_bytes`: the kernel's receive queue, with its bookkeeping, which fills when there are
+    ///   no more of them.
+    fn visit_rings(&self, visit: &mut dyn FnMut(&str, Occupancy)) {
+        visit("rx_buffers", self.rx.occupancy());
+        if let Ok(queue) = option::receive_queue(self.socket.as_fd()) {
+            visit("rx_queue_bytes", queue);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use bypass_core::pool::{Kind, Pool, PoolBuf};
-use bypass_core::{Buffer, Burst, FrameCensus, Interest, Ready, sys};
+use bypass_core::{Buffer, Burst, FrameCensus, Interest, Occupancy, Ready, sys};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
@@ -75,6 +75,8 @@ pub(super) struct Rx<K: Kind> {
     pending_errors: u64,
     /// An error that came behind packets, for the next call.
     failed: Option<Error>,
+    /// Times that a wait slept.
+    wakeups: u64,
 }
 
 impl<K: Kind> Rx<K> {
@@ -90,8 +92,9 @@ impl<K: Kind> Rx<K> {
         let chunks = Chunks { pool: pool.clone(), header: layout.payload_at() };
         let buffers = BufRing::new(&ring, entries, chunks)?;
         let receiver = buffers.message_receiver(socket, layout);
+        let (pending_errors, failed, wakeups) = (0, None, 0);
         let mut rx =
-            Self { ring, buffers, receiver, layout, pool, pending_errors: 0, failed: None };
+            Self { ring, buffers, receiver, layout, pool, pending_errors, failed, wakeups };
         rx.receiver.shot.pull()?;
         Ok(rx)
     }
@@ -193,6 +196,7 @@ impl<K: Kind> Rx<K> {
         if !ready.is_empty() || timeout == Some(Duration::ZERO) {
             return Ok(ready);
         }
+        self.wakeups += 1;
         if !interest.contains(Interest::TX) {
             ready.set(Ready::RX, self.wait(timeout).map_err(core_error)?);
         } else if !interest.contains(Interest::RX) {
@@ -263,6 +267,18 @@ impl<K: Kind> Rx<K> {
         census.rx_posted += posted;
         census.tx_in_flight += sending;
         census
+    }
+
+    /// Times that a wait slept.
+    pub(super) fn wakeups(&self) -> u64 {
+        self.wakeups
+    }
+
+    /// The ring of buffers that the kernel receives into: those that it has used and that are not
+    /// posted anew.
+    pub(super) fn occupancy(&self) -> Occupancy {
+        let size = self.buffers.entries() as u64;
+        Occupancy { used: size.saturating_sub(self.buffers.available() as u64), size }
     }
 
     pub(super) fn pool(&self) -> &Pool<K> {

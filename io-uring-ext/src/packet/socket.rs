@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use bypass_core::backend::socket::{ConfiguredUdp, Sender, UdpOptions, describe, may_be_pending};
 use bypass_core::pool::{DatagramMeta, Kind, Pool, PoolBuf};
-use bypass_core::sys::{ControlBuffer, QueueDrops, Train, encode, segments};
+use bypass_core::sys::{ControlBuffer, QueueDrops, Train, encode, option, segments};
 use bypass_core::{
-    Burst, Caps, DatagramIo, DropCause, Endpoint, Interest, Ready, Result, Stats, Transmit,
+    Burst, Caps, DatagramIo, DropCause, Endpoint, Interest, Occupancy, Ready, Result, Stats,
+    Transmit,
 };
 
 use super::rx::{Arrival, Receive, Rx, SPARE_CONTROL};
@@ -318,6 +319,7 @@ impl Endpoint for UringSocket {
         stats.tx_in_flight = self.tx.in_flight().map(Train::packets).sum();
         stats.frames = Some(self.rx.census(self.tx.sending()));
         stats.syscalls = stats.syscalls.map(|n| n + self.rx.ring.counters().enters);
+        stats.wakeups = Some(self.rx.wakeups());
         stats
     }
 
@@ -326,5 +328,15 @@ impl Endpoint for UringSocket {
         visit("pending_errors", self.rx.pending_errors() + sending);
         self.rx.visit_counters(visit);
         self.sender.visit_counters(visit);
+    }
+
+    /// - `rx_buffers`: buffers for receiving that have been used and are not posted anew;
+    /// - `rx_queue_bytes`: the kernel's receive queue, with its bookkeeping, which fills when there are
+    ///   no more of them.
+    fn visit_rings(&self, visit: &mut dyn FnMut(&str, Occupancy)) {
+        visit("rx_buffers", self.rx.occupancy());
+        if let Ok(queue) = option::receive_queue(self.socket.as_fd()) {
+            visit("rx_queue_bytes", queue);
+        }
     }
 }

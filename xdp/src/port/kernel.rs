@@ -27,11 +27,13 @@ pub(super) struct Kernel {
     /// What became of the link was found out, and not told.
     untold: bool,
     pub(super) syscalls: u64,
+    /// Times that a wait slept.
+    pub(super) wakeups: u64,
 }
 
 impl Kernel {
     pub(super) fn new(link: Arc<Interface>) -> Self {
-        Self { link, state: State::Up, untold: false, syscalls: 0 }
+        Self { link, state: State::Up, untold: false, syscalls: 0, wakeups: 0 }
     }
 
     pub(super) fn link(&self) -> &Interface {

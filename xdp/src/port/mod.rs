@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use bypass_core::pool::Kind as _;
 use bypass_core::{
-    Burst, Caps, DropCause, Endpoint, Error, Interest, PacketIo, Ready, Result, RxMeta, RxOffloads,
-    Stats, Unsupported, Verdict, Visited,
+    Burst, Caps, DropCause, Endpoint, Error, Interest, Occupancy, PacketIo, Ready, Result, RxMeta,
+    RxOffloads, Stats, Unsupported, Verdict, Visited,
 };
 
 use self::kernel::Kernel;
@@ -436,6 +436,7 @@ impl Endpoint for XdpPort {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(begin));
             let slice = left.map_or(nap, |left| left.min(nap));
             self.kernel.syscalls += 1;
+            self.kernel.wakeups += 1;
             let attempt = "wait for an AF_XDP socket";
             let ready =
                 bypass_core::sys::wait(self.socket.as_fd(), interest, Some(slice), attempt)?;
@@ -479,6 +480,7 @@ impl Endpoint for XdpPort {
         stats.drops[DropCause::RxTruncated] = kernel.rx_dropped - no_frame;
         stats.frames = Some(self.umem.census());
         stats.syscalls = Some(self.kernel.syscalls);
+        stats.wakeups = Some(self.kernel.wakeups);
         stats
     }
 
@@ -503,6 +505,13 @@ impl Endpoint for XdpPort {
                 visit(name, value);
             }
         }
+    }
+
+    /// The four rings that are shared with the kernel: `rx` and `completion` fill when the application
+    /// is slow, `tx` when the kernel is; `fill` runs empty when the application holds the chunks.
+    fn visit_rings(&self, visit: &mut dyn FnMut(&str, Occupancy)) {
+        self.rx.visit_rings(visit);
+        self.tx.visit_rings(visit);
     }
 }
 

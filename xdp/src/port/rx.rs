@@ -1,7 +1,7 @@
 //! [`Rx`]: receiving, and memory to receive into.
 
 use bypass_core::pool::{FrameMeta, Lent};
-use bypass_core::{Buffer, Burst, DropCause, Frame as _, RxMeta, Stats, TxMeta};
+use bypass_core::{Buffer, Burst, DropCause, Frame as _, Occupancy, RxMeta, Stats, TxMeta};
 
 use crate::program::{HINTS_LEN, take_hints};
 use crate::ring::{Consumer, Mapped, Producer};
@@ -146,6 +146,12 @@ impl Rx {
 
     pub(super) fn is_empty(&self) -> bool {
         self.ring.is_empty()
+    }
+
+    /// Shows how full its rings are.
+    pub(super) fn visit_rings(&self, visit: &mut dyn FnMut(&str, Occupancy)) {
+        visit("rx", self.ring.occupancy());
+        visit("fill", self.fill.occupancy());
     }
 
     /// Whether nothing can be received for want of chunks.

@@ -5,7 +5,8 @@ use std::io;
 
 use bypass_core::pool::{Kind as _, Lent, Released};
 use bypass_core::{
-    Buffer, Burst, Clock, DropCause, FrameError, Stats, Timestamp, TxOffloads, Unsupported,
+    Buffer, Burst, Clock, DropCause, FrameError, Occupancy, Stats, Timestamp, TxOffloads,
+    Unsupported,
 };
 
 use crate::ring::{Consumer, Mapped, Producer, Reserved};
@@ -134,6 +135,12 @@ impl Tx {
     #[cfg(test)]
     pub(super) fn ring_for_tests(&mut self) -> &mut Producer<Mapped<Desc>> {
         &mut self.ring
+    }
+
+    /// Shows how full its rings are.
+    pub(super) fn visit_rings(&self, visit: &mut dyn FnMut(&str, Occupancy)) {
+        visit("tx", self.ring.occupancy());
+        visit("completion", self.completion.occupancy());
     }
 
     /// Whether the ring has room for a frame.

@@ -1,5 +1,7 @@
 //! [`Consumer`]: the side that reads entries.
 
+use bypass_core::Occupancy;
+
 use super::Memory;
 
 /// The reading side of a ring: completion and RX in the application.
@@ -40,6 +42,13 @@ impl<M: Memory> Consumer<M> {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.tail == self.head && self.tail == self.memory.producer()
+    }
+
+    /// How full the ring is.
+    pub(crate) fn occupancy(&self) -> Occupancy {
+        let size = self.memory.size();
+        let used = self.memory.producer().wrapping_sub(self.tail).min(size);
+        Occupancy { used: used.into(), size: size.into() }
     }
 
     /// Entries to read, as far as is known; no more than the ring holds, whatever the producer claims.

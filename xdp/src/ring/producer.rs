@@ -1,5 +1,7 @@
 //! [`Producer`]: the side that writes entries.
 
+use bypass_core::Occupancy;
+
 use super::Memory;
 
 /// The kernel sleeps until it is called (`XDP_RING_NEED_WAKEUP`, Linux 5.4).
@@ -50,6 +52,11 @@ impl<M: Memory> Producer<M> {
     #[inline]
     pub(crate) fn waiting(&self) -> u32 {
         self.head.wrapping_sub(self.memory.consumer()).min(self.size())
+    }
+
+    /// How full the ring is.
+    pub(crate) fn occupancy(&self) -> Occupancy {
+        Occupancy { used: self.waiting().into(), size: self.size().into() }
     }
 
     /// How far the consumer is.

@@ -11,8 +11,8 @@ use super::faults::Injector;
 use super::{Memory, MemoryEnd, MemoryFrame, Wire, join};
 use crate::pool::{Kind, Pool};
 use crate::{
-    Buffer, Burst, Caps, DropCause, Endpoint, Error, FrameCensus, FrameError, Interest, PacketIo,
-    Ready, Result, Stats, Unsupported,
+    Buffer, Burst, Caps, DropCause, Endpoint, Error, FrameCensus, FrameError, Interest, Occupancy,
+    PacketIo, Ready, Result, Stats, Unsupported,
 };
 
 impl MemoryEnd {
@@ -37,7 +37,7 @@ impl MemoryEnd {
             pool,
             partial: None,
             caps,
-            stats: Stats { syscalls: Some(0), ..Stats::default() },
+            stats: Stats { syscalls: Some(0), wakeups: Some(0), ..Stats::default() },
             starved: 0,
         })
     }
@@ -264,6 +264,7 @@ impl Endpoint for MemoryPort {
             let rang = self.bell.sleep(left)?;
             // The sleep, and the reading of the bell.
             self.count_syscalls(1 + u64::from(rang));
+            self.stats.wakeups = self.stats.wakeups.map(|n| n + 1);
             if !rang {
                 return Ok(self.ready(interest));
             }
@@ -294,6 +295,12 @@ impl Endpoint for MemoryPort {
     fn visit_counters(&self, visit: &mut dyn FnMut(&str, u64)) {
         visit("rx_waits_for_memory", self.starved);
         self.injector.visit_counters(visit);
+    }
+
+    /// `tx`: the cable, as far as the other end has not received what is on it.
+    fn visit_rings(&self, visit: &mut dyn FnMut(&str, Occupancy)) {
+        let (used, size) = ((self.ring - self.tx.slots()) as u64, self.ring as u64);
+        visit("tx", Occupancy { used, size });
     }
 }
 

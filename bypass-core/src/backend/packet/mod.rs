@@ -77,8 +77,8 @@ pub use self::tx::FrameSender;
 use crate::pool::{FrameMeta, Kind, Pool, PoolBuf};
 use crate::sys::{self, PacketRing, RingFrame, option, restore_vlan};
 use crate::{
-    Buffer, Burst, Caps, DropCause, Endpoint, Error, Interest, PacketIo, Ready, Result, RxMeta,
-    RxOffloads, Stats, TxMeta,
+    Buffer, Burst, Caps, DropCause, Endpoint, Error, Interest, Occupancy, PacketIo, Ready, Result,
+    RxMeta, RxOffloads, Stats, TxMeta,
 };
 
 /// Marks the pools and frames of this backend.
@@ -154,7 +154,7 @@ impl PacketPort {
             gone: false,
             idle: 0,
             caps,
-            stats: Stats { syscalls: Some(0), ..Stats::default() },
+            stats: Stats { syscalls: Some(0), wakeups: Some(0), ..Stats::default() },
             dry: 0,
             ring_drops: Cell::new(0),
         })
@@ -284,6 +284,7 @@ impl Endpoint for PacketPort {
             return Ok(Ready::RX);
         }
         self.stats.syscalls = self.stats.syscalls.map(|n| n + 1);
+        self.stats.wakeups = self.stats.wakeups.map(|n| n + 1);
         let ready =
             sys::wait(self.socket.as_fd(), interest, timeout, "wait for an AF_PACKET socket")?;
         if ready.contains(Ready::RX) && self.ring.is_empty() {
@@ -310,6 +311,11 @@ impl Endpoint for PacketPort {
 
     fn visit_counters(&self, visit: &mut dyn FnMut(&str, u64)) {
         visit("recv_dry", self.dry);
-        visit("ring_len", self.ring.slots() as u64);
+    }
+
+    /// `rx`: the ring that the kernel fills.
+    fn visit_rings(&self, visit: &mut dyn FnMut(&str, Occupancy)) {
+        let (used, size) = (self.ring.waiting() as u64, self.ring.slots() as u64);
+        visit("rx", Occupancy { used, size });
     }
 }

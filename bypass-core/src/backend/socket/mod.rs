@@ -46,8 +46,8 @@ pub use self::tx::Sender;
 use crate::pool::{DatagramMeta, Kind, Pool, PoolBuf};
 use crate::sys::{self, Batch, QueueDrops, RecvSlots, decode, option, segments};
 use crate::{
-    Burst, Caps, DatagramIo, DropCause, Endpoint, Error, Interest, Ready, RecvMeta, Result, Stats,
-    Transmit,
+    Burst, Caps, DatagramIo, DropCause, Endpoint, Error, Interest, Occupancy, Ready, RecvMeta,
+    Result, Stats, Transmit,
 };
 
 /// Marks the pools and datagrams of this backend.
@@ -113,7 +113,7 @@ impl UdpSocket {
             local,
             bound,
             caps,
-            stats: Stats { syscalls: Some(0), ..Stats::default() },
+            stats: Stats { syscalls: Some(0), wakeups: Some(0), ..Stats::default() },
             pending_errors: 0,
             failed: None,
             recv_errors: 0,
@@ -257,6 +257,7 @@ impl Endpoint for UdpSocket {
             return Ok(Ready::RX); // the kernel has told it and is silent about it now
         }
         self.count_syscall();
+        self.stats.wakeups = self.stats.wakeups.map(|n| n + 1);
         sys::wait(self.raw.as_fd(), interest, timeout, "wait for a UDP socket")
     }
 
@@ -280,6 +281,13 @@ impl Endpoint for UdpSocket {
         visit("recv_errors", self.recv_errors);
         visit("recv_dry", self.slots.dry());
         self.sender.visit_counters(visit);
+    }
+
+    /// `rx_queue_bytes`: the kernel's receive queue, with its bookkeeping.
+    fn visit_rings(&self, visit: &mut dyn FnMut(&str, Occupancy)) {
+        if let Ok(queue) = option::receive_queue(self.raw.as_fd()) {
+            visit("rx_queue_bytes", queue);
+        }
     }
 }
 

@@ -24,8 +24,8 @@ use super::neighbours::{Neighbours, Resolver};
 use super::wire::udp::Verify;
 use super::wire::{Seal, ipv4, ipv6, udp};
 use crate::{
-    Burst, Caps, DatagramIo, Endpoint, Error, Interest, PacketIo, Ready, Result, RxOffloads, Stats,
-    TxOffloads,
+    Burst, Caps, DatagramIo, Endpoint, Error, Interest, Occupancy, PacketIo, Ready, Result,
+    RxOffloads, Stats, TxOffloads,
 };
 
 /// The least time that [`wait`](Endpoint::wait) sleeps between looking after neighbours.
@@ -363,6 +363,10 @@ impl<P: PacketIo, N: Neighbours> Endpoint for UdpOverL2<P, N> {
         self.counters.visit(visit);
         self.neighbours.visit_counters(visit);
         self.port.visit_counters(visit);
+    }
+
+    fn visit_rings(&self, visit: &mut dyn FnMut(&str, Occupancy)) {
+        self.port.visit_rings(visit);
     }
 }
 

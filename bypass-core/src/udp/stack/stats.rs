@@ -72,6 +72,7 @@ impl<P: PacketIo, N> UdpOverL2<P, N> {
             drops,
             frames,
             syscalls: port.syscalls,
+            wakeups: port.wakeups,
         }
     }
 }
