@@ -20,14 +20,15 @@
 //! ```
 
 use std::any::Any;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::{Error, Result, Stats};
+use crate::telemetry::{Board, Meter};
+use crate::{Error, Result};
 
 /// The cores that the calling thread may run on.
 ///
@@ -120,7 +121,6 @@ pub struct Worker {
     index: usize,
     core: usize,
     stop: Stop,
-    shown: Arc<Mutex<Stats>>,
 }
 
 impl Worker {
@@ -147,10 +147,13 @@ impl Worker {
         self.stop.stop();
     }
 
-    /// Shows its counters to [`Workers::stats`]. It takes a lock: call it now and then, not for
-    /// every burst.
-    pub fn publish(&self, stats: &Stats) {
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = *stats;
+    /// Begins to measure this worker, on a board where others can see it, under its number and core.
+    ///
+    /// # Errors
+    ///
+    /// As [`Board::meter`]: when it has a meter there already.
+    pub fn meter(&self, board: &Board) -> Result<Meter> {
+        board.meter(self.index.to_string(), Some(self.core))
     }
 }
 
@@ -167,7 +170,6 @@ pub struct Workers<T> {
 #[derive(Debug)]
 struct Running<T> {
     core: usize,
-    shown: Arc<Mutex<Stats>>,
     thread: Option<JoinHandle<Result<T>>>,
 }
 
@@ -199,8 +201,7 @@ impl<T: Send + 'static> Workers<T> {
         let work = Arc::new(work);
         let mut workers = Self { stop: stop.clone(), running: Vec::with_capacity(cores.len()) };
         for (index, &core) in cores.iter().enumerate() {
-            let shown = Arc::default();
-            let worker = Worker { index, core, stop: stop.clone(), shown: Arc::clone(&shown) };
+            let worker = Worker { index, core, stop: stop.clone() };
             let work = Arc::clone(&work);
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{core}"))
@@ -211,7 +212,7 @@ impl<T: Send + 'static> Workers<T> {
                     work(&worker)
                 })
                 .map_err(|error| Error::os(format!("start a worker on core {core}"), error))?;
-            workers.running.push(Running { core, shown, thread: Some(thread) });
+            workers.running.push(Running { core, thread: Some(thread) });
         }
         Ok(workers)
     }
@@ -219,16 +220,6 @@ impl<T: Send + 'static> Workers<T> {
     /// Tells all workers to end; [`join`](Self::join) waits for them.
     pub fn stop(&self) {
         self.stop.stop();
-    }
-
-    /// The sum of what the workers have [published](Worker::publish).
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        let mut sum = Stats::default();
-        for running in &self.running {
-            sum.merge(&running.shown.lock().unwrap_or_else(PoisonError::into_inner));
-        }
-        sum
     }
 
     /// Waits for all workers and returns what they returned, in the order of the cores.
@@ -243,6 +234,11 @@ impl<T: Send + 'static> Workers<T> {
 }
 
 impl<T> Running<T> {
+    #[cfg(test)]
+    fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     fn join(&mut self) -> Option<Result<T, WorkerError>> {
         let core = self.core;
         Some(match self.thread.take()?.join() {
@@ -303,6 +299,8 @@ fn message(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
     use crate::backend::memory::{LinkOptions, MemoryEnd, link};
     use crate::{Adaptive, Buffer, Burst, Endpoint, Interest, PacketIo, WaitStrategy};
@@ -381,9 +379,12 @@ mod tests {
         };
         let (a, b) = link(&LinkOptions::default()).unwrap();
         let ends = Mutex::new([Some(a), Some(b)]);
+        let board = Board::new();
+        let shown = board.clone();
         let workers = Workers::spawn(&[*first, *second], move |worker| {
             let end: Option<MemoryEnd> = ends.lock().unwrap()[worker.index()].take();
             let mut port = end.unwrap().open()?;
+            let mut meter = worker.meter(&shown)?;
             let (mut burst, mut wait) = (Burst::with_capacity(32), Adaptive::new(10));
             let mut moved = 0;
             while moved < PACKETS {
@@ -402,21 +403,40 @@ mod tests {
                     n
                 };
                 moved += n as u64;
-                worker.publish(&port.stats());
+                meter.record(meter.clock().now(), n);
+                meter.show(&port);
             }
             // The sender stays until the receiver has all: its end of the cable must not close.
             while worker.index() == 0 && port.stats().frames.is_some_and(|f| f.tx_in_flight > 0) {
+                meter.show(&port);
                 std::thread::yield_now();
             }
-            Ok(())
+            meter.show_now(&port);
+            Ok(meter.snapshot(port.stats()).latency.count)
         })
         .unwrap();
-        let begin = std::time::Instant::now();
-        while workers.stats().rx_packets < PACKETS && begin.elapsed().as_secs() < 10 {
-            std::thread::yield_now();
+        let sum = |readings: &[crate::telemetry::Reading]| {
+            let mut sum = crate::Stats::default();
+            readings.iter().for_each(|reading| sum.merge(&reading.stats));
+            sum
+        };
+        // Read while they work, and when they are done.
+        let mut last = 0;
+        while workers.running.iter().any(|worker| !worker.has_ended()) {
+            let stats = sum(&board.read());
+            assert!(stats.rx_packets >= last && stats.rx_packets <= stats.tx_packets + 4096);
+            last = stats.rx_packets;
         }
-        let stats = workers.stats();
-        workers.join().unwrap();
+        let timed = workers.join().unwrap();
+        let (readings, stats) = (board.read(), sum(&board.read()));
         assert!(stats.tx_packets >= PACKETS && stats.rx_packets >= PACKETS, "{stats:?}");
+        for (reading, timed) in readings.iter().zip(timed) {
+            assert_eq!((reading.latency.count(), reading.running), (timed, false));
+            assert!(timed >= PACKETS, "no time is lost between readings");
+        }
+        assert_eq!(
+            readings.iter().map(|r| r.core).collect::<Vec<_>>(),
+            [Some(*first), Some(*second)]
+        );
     }
 }

@@ -188,7 +188,7 @@ mod tests {
         let commands: Vec<String> = commands.iter().map(shown).collect();
         let has = |part: &str| commands.iter().any(|command| command.contains(part));
         assert!(has("--no-default-features --package=bypass-io --features= --"), "{commands:#?}");
-        assert!(has("--features=dpdk,io-uring,xdp --"), "{commands:#?}");
+        assert!(has("--features=dpdk,exporter,io-uring,xdp --"), "{commands:#?}");
         assert!(!has("bypass-benches"), "private packages are not for users: {commands:#?}");
     }
 }

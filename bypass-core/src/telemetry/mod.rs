@@ -12,13 +12,23 @@
 //! println!("{snapshot}");
 //! assert!(snapshot.to_json().contains("\"latency\""));
 //! ```
+//!
+//! On a [`Board`], others see it while it happens: see there, and `Exporter` (feature `exporter`).
 
+mod board;
 mod clock;
+#[cfg(feature = "exporter")]
+mod exporter;
 mod latency;
+mod reading;
 mod snapshot;
 mod usage;
 
+pub use board::{Board, Showing};
 pub use clock::Clock;
+#[cfg(feature = "exporter")]
+pub use exporter::{Address, Exporter};
 pub use latency::{Latency, LatencySummary};
+pub use reading::Reading;
 pub use snapshot::{Meter, Snapshot};
 pub use usage::Usage;

@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::board::{Place, Showing};
 use super::usage::seconds;
 use super::{Clock, Latency, LatencySummary, Usage};
-use crate::Stats;
+use crate::{Endpoint, Stats};
 
-/// Measures the calling thread from [`start`](Self::start) on.
+/// Measures the calling thread from [`start`](Self::start) on, or as a worker on a
+/// [`Board`](super::Board), where others can see it.
 #[derive(Debug)]
 pub struct Meter {
     clock: Clock,
     begin: u64,
     usage: Usage,
-    /// Times that the application records.
+    /// Times that the application records; those that were shown on a board are there, not here.
     pub latency: Latency,
+    place: Option<Place>,
 }
 
 impl Meter {
@@ -26,7 +29,11 @@ impl Meter {
         let begin = clock.now();
         // Where the kernel does not tell, the figures count from the thread's start.
         let usage = Usage::of_thread().unwrap_or_default();
-        Self { clock, begin, usage, latency: Latency::new() }
+        Self { clock, begin, usage, latency: Latency::new(), place: None }
+    }
+
+    pub(super) fn on(place: Place) -> Self {
+        Self { place: Some(place), ..Self::start(Clock::new()) }
     }
 
     /// The clock that it measures with.
@@ -35,14 +42,58 @@ impl Meter {
         &self.clock
     }
 
+    /// Records that `packets` took from `begin`, a reading of the [clock](Self::clock), until now.
+    pub fn record(&mut self, begin: u64, packets: usize) {
+        if packets > 0 {
+            let nanos = self.clock.now().saturating_sub(begin);
+            self.latency.record_n(nanos, packets as u64);
+        }
+    }
+
+    /// Shows the endpoint's counters and everything else on the board, if somebody has asked since it
+    /// was last called: otherwise this is one relaxed load. Call it in every turn of the loop.
+    #[inline]
+    pub fn show(&mut self, endpoint: &dyn Endpoint) {
+        self.show_with(endpoint, |_| {});
+    }
+
+    /// As [`show`](Self::show), with what the application counts beside the endpoint.
+    #[inline]
+    pub fn show_with(&mut self, endpoint: &dyn Endpoint, more: impl FnOnce(&mut Showing<'_>)) {
+        if self.place.as_ref().is_some_and(Place::is_asked) {
+            self.put_up(false, endpoint, more);
+        }
+    }
+
+    /// As [`show`](Self::show), whether somebody has asked or not: a worker's last word.
+    pub fn show_now(&mut self, endpoint: &dyn Endpoint) {
+        self.put_up(true, endpoint, |_| {});
+    }
+
+    #[cold]
+    fn put_up(&mut self, last: bool, endpoint: &dyn Endpoint, more: impl FnOnce(&mut Showing<'_>)) {
+        let cost = (self.clock.since(self.begin), self.used());
+        if let Some(place) = &mut self.place {
+            place.answer(last, endpoint, more, cost, &mut self.latency);
+        }
+    }
+
+    fn used(&self) -> Usage {
+        Usage::of_thread().unwrap_or_default().since(&self.usage)
+    }
+
     /// What happened since the start, with the endpoint's counters.
     #[must_use]
     pub fn snapshot(&self, stats: Stats) -> Snapshot {
+        let mut latency = self.latency.clone();
+        if let Some(place) = &self.place {
+            place.add_shown(&mut latency);
+        }
         Snapshot {
             elapsed: self.clock.since(self.begin),
             stats,
-            usage: Usage::of_thread().unwrap_or_default().since(&self.usage),
-            latency: self.latency.summary(),
+            usage: self.used(),
+            latency: latency.summary(),
         }
     }
 }
