@@ -10,7 +10,8 @@
 //!
 //! Try it with `socat - UDP:127.0.0.1:7777`. On AF_XDP the address is one of an Ethernet interface, and
 //! the client is another machine (or namespace). Ctrl-C ends it and
-//! prints what happened; `--packets N` ends it after N packets.
+//! prints what happened; `--packets N` ends it after N packets. With `--telemetry 127.0.0.1:9100` the
+//! example `monitor` and Prometheus can look at it while it works.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 
 use bypass_io::any::open_socket;
 use bypass_io::prelude::*;
-use bypass_io::telemetry::{Clock, Meter, Snapshot};
+use bypass_io::telemetry::{Board, Exporter, Snapshot};
 use bypass_io::worker::Stop;
 use bypass_io::{Bind, DefaultSocket, UdpOptions};
 
@@ -38,28 +39,42 @@ fn main() -> ExitCode {
 
 fn run() -> Result<Snapshot> {
     let mut place = "127.0.0.1:7777".to_owned();
-    let mut packets = u64::MAX;
+    let (mut packets, mut telemetry) = (u64::MAX, None);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         if arg == "--packets" {
             packets = args.next().and_then(|n| n.parse().ok()).unwrap_or(packets);
+        } else if arg == "--telemetry" {
+            telemetry = args.next();
         } else {
             place = arg;
         }
     }
     let stop = Stop::on_signals()?;
+    let board = Board::new();
+    let exporter = telemetry.map(|place| Exporter::start(&board, &place)).transpose()?;
+    if let Some(exporter) = &exporter {
+        println!("telemetry at {}", exporter.address());
+    }
     match place.parse() {
         // An address: the backend that the features chose, known to the compiler.
-        Ok(address) => serve(DefaultSocket::bind(&UdpOptions::new(address))?, &stop, packets),
+        Ok(address) => {
+            serve(DefaultSocket::bind(&UdpOptions::new(address))?, &stop, packets, &board)
+        }
         // A URI: whichever backend it names.
-        Err(_) => serve(open_socket(&place)?, &stop, packets),
+        Err(_) => serve(open_socket(&place)?, &stop, packets, &board),
     }
 }
 
 /// Echoes until it is told to stop, or `packets` have been echoed.
-fn serve<S: DatagramIo>(mut socket: S, stop: &Stop, packets: u64) -> Result<Snapshot> {
+fn serve<S: DatagramIo>(
+    mut socket: S,
+    stop: &Stop,
+    packets: u64,
+    board: &Board,
+) -> Result<Snapshot> {
     println!("echo on {}, backend {}", socket.local_addr(), socket.caps().backend);
-    let meter = Meter::start(Clock::new());
+    let mut meter = board.meter("echo", None)?;
     let (mut burst, mut wait) = (Burst::with_capacity(64), Adaptive::default());
     let mut echoed = 0;
     while !stop.stopping() && echoed < packets {
@@ -67,10 +82,13 @@ fn serve<S: DatagramIo>(mut socket: S, stop: &Stop, packets: u64) -> Result<Snap
         // there is much of it, no more is received. Back-pressure reaches the sender.
         let refused = burst.len();
         let received = socket.recv(&mut burst)?;
+        let begin = meter.clock().now();
         burst[refused..].iter_mut().for_each(Datagram::reply);
         let sent = if burst.is_empty() { 0 } else { send(&mut socket, &mut burst)? };
         socket.flush()?;
         echoed += sent as u64;
+        meter.record(begin, sent);
+        meter.show(&socket);
         let interest = if burst.is_empty() { Interest::RX } else { Interest::RX | Interest::TX };
         wait.after(received + sent, &mut socket, interest)?;
     }

@@ -18,6 +18,7 @@
 //! | `--tcp ADDRESS`, `--tcp off` | where to take connections; without it, at the same address, if the kernel has that |
 //! | `--queries N` | end after N queries in datagrams |
 //! | `--json` | print the report as JSON |
+//! | `--telemetry ADDRESS` | show what happens to the example `monitor` and to Prometheus: `127.0.0.1:9100` |
 //!
 //! It follows RFC 1034, 1035, 2181, 2308, 4592 (wildcards), 6891 (EDNS), 7766 (connections), 8482 (ANY)
 //! and 9471 (glue). Not here: DNSSEC, DNAME, zone transfers, dynamic updates.
@@ -37,6 +38,7 @@ use std::sync::Arc;
 
 use bypass_io::any::open_socket;
 use bypass_io::prelude::DatagramIo;
+use bypass_io::telemetry::{Board, Exporter, Meter};
 use bypass_io::worker::{Stop, Worker, Workers};
 use bypass_io::{Bind as _, DefaultSocket, UdpOptions};
 
@@ -67,6 +69,12 @@ fn run() -> Result {
     };
     let responder = Arc::new(Responder::new(&zones(&options)?)?);
     let stop = Stop::on_signals()?;
+    let board = Board::new();
+    let telemetry = options.telemetry.as_ref();
+    let exporter = telemetry.map(|place| Exporter::start(&board, place)).transpose()?;
+    if let Some(exporter) = &exporter {
+        println!("telemetry at {}", exporter.address());
+    }
     let listener = options.tcp_address().map(listen).transpose()?;
     if let Some(listener) = &listener {
         let address = listener.local_addr()?;
@@ -77,7 +85,9 @@ fn run() -> Result {
     let (cores, json) = (options.cores.clone(), options.json);
     let workers = {
         let responder = Arc::clone(&responder);
-        Workers::spawn_until(&stop, &cores, move |worker| work(&options, &responder, worker))?
+        Workers::spawn_until(&stop, &cores, move |worker| {
+            work(&options, &responder, worker, worker.meter(&board)?)
+        })?
     };
     let tcp = listener.map(|listener| tcp::serve(listener, &responder, &stop));
     let report = Report { workers: workers.join()?, tcp: tcp.transpose()? };
@@ -105,6 +115,7 @@ fn work(
     options: &Options,
     responder: &Responder,
     worker: &Worker,
+    meter: Meter,
 ) -> bypass_io::Result<udp::Served> {
     match &options.place {
         // An address: the backend that the features chose, known to the compiler.
@@ -112,12 +123,12 @@ fn work(
             let mut socket = UdpOptions::new(*address);
             socket.reuse_port = options.cores.len() > 1;
             socket.recv_buffer = Some(RECV_BUFFER);
-            start(DefaultSocket::bind(&socket)?, options, responder, worker)
+            start(DefaultSocket::bind(&socket)?, options, responder, worker, meter)
         }
         // A URI: whichever backend it names.
         Place::Uri(uri) => {
             let socket = open_socket(&options.uri(uri))?;
-            start(socket, options, responder, worker)
+            start(socket, options, responder, worker, meter)
         }
     }
 }
@@ -127,8 +138,9 @@ fn start<S: DatagramIo>(
     options: &Options,
     responder: &Responder,
     worker: &Worker,
+    meter: Meter,
 ) -> bypass_io::Result<udp::Served> {
     let (address, backend) = (socket.local_addr(), socket.caps().backend);
     println!("dns on {address}, backend {backend}, core {}", worker.core());
-    udp::serve(socket, responder, worker, options.queries)
+    udp::serve(socket, responder, worker, meter, options.queries)
 }

@@ -8,7 +8,8 @@ use bypass_io::worker::available_cores;
 use crate::Result;
 
 pub(crate) const USAGE: &str = "\
-usage: dns [--zone NAME=FILE]... [--cores A,B] [--tcp ADDRESS|off] [--queries N] [--json] [PLACE]
+usage: dns [--zone NAME=FILE]... [--cores A,B] [--tcp ADDRESS|off] [--queries N] [--json]
+           [--telemetry ADDRESS] [PLACE]
 
 PLACE is an address (127.0.0.1:5353; on AF_XDP one of an Ethernet interface), or a URI such as
 udp+socket://127.0.0.1:5353 or udp+xdp://10.0.0.1:53.";
@@ -30,6 +31,7 @@ pub(crate) struct Options {
     pub(crate) tcp: Tcp,
     pub(crate) queries: u64,
     pub(crate) json: bool,
+    pub(crate) telemetry: Option<String>,
 }
 
 /// Where connections come from.
@@ -52,12 +54,14 @@ impl Options {
             tcp: Tcp::Same,
             queries: u64::MAX,
             json: false,
+            telemetry: None,
         };
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
             match arg.as_str() {
                 "--help" | "-h" => return Ok(None),
                 "--json" => options.json = true,
+                "--telemetry" => options.telemetry = Some(value()?),
                 "--queries" => options.queries = value()?.parse()?,
                 "--zone" => {
                     let zone = value()?;

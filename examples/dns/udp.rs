@@ -1,7 +1,7 @@
 //! Queries in datagrams, on any backend.
 
 use bypass_io::prelude::*;
-use bypass_io::telemetry::{Clock, Meter, Snapshot};
+use bypass_io::telemetry::{Meter, Snapshot};
 use bypass_io::worker::Worker;
 
 use super::responder::Responder;
@@ -25,9 +25,9 @@ pub(crate) fn serve<S: DatagramIo>(
     mut socket: S,
     responder: &Responder,
     worker: &Worker,
+    mut meter: Meter,
     limit: u64,
 ) -> Result<Served> {
-    let meter = Meter::start(Clock::new());
     let (mut burst, mut wait) = (Burst::with_capacity(BURST), Adaptive::default());
     let (mut counts, mut unsendable) = (Counts::default(), 0);
     while !worker.stopping() && counts.queries < limit {
@@ -35,6 +35,7 @@ pub(crate) fn serve<S: DatagramIo>(
         // received.
         let refused = burst.len();
         let received = socket.recv(&mut burst)?;
+        let begin = meter.clock().now();
         let mut at = 0;
         burst.retain(|datagram| {
             at += 1;
@@ -52,6 +53,10 @@ pub(crate) fn serve<S: DatagramIo>(
             }
         }
         socket.flush()?;
+        meter.record(begin, sent);
+        meter.show_with(&socket, |showing| {
+            counts.iter().for_each(|(name, count)| showing.counter(name, count));
+        });
         let interest = if burst.is_empty() { Interest::RX } else { Interest::RX | Interest::TX };
         wait.after(received + sent, &mut socket, interest)?;
     }

@@ -39,6 +39,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bypass_io::any::open_socket;
+use bypass_io::telemetry::{Board, Exporter};
 use bypass_io::worker::{Stop, Worker, Workers};
 use bypass_io::{Bind as _, DefaultSocket, Error, UdpOptions};
 
@@ -86,7 +87,13 @@ fn run() -> Result {
             tokio::run(setup, stop)
         });
     }
-    let workers = start(&options, &listener, &stats, &stop)?;
+    let board = Board::new();
+    let telemetry = options.telemetry.as_ref();
+    let exporter = telemetry.map(|place| Exporter::start(&board, place)).transpose()?;
+    if let Some(exporter) = &exporter {
+        println!("telemetry at {}", exporter.address());
+    }
+    let workers = start(&options, &listener, &stats, &board, &stop)?;
     if options.check {
         workers.stop();
     }
@@ -127,6 +134,7 @@ fn start(
     options: &Options,
     listener: &TcpListener,
     stats: &Arc<Stats>,
+    board: &Board,
     stop: &Stop,
 ) -> Result<Workers<Summary>> {
     let shards = options.cores.len();
@@ -139,6 +147,7 @@ fn start(
             memory: options.memory / shards,
             log: options.log.clone(),
             spin: options.spin,
+            board: board.clone(),
             ready: ready.clone(),
         }))
     };

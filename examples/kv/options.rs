@@ -27,6 +27,7 @@ usage: kv [ADDRESS] [options]
   --sync LEVEL          when a change is on the disk: `durable`, before it is acknowledged (the default);
                         `interval`, within the time below; `none`, never: no log
   --interval MS         how long a change may wait at `interval`; 100
+  --telemetry ADDRESS   show what happens to the example `monitor` and to Prometheus, such as 127.0.0.1:9100
   --compact MIB         length of a log after which a snapshot takes its place; 64";
 
 pub struct Options {
@@ -39,12 +40,14 @@ pub struct Options {
     pub spin: bool,
     pub check: bool,
     pub log: Option<log::Options>,
+    pub telemetry: Option<String>,
 }
 
 impl Options {
     pub fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
         let mut address = SocketAddr::from(([127, 0, 0, 1], 11211));
         let (mut udp, mut tokio, mut spin, mut check) = (None, false, false, false);
+        let mut telemetry = None;
         let (mut workers, mut cores, mut memory) = (1, None, 64);
         let (mut folder, mut sync, mut interval, mut compact) =
             (None, "durable".to_owned(), 100, 64.0);
@@ -62,6 +65,7 @@ impl Options {
                     "tokio" => tokio = true,
                     other => return Err(format!("there is no front end `{other}`").into()),
                 },
+                "--telemetry" => telemetry = Some(value()?),
                 "--log" => folder = Some(PathBuf::from(value()?)),
                 "--sync" => sync = value()?,
                 "--interval" => interval = read(&value()?)?,
@@ -95,10 +99,10 @@ impl Options {
         let compact_at = (compact * f64::from(1 << 20)) as u64;
         let log =
             folder.zip(level).map(|(folder, level)| log::Options { folder, level, compact_at });
-        if tokio && (log.is_some() || udp.is_some()) {
-            return Err("--front tokio has neither a log nor another backend".into());
+        if tokio && (log.is_some() || udp.is_some() || telemetry.is_some()) {
+            return Err("--front tokio has no log, no other backend, and no telemetry".into());
         }
-        Ok(Self { address, udp, cores, memory, tokio, spin, check, log })
+        Ok(Self { address, udp, cores, memory, tokio, spin, check, log, telemetry })
     }
 }
 

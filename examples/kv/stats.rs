@@ -111,6 +111,13 @@ impl Stats {
         values.fold(0, u64::wrapping_add)
     }
 
+    /// Shows the figures of a shard by name.
+    pub fn each(&self, shard: usize, mut visit: impl FnMut(&str, u64)) {
+        for (name, place) in NAMES.iter().zip(&self.shards[shard].0) {
+            visit(name, place.load(Ordering::Relaxed));
+        }
+    }
+
     /// Begins to count anew.
     pub fn reset(&self) {
         for shard in &self.shards {

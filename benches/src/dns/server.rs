@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bypass_core::backend::socket::UdpOptions;
+use bypass_core::telemetry::Board;
 use bypass_core::udp::{Config, UdpOverL2};
 use bypass_core::worker::{Stop, Workers};
 use bypass_core::{DatagramIo, sys};
@@ -220,5 +221,6 @@ fn answer<S: DatagramIo>(
     worker: &bypass_core::worker::Worker,
 ) -> bypass_core::Result<()> {
     println!("{READY}");
-    udp::serve(socket, responder, worker, u64::MAX).map(drop)
+    let meter = worker.meter(&Board::new())?;
+    udp::serve(socket, responder, worker, meter, u64::MAX).map(drop)
 }

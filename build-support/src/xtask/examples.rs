@@ -28,8 +28,10 @@ const DEPENDENCIES: &[&str] = &[
     "flate2 = \"1.1\"",
     "hashbrown = \"0.17\"",
     "itoa = \"1.0\"",
+    "ratatui = { version = \"0.30\", default-features = false, features = [\"crossterm\"] }",
     "rtrb = \"0.4\"",
     "rustix = { version = \"1.1\", features = [\"event\"] }",
+    "serde = { version = \"1.0\", features = [\"derive\"] }",
     "serde_json = \"1.0\"",
     "thiserror = \"2.0\"",
     "tokio = { version = \"1.54\", features = [\"io-util\", \"net\", \"rt-multi-thread\", \"time\"] }",
@@ -59,6 +61,8 @@ const EXAMPLES: &[Example] = &[
     Example { name: "kv", arguments: &["127.0.0.1:0", "--check"], prints: &["kv on udp"] },
     // As the README has it; it fails by itself when messages, packets or orders are missing.
     Example { name: "market_data", arguments: &[], prints: &["socket", "uring", "recovered"] },
+    // Its tests have it look at others; here there is nobody to look at.
+    Example { name: "monitor", arguments: &["--help"], prints: &["usage: monitor"] },
     // In a network of its own, where the exchange verifies every checksum.
     Example { name: "order_sender", arguments: &[], prints: &["acknowledged", "good checksums"] },
     // It fails by itself when an acknowledged record is lost, or a torn one accepted.
@@ -150,7 +154,7 @@ impl EmptyCrate {
         }
         let manifest = format!(
             "[package]\nname = \"examples-alone\"\nedition = \"2024\"\n\n\
-             [dependencies]\nbypass-io = {{ path = {:?} }}\n\
+             [dependencies]\nbypass-io = {{ path = {:?}, features = [\"exporter\"] }}\n\
              # What examples use beside it.\n{}\n\n\
              # Part of no workspace.\n[workspace]\n\n[profile.dev]\nopt-level = 1\n",
             root(),

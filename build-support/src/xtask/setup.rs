@@ -183,6 +183,18 @@ const PACKAGES: &[Package] = &[
         layer: Layer::Traffic,
     },
     Package {
+        name: "python3-prometheus-client",
+        proof: "/usr/lib/python3/dist-packages/prometheus_client",
+        used_for: "a reader of telemetry of other hands",
+        layer: Layer::Traffic,
+    },
+    Package {
+        name: "tmux",
+        proof: "tmux",
+        used_for: "a terminal for the example `monitor`",
+        layer: Layer::Traffic,
+    },
+    Package {
         name: "fio",
         proof: "fio",
         used_for: "random reads of other hands",

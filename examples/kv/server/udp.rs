@@ -34,6 +34,8 @@ pub struct UdpServer<S: DatagramIo> {
     /// Memory of such answers, to be used again.
     spare: Vec<Vec<u8>>,
     out: Vec<u8>,
+    /// Datagrams that have left.
+    pub sent: usize,
 }
 
 enum Held<D> {
@@ -63,6 +65,7 @@ impl<S: DatagramIo> UdpServer<S> {
             finished: VecDeque::with_capacity(HELD),
             spare: (0..BATCH).map(|_| Vec::with_capacity(ROOM)).collect(),
             out: Vec::with_capacity(ROOM),
+            sent: 0,
         }
     }
 
@@ -90,6 +93,7 @@ impl<S: DatagramIo> UdpServer<S> {
                 sent => sent?,
             };
             work += sent;
+            self.sent += sent;
             if sent == 0 {
                 break;
             }

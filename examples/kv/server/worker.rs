@@ -11,7 +11,7 @@ use bypass_io::Stats as SocketStats;
 use bypass_io::io_uring::Ring;
 use bypass_io::io_uring::driver::LocalExecutor;
 use bypass_io::prelude::*;
-use bypass_io::telemetry::Usage;
+use bypass_io::telemetry::{Board, Usage};
 use bypass_io::worker::Worker;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
@@ -42,6 +42,8 @@ pub struct Setup {
     pub log: Option<log::Options>,
     /// Never to sleep.
     pub spin: bool,
+    /// Where others see what it does.
+    pub board: Board,
     /// Told the name of the backend and where it listens when everything is there.
     pub ready: Sender<(String, std::net::SocketAddr)>,
 }
@@ -89,7 +91,7 @@ pub fn now() -> u32 {
 
 /// Serves until it is told to stop.
 pub fn run<S: DatagramIo>(socket: S, setup: Setup, worker: &Worker) -> crate::Result<Summary> {
-    let Setup { listener, handover, stats, memory, log, spin, ready } = setup;
+    let Setup { listener, handover, stats, memory, log, spin, board, ready } = setup;
     // A connection has a receive and a send in flight.
     let ring = Ring::builder().entries(512).completions(16384).operations(16384).build_local()?;
     let ring = Rc::new(ring);
@@ -97,7 +99,7 @@ pub fn run<S: DatagramIo>(socket: S, setup: Setup, worker: &Worker) -> crate::Re
     let mut store = Store::new(memory, 0);
     let shard = (worker.index(), stats.shards());
     let log = log.map(|options| Log::open(&ring, &options, shard, &mut store)).transpose()?;
-    let shard = Shard { index: worker.index(), store, stats };
+    let shard = Shard { index: worker.index(), store, stats: Arc::clone(&stats) };
     let mut core = Core::new(shard, log, Rc::clone(&ring));
     core.tick(now())?;
     let shared = Rc::new(Shared::new(Rc::clone(&ring), core, handover));
@@ -110,10 +112,18 @@ pub fn run<S: DatagramIo>(socket: S, setup: Setup, worker: &Worker) -> crate::Re
     let _waiting = ready.send((backend, udp.socket.local_addr()));
 
     let (begin, usage) = (Instant::now(), Usage::of_thread()?);
-    let (mut second, mut credits) = (0, SPINS);
+    let mut meter = worker.meter(&board)?;
+    let (mut second, mut credits, mut sleeps) = (0, SPINS, 0);
     while !worker.stopping() {
+        let (turned, sent) = (meter.clock().now(), udp.sent);
         let mut work = turn(&shared, &mut udp, &mut second, &executor)?;
         work += run_tasks(&ring, &executor)?;
+        meter.record(turned, udp.sent - sent);
+        meter.show_with(&udp.socket, |showing| {
+            *showing.stats.syscalls.get_or_insert_default() += ring.counters().enters + sleeps;
+            *showing.stats.wakeups.get_or_insert_default() += sleeps;
+            stats.each(worker.index(), |name, value| showing.counter(name, value));
+        });
         if let Some(failure) = shared.failure.borrow_mut().take() {
             return Err(failure);
         }
@@ -124,6 +134,7 @@ pub fn run<S: DatagramIo>(socket: S, setup: Setup, worker: &Worker) -> crate::Re
             std::hint::spin_loop();
         } else {
             sleep(&shared, &udp.socket)?;
+            sleeps += 1;
             credits = SPINS;
         }
     }
