@@ -37,10 +37,11 @@ use crate::{Error, Result};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Clients cannot hold the workers up. The thread has the lowest priority (nice 19), so it takes 1 or
-/// 2 % of a core that a worker spins on. However many ask, the workers are asked ten times a second at
-/// the most. There are 16 connections at a time, each with 4 KiB of request and five seconds to live; when
-/// one more comes, the oldest makes room for it.
+/// Clients cannot hold the workers up. The thread has the lowest priority (nice 19), whose weight is 15
+/// where a worker's is 1024 (`sched_prio_to_weight` in `kernel/sched/core.c`): it takes little of a core
+/// that a worker spins on. However many ask, each page is made ten times a second at the most, and served
+/// as it was in between. There are 16 connections at a time, each with 4 KiB of request and five seconds
+/// to live; when one more comes, the oldest makes room for it.
 ///
 /// Whoever reaches the address can read it: there is no encryption and nobody has to say who they are.
 /// Take a loopback address, one of a management network, or a Unix socket, whose directory says who
