@@ -34,10 +34,11 @@ pub(super) fn answer(count: impl FnOnce() -> Option<u64>) {
     }
 }
 
-/// The count so far, where there is one; `asks` if the server has to be asked for it.
+/// The count so far, where there is one; `asks` if a server that has booked none has to be asked for it.
 pub(super) fn so_far(asks: bool) -> Option<u64> {
-    if !asks {
-        return Some(SYSTEM_CALLS.booked.load(Relaxed)).filter(|calls| *calls > 0);
+    let booked = Some(SYSTEM_CALLS.booked.load(Relaxed)).filter(|calls| *calls > 0);
+    if booked.is_some() || !asks {
+        return booked;
     }
     let (sender, receiver) = mpsc::sync_channel(1);
     *SYSTEM_CALLS.asking.lock().ok()? = Some(sender);
