@@ -225,8 +225,8 @@ impl<K: Kind> PoolBuf<K> {
         let shared = self.shared();
         let chunk = shared.cut(self.chunk)?;
         let (offset, len) = shared.extents[chunk as usize].get();
-        // This buffer is counted, so the first is.
-        shared.buffers.set(shared.buffers.get() + 1);
+        // This buffer is counted, so the pool holds itself already.
+        count(&shared.buffers, 1);
         Some(Self { shared: self.shared, chunk, offset, len })
     }
 
@@ -368,12 +368,21 @@ impl<K: Kind> Drop for PoolBuf<K> {
 
 /// Counts `n` more buffers of a pool.
 pub(super) fn hold<K: Kind>(pool: &Rc<Shared<K>>, n: usize) {
-    let before = pool.buffers.get();
-    if before == 0 && n > 0 {
+    if count(&pool.buffers, n) == 0 && n > 0 {
         // The pool's `Rc` of itself.
         let _until_it_is_let_go = Rc::into_raw(Rc::clone(pool));
     }
-    pool.buffers.set(before + n);
+}
+
+/// Adds `n` to a count, and returns what it was. As with an `Rc`, it must not begin anew, however many were
+/// forgotten.
+fn count(buffers: &Cell<usize>, n: usize) -> usize {
+    let before = buffers.get();
+    let Some(after) = before.checked_add(n) else {
+        panic!("more buffers were forgotten than can be counted");
+    };
+    buffers.set(after);
+    before
 }
 
 /// Counts `n` buffers of a pool less; with the last of them the pool may go.
@@ -392,7 +401,8 @@ pub(super) unsafe fn let_go<K: Kind>(pool: NonNull<Shared<K>>, n: usize) {
     }
 }
 
-fn pointer<K: Kind>(pool: &Rc<Shared<K>>) -> NonNull<Shared<K>> {
+/// What [`let_go`] may end the pool by: it comes from the `Rc`, not from a reference to what is inside.
+pub(super) fn pointer<K: Kind>(pool: &Rc<Shared<K>>) -> NonNull<Shared<K>> {
     // SAFETY: an `Rc` is never null.
     unsafe { NonNull::new_unchecked(Rc::as_ptr(pool).cast_mut()) }
 }

@@ -9,10 +9,9 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::ptr::NonNull;
 use std::rc::Rc;
 
-use super::buf::{hold, let_go};
+use super::buf::{hold, let_go, pointer};
 use super::shared::State;
 use super::{Kind, Lent, NONE, Owner, Pool, PoolBuf, Shared, StrayChunk};
 
@@ -51,6 +50,7 @@ impl<K: Kind> Pool<K> {
     #[must_use]
     pub fn ledger(&self, buffers: usize) -> Ledger<'_, K> {
         let shared = &self.shared;
+        let buffers = buffers.min(shared.states.len());
         hold(shared, buffers);
         Ledger {
             shared,
@@ -246,7 +246,7 @@ impl<K: Kind> Drop for Ledger<'_, K> {
         sent.set(sent.get().wrapping_add(self.sent));
         if self.counted > 0 {
             // SAFETY: so many are counted that no buffer was made with.
-            unsafe { let_go(NonNull::from(&**self.shared), self.counted) };
+            unsafe { let_go(pointer(self.shared), self.counted) };
         }
     }
 }

@@ -165,6 +165,42 @@ fn a_pool_outlives_its_ledger_with_the_buffers_that_it_made() {
     assert_eq!(burst[2].data(), b"still");
 }
 
+/// However many buffers a ledger was to make, and whether it is closed or not.
+#[test]
+fn a_ledger_that_is_forgotten_keeps_the_pool() {
+    let pool = pool();
+    let [first, second] = [filled(&pool, b"first"), filled(&pool, b"second")];
+    std::mem::forget(pool.ledger(usize::MAX));
+    drop(pool.ledger(usize::MAX));
+    drop((first, pool));
+    // Nobody but the second buffer, and what was forgotten, holds the memory.
+    assert_eq!(second.data(), b"second");
+}
+
+/// Who gets the chunks that are lent may use the pool meanwhile, and may panic.
+#[test]
+fn chunks_are_lent_while_others_come_and_go() {
+    let pool = pool();
+    let mut held = vec![pool.alloc_rx().unwrap(), pool.alloc_rx().unwrap()];
+    let (mut taken, mut lent) = (pool.alloc_rx(), Vec::new());
+    let n = pool.lend_rx(3, |lending| {
+        lent.push(lending);
+        held.pop();
+        taken = pool.alloc_rx().filter(|taken| chunk(taken) != lending);
+        assert!(taken.is_some());
+    });
+    assert_eq!((n, places(&pool)), (3, [4, 1, 3, 0]));
+    held.extend(taken);
+    held.extend(std::iter::from_fn(|| pool.alloc_rx()));
+    let mut all: Vec<_> = held.iter().map(chunk).chain(lent).collect();
+    all.sort_unstable();
+    assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7], "each is in one place");
+    held.clear();
+    let lending = AssertUnwindSafe(|| pool.lend_rx(3, |_| panic!("while it is lent")));
+    assert!(catch_unwind(lending).is_err());
+    assert_eq!(places(&pool), [4, 0, 4, 0], "the others are still free");
+}
+
 #[test]
 fn buffers_are_lent_from_the_front_as_long_as_they_are_accepted() {
     let (pool, other) = (pool(), pool());
