@@ -45,6 +45,18 @@ impl<F: FnMut(&mut [u8], &RxMeta) -> Verdict> Guest for Visitor<'_, F> {
     }
 }
 
+/// Frames of which the first `n` can be sent; the others are dropped with this, also by a panic.
+struct Made<'a> {
+    frames: &'a mut Burst<XdpFrame>,
+    n: usize,
+}
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        self.frames.truncate(self.n);
+    }
+}
+
 impl XdpPort {
     /// See [`PacketIo::visit`].
     #[inline]
@@ -126,12 +138,14 @@ impl XdpPort {
         len: usize,
         mut f: impl FnMut(&mut [u8]),
     ) -> Result<usize> {
-        let before = waiting.len();
-        self.alloc(waiting, n);
-        for frame in &mut waiting[before..] {
+        let mut made = Made { n: waiting.len(), frames: waiting };
+        self.alloc(made.frames, n);
+        while let Some(frame) = made.frames.get_mut(made.n) {
             let _there_is_room = frame.set_len(len);
             f(frame.data_mut());
+            made.n += 1;
         }
+        drop(made);
         self.send_behind(waiting, 0)
     }
 

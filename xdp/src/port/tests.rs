@@ -183,3 +183,32 @@ fn a_visitor_that_panics_leaves_the_rest_on_the_ring() {
     let frames = stats.frames.unwrap();
     assert_eq!((frames.rx_posted, frames.held), (u64::from(POSTED), 0), "{frames:?}");
 }
+
+/// A generator that panics frees the frame that it fills and those behind it, whether others wait or not.
+#[test]
+fn a_generator_that_panics_sends_nothing_that_it_has_not_filled() {
+    let Some((_veth, mut a, mut b)) = pair(false, Hook::Native) else { return };
+    for waits in [false, true] {
+        let mut waiting = Burst::with_capacity(8);
+        if waits {
+            waiting.append(&mut compose(&mut a, &[numbered(0, 60)]), 1);
+        }
+        let mut n = u16::from(waits);
+        let generate = std::panic::AssertUnwindSafe(|| {
+            a.generate(&mut waiting, 4, 60, |data| {
+                data.copy_from_slice(&numbered(n, 60));
+                if n == 2 {
+                    std::panic::resume_unwind(Box::new(()));
+                }
+                n += 1;
+            })
+        });
+        assert!(std::panic::catch_unwind(generate).is_err());
+        assert_eq!(waiting.len(), if waits { 2 } else { 0 });
+        a.generate(&mut waiting, 0, 60, |_| unreachable!("none is wanted")).unwrap();
+        a.flush().unwrap();
+        let came = receive(&mut b, 2, is_ours);
+        assert!(came.iter().zip(0..).all(|(frame, n)| frame.data() == numbered(n, 60)));
+        assert_eq!((waiting.len(), a.umem().census().held), (0, 0));
+    }
+}
