@@ -129,7 +129,7 @@ impl Drop for Plugged {
 /// Makes the device, if there is none of its name, and returns how long packets are that it makes up.
 fn probe(devices: &HashMap<String, Device>, name: &str, arguments: &str) -> Result<usize> {
     check(name)?;
-    let makes = if name.starts_with(MAKES) { makes(arguments)? } else { 0 };
+    let makes = makes(name, arguments)?;
     let refused = |errno: Errno, said, remedy: &'static str| {
         Err(DpdkError::Probe { device: name.to_owned(), errno, said, remedy: Some(remedy.into()) })
     };
@@ -174,13 +174,16 @@ fn remove(name: &str) -> Result<()> {
 /// not keep these plugged in, and packets that one of them sends out of several ports are shared.
 const COMPOSITE: [&str; 4] = ["net_bonding", "eth_bond", "net_failsafe", "net_vdev_netvsc"];
 
-/// The driver whose packets are as long as it was told, whatever an mbuf has room for.
-const MAKES: &str = "net_null";
+/// The driver whose packets are as long as it was told, whatever an mbuf has room for, by both its names.
+const MAKES: [&str; 2] = ["net_null", "eth_null"];
 
-/// How long the packets of a `net_null` with these arguments are.
-fn makes(arguments: &str) -> Result<usize> {
+/// How long the packets are that a device of this name and with these arguments makes up.
+fn makes(name: &str, arguments: &str) -> Result<usize> {
     /// The driver's own.
     const USUAL: usize = 64;
+    if !MAKES.iter().any(|driver| name.starts_with(driver)) {
+        return Ok(0);
+    }
     let mut longest = USUAL;
     for argument in arguments.split(',') {
         let refused = |why| Err(DpdkError::config("vdev arguments", argument.escape_debug(), why));
@@ -282,10 +285,13 @@ mod tests {
 
     #[test]
     fn what_a_device_makes_up_is_known() {
-        assert_eq!(makes("").unwrap(), 64);
-        assert_eq!(makes("no-rx=1,size=1500,copy=0,size=60").unwrap(), 1500);
-        for bad in ["size=0x800", "size=[64,2000]", "copy=1", "size=64,copy=01"] {
-            assert!(makes(bad).is_err(), "{bad}");
+        assert_eq!(makes("net_ring0", "size=1500").unwrap(), 0);
+        for name in ["net_null0", "eth_null0"] {
+            assert_eq!(makes(name, "").unwrap(), 64);
+            assert_eq!(makes(name, "no-rx=1,size=1500,copy=0,size=60").unwrap(), 1500);
+            for bad in ["size=0x800", "size=[64,2000]", "copy=1", "size=64,copy=01"] {
+                assert!(makes(name, bad).is_err(), "{bad}");
+            }
         }
     }
 
