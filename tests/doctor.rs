@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its tools too")]
 
 use std::path::PathBuf;
+#[cfg(feature = "xdp")]
+use std::process::Stdio;
 use std::process::{Command, Output};
 
 use bypass_io::probe::{self, ProbeOptions, Verdict};
@@ -91,6 +93,10 @@ mod xdp {
             .map(|subject| verdict(&said, section, subject));
         assert_eq!(verdicts, [Some("good"), Some("good"), Some("limited")], "{said:#}");
         assert_eq!((verdict(&said, section, "XDP program"), code), (Some("good"), Some(0)));
+        assert_eq!(verdict(&said, section, "queues"), Some("good"), "{said:#}");
+        // What a veth pair has none of is said, with the reason.
+        assert_eq!(verdict(&said, section, "ring sizes"), Some("limited"), "{said:#}");
+        assert_eq!(verdict(&said, section, "NUMA node"), Some("good"), "{said:#}");
         let link = veth.a.ip("-d link show veth0").unwrap();
         assert!(!link.contains("xdp"), "nothing stays: {link}");
     }
@@ -104,6 +110,38 @@ mod xdp {
         assert_eq!(verdict(&said, "xdp:veth0", "generic mode"), None);
         let (said, _) = report(&veth.a, &["--try", "--force"]);
         assert_eq!(verdict(&said, "xdp:veth0", "generic mode"), Some("good"));
+    }
+
+    /// `doctor --clean`, which is told `answer` when it asks.
+    fn clean(answer: &str) -> String {
+        use std::io::Write as _;
+        let test = std::env::current_exe().unwrap();
+        let mut doctor = Command::new(test.ancestors().nth(2).unwrap().join("examples/doctor"))
+            .args(["--clean", "veth0"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        doctor.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+        let output = doctor.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    fn a_program_that_nobody_holds_is_taken_off_by_those_who_say_yes() {
+        let Some(veth) = veth() else { return };
+        // Attached by a program that has ended since.
+        let object = concat!(env!("CARGO_MANIFEST_DIR"), "/xdp/bpf/steer.bpf.o");
+        veth.a.ip(&format!("link set dev veth0 xdpgeneric obj {object} sec xdp")).unwrap();
+        let is_there = || veth.a.ip("-d link show veth0").unwrap().contains("xdpgeneric");
+        let _inside = veth.a.enter().unwrap();
+        for answer in ["", "n\n", "perhaps\n"] {
+            let said = clean(answer);
+            assert!(said.contains("take") && said.contains("[y/N]") && is_there(), "{said}");
+        }
+        let said = clean("y\n");
+        assert!(said.contains("is off") && !is_there(), "{said}");
     }
 
     #[test]

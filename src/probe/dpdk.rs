@@ -7,8 +7,37 @@ use crate::dpdk::Eal;
 const DRIVERS: [&str; 3] = ["vfio-pci", "uio_pci_generic", "igb_uio"];
 
 pub(super) fn section() -> Section {
-    let findings = vec![Finding::good("library", Eal::version()), devices(), vfio()];
+    let findings = vec![Finding::good("library", Eal::version()), drivers(), devices(), vfio()];
     super::section("dpdk", findings)
+}
+
+/// The drivers of network devices that the library loads when it starts: they lie beside it, in a folder of
+/// their own (DPDK's Linux guide, "Shared Library Build").
+fn drivers() -> Finding {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let library = maps.lines().find_map(|line| {
+        let path = line.split_whitespace().nth(5)?;
+        let (folder, file) = path.rsplit_once('/')?;
+        file.starts_with("librte_eal.so").then_some(folder)
+    });
+    let Some(library) = library else {
+        return Finding::good("drivers", "those that were linked into this program");
+    };
+    let folders = names(format!("{library}/dpdk")).into_iter().filter(|name| name.contains("pmds"));
+    let mut drivers: Vec<String> = folders
+        .flat_map(|folder| names(format!("{library}/dpdk/{folder}")))
+        .filter_map(|file| Some(file.strip_prefix("librte_")?.split_once(".so")?.0.to_owned()))
+        .filter(|driver| driver.starts_with("net_"))
+        .collect();
+    drivers.sort();
+    drivers.dedup();
+    if drivers.is_empty() {
+        Finding::limited("drivers", format!("none beside {library}/librte_eal.so"))
+            .with_remedy("apt-get install dpdk")
+    } else {
+        let detail = format!("{} of network devices: {}", drivers.len(), drivers.join(", "));
+        Finding::good("drivers", detail)
+    }
 }
 
 fn devices() -> Finding {

@@ -39,12 +39,16 @@ fn isolation() -> Finding {
 
 fn governor() -> Finding {
     let subject = "frequency governor";
-    match line(format!("{CPUS}/cpu0/cpufreq/scaling_governor")) {
-        None => Finding::good(subject, "none (a virtual machine, or fixed by the firmware)"),
-        Some(name) if name == "performance" => Finding::good(subject, name),
-        Some(name) => {
-            Finding::limited(subject, format!("{name}: the first packets find a slow core"))
-                .with_remedy("cpupower frequency-set -g performance")
+    let of = |cpu: &String| line(format!("{CPUS}/{cpu}/cpufreq/scaling_governor"));
+    let mut names: Vec<_> = names(CPUS).iter().filter_map(of).collect();
+    names.sort();
+    names.dedup();
+    match &names[..] {
+        [] => Finding::good(subject, "none (a virtual machine, or fixed by the firmware)"),
+        [name] if name == "performance" => Finding::good(subject, name),
+        names => {
+            let detail = format!("{}: the first packets find a slow core", names.join(", "));
+            Finding::limited(subject, detail).with_remedy("cpupower frequency-set -g performance")
         }
     }
 }

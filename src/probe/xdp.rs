@@ -3,10 +3,10 @@
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use super::interfaces::{chosen, has_default_route};
-use super::{Finding, ProbeOptions, Section};
+use super::{Finding, ProbeOptions, Section, line};
 use crate::Error;
 use crate::xdp::program::{Filter, Owner};
-use crate::xdp::steer::Steering;
+use crate::xdp::steer::{RingSizes, Steering};
 use crate::xdp::{CopyMode, Hook, Interface, Receive, Want, XdpOptions};
 
 /// For local experiments (IEEE 802), so nobody's.
@@ -48,7 +48,9 @@ fn look(interface: &Interface, options: &ProbeOptions) -> Vec<Finding> {
         Finding::good("interface", format!("{} queues, MTU {}", interface.queues, interface.mtu)),
         driver(&interface.name),
         features(interface),
+        rings(&interface.name),
         spread(&interface.name),
+        node(&interface.name),
     ];
     let owner = Owner::on(&interface.name);
     let taken = matches!(owner, Ok(Some(_)));
@@ -65,7 +67,7 @@ fn look(interface: &Interface, options: &ProbeOptions) -> Vec<Finding> {
         (true, false) if taken => {
             findings.push(Finding::limited("trial", "not made: another program is there"));
         }
-        (true, false) => findings.extend(trials(&interface.name)),
+        (true, false) => findings.extend(trials(interface)),
     }
     findings
 }
@@ -102,6 +104,37 @@ fn features(interface: &Interface) -> Finding {
     }
 }
 
+/// The device's own rings, which are the first to overflow.
+fn rings(name: &str) -> Finding {
+    match Steering::of(name).and_then(|device| device.ring_sizes()) {
+        Ok(RingSizes { rx, tx, max: [max_rx, max_tx], .. }) => {
+            let detail = format!("RX {rx} of {max_rx}, TX {tx} of {max_tx}");
+            if rx < max_rx {
+                Finding::good("ring sizes", detail)
+                    .with_remedy(format!("where bursts are lost: ethtool -G {name} rx {max_rx}"))
+            } else {
+                Finding::good("ring sizes", detail)
+            }
+        }
+        Err(error) => Finding::limited("ring sizes", error.to_string()),
+    }
+}
+
+/// Where the device is attached; memory and cores there are the nearest.
+fn node(name: &str) -> Finding {
+    match line(format!("/sys/class/net/{name}/device/numa_node")).as_deref() {
+        None => {
+            Finding::good("NUMA node", "none: no device of the machine's, or of another namespace")
+        }
+        Some("-1") => Finding::good("NUMA node", "the machine has one"),
+        Some(node) => {
+            let cores = line(format!("/sys/devices/system/node/node{node}/cpulist"));
+            let cores = cores.unwrap_or_else(|| "unknown".to_owned());
+            Finding::good("NUMA node", format!("{node}; cores there: {cores}"))
+        }
+    }
+}
+
 /// How packets spread over queues.
 fn spread(name: &str) -> Finding {
     let table = Steering::of(name).and_then(|device| device.indirection());
@@ -123,24 +156,36 @@ fn program(owner: crate::Result<Option<Owner>>, name: &str) -> Finding {
     }
 }
 
-/// Opens queue 0 in each way.
-fn trials(name: &str) -> Vec<Finding> {
+/// Opens queue 0 in each way, and then every queue in the best of them.
+fn trials(interface: &Interface) -> Vec<Finding> {
     let ways = [
         ("generic mode", Hook::Generic, CopyMode::Copy),
         ("native mode", Hook::Native, CopyMode::Copy),
         ("zero-copy", Hook::Native, CopyMode::ZeroCopy),
     ];
-    let outcomes = ways.map(|(subject, hook, copy)| {
-        let mut options = XdpOptions::new(name);
+    let open = |queue, hook, copy| {
+        let mut options = XdpOptions::new(&interface.name);
+        options.queue = queue;
         options.receive = Receive::Filter(Filter::new().ether_type(NOBODYS));
         (options.hook, options.copy) = (Want::Require(hook), Want::Require(copy));
-        (subject, options.open().map(drop))
-    });
-    let any = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
+        options.open().map(drop)
+    };
+    let outcomes = ways.map(|(subject, hook, copy)| (subject, open(0, hook, copy)));
+    let best = (0..ways.len()).rev().find(|&at| outcomes[at].1.is_ok());
     let finding = |(subject, outcome): (&str, crate::Result<()>)| match outcome {
         Ok(()) => Finding::good(subject, "opened and closed"),
-        Err(error) if any => Finding::limited(subject, error.to_string()),
+        Err(error) if best.is_some() => Finding::limited(subject, error.to_string()),
         Err(error) => Finding::missing(subject, error.to_string()),
     };
-    outcomes.into_iter().map(finding).collect()
+    let mut findings: Vec<_> = outcomes.into_iter().map(finding).collect();
+    if let Some(at) = best {
+        let (way, hook, copy) = ways[at];
+        let refused =
+            (1..interface.queues).find_map(|queue| Some((queue, open(queue, hook, copy).err()?)));
+        findings.push(match refused {
+            None => Finding::good("queues", format!("all {} opened, {way}", interface.queues)),
+            Some((queue, error)) => Finding::limited("queues", format!("not {queue}: {error}")),
+        });
+    }
+    findings
 }

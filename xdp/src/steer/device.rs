@@ -7,7 +7,9 @@ use std::ops::Range;
 use bypass_core::{Error, Result, Unsupported};
 
 use super::flow::FlowRule;
-use super::sys::{self, ChannelCounts, DriverInfo, FlowSpec, Indirection, Rules, TABLE, ethtool};
+use super::sys::{
+    self, ChannelCounts, DriverInfo, FlowSpec, Indirection, RingLengths, Rules, TABLE, ethtool,
+};
 
 /// How a device spreads packets over its queues.
 ///
@@ -53,6 +55,18 @@ impl Channels {
     }
 }
 
+/// How many descriptors the rings of each queue of a device have, and may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RingSizes {
+    /// Of a queue that receives: packets that may wait while nobody looks.
+    pub rx: u32,
+    /// Of a queue that sends.
+    pub tx: u32,
+    /// The most of each: RX, TX.
+    pub max: [u32; 2],
+}
+
 impl Steering {
     /// The device of this name in the calling thread's namespace.
     ///
@@ -77,6 +91,19 @@ impl Steering {
         self.run(&mut counts, "count the queues", "channels")?;
         let ChannelCounts { max_rx, max_tx, max_combined, rx, tx, combined, .. } = counts;
         Ok(Channels { rx, tx, combined, max: [max_rx, max_tx, max_combined] })
+    }
+
+    /// How long the device's own rings are (`ETHTOOL_GRINGPARAM`); those that an AF_XDP socket shares with
+    /// the kernel are others.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] where the driver does not say.
+    pub fn ring_sizes(&self) -> Result<RingSizes> {
+        let mut lengths = RingLengths { cmd: sys::GRINGPARAM, ..RingLengths::default() };
+        self.run(&mut lengths, "look up the ring sizes", "ring sizes")?;
+        let RingLengths { max_rx, max_tx, rx, tx, .. } = lengths;
+        Ok(RingSizes { rx, tx, max: [max_rx, max_tx] })
     }
 
     /// Changes how many queues there are (`ETHTOOL_SCHANNELS`), which interrupts traffic for a moment.

@@ -2,7 +2,7 @@
 //!
 //! An AF_XDP socket sees one queue. Three settings of the device decide what arrives there:
 //!
-//! - how many queues it has ([`Channels`]);
+//! - how many queues it has ([`Channels`]), and how long their rings are ([`RingSizes`]);
 //! - over which of them it spreads flows (the RSS indirection table);
 //! - which flows go to a queue of their own ([`FlowRule`], "ntuple").
 //!
@@ -17,5 +17,5 @@ mod flow;
 #[allow(unsafe_code, reason = "ioctls that no safe wrapper has")]
 mod sys;
 
-pub use device::{Channels, Steering};
+pub use device::{Channels, RingSizes, Steering};
 pub use flow::FlowRule;

@@ -16,6 +16,7 @@ pub(super) const SRXCLSRLDEL: u32 = 0x31;
 pub(super) const SRXCLSRLINS: u32 = 0x32;
 pub(super) const GRXFHINDIR: u32 = 0x38;
 pub(super) const SRXFHINDIR: u32 = 0x39;
+pub(super) const GRINGPARAM: u32 = 0x10;
 pub(super) const GCHANNELS: u32 = 0x3c;
 pub(super) const SCHANNELS: u32 = 0x3d;
 
@@ -58,6 +59,24 @@ pub(super) struct ChannelCounts {
 
 // SAFETY: checked against the kernel's header by the test below.
 unsafe impl Command for ChannelCounts {}
+
+/// `struct ethtool_ringparam`.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(super) struct RingLengths {
+    pub(super) cmd: u32,
+    pub(super) max_rx: u32,
+    pub(super) max_rx_mini: u32,
+    pub(super) max_rx_jumbo: u32,
+    pub(super) max_tx: u32,
+    pub(super) rx: u32,
+    pub(super) rx_mini: u32,
+    pub(super) rx_jumbo: u32,
+    pub(super) tx: u32,
+}
+
+// SAFETY: checked against the kernel's header by the test below.
+unsafe impl Command for RingLengths {}
 
 /// `struct ethtool_rxfh_indir`.
 #[repr(C)]
@@ -156,6 +175,10 @@ mod tests {
                 "offsetof(struct ethtool_channels, combined_count)",
                 offset_of!(ChannelCounts, combined),
             ),
+            ("sizeof(struct ethtool_ringparam)", size_of::<RingLengths>()),
+            ("offsetof(struct ethtool_ringparam, tx_max_pending)", offset_of!(RingLengths, max_tx)),
+            ("offsetof(struct ethtool_ringparam, rx_pending)", offset_of!(RingLengths, rx)),
+            ("offsetof(struct ethtool_ringparam, tx_pending)", offset_of!(RingLengths, tx)),
             ("offsetof(struct ethtool_rxfh_indir, size)", offset_of!(Indirection, size)),
             ("offsetof(struct ethtool_rxfh_indir, ring_index)", offset_of!(Indirection, queues)),
             ("offsetof(struct ethtool_rxnfc, data)", offset_of!(Rules, data)),
@@ -177,6 +200,7 @@ mod tests {
             ("ETHTOOL_SRXCLSRLINS", SRXCLSRLINS as usize),
             ("ETHTOOL_GRXFHINDIR", GRXFHINDIR as usize),
             ("ETHTOOL_SRXFHINDIR", SRXFHINDIR as usize),
+            ("ETHTOOL_GRINGPARAM", GRINGPARAM as usize),
             ("ETHTOOL_GCHANNELS", GCHANNELS as usize),
             ("ETHTOOL_SCHANNELS", SCHANNELS as usize),
             ("TCP_V4_FLOW", super::super::flow::TCP_V4 as usize),
