@@ -186,8 +186,12 @@ fn the_key_value_store_and_the_dns_server_show_what_they_count() {
     if skip(&[Need::IoUring]) {
         return;
     }
-    let place = ["127.0.0.1:0", "--telemetry", "127.0.0.1:0"];
-    let mut kv = Running::start(example("kv").args(place));
+    // On the loopback interface, which only the kernel's sockets have.
+    let shown = ["--telemetry", "127.0.0.1:0"];
+    let udp = "udp+uring://127.0.0.1:{port}";
+    let mut kv = example("kv");
+    kv.args(["127.0.0.1:0", "--udp", udp]).args(shown);
+    let mut kv = Running::start(&mut kv);
     let telemetry = kv.line().trim().strip_prefix("telemetry at ").unwrap().to_owned();
     let greeting = kv.line();
     let address = greeting.split_once("kv on udp ").unwrap().1.split(',').next().unwrap();
@@ -207,7 +211,9 @@ fn the_key_value_store_and_the_dns_server_show_what_they_count() {
         (&4.into(), &4.into())
     );
 
-    let mut dns = Running::start(example("dns").args(place).args(["--tcp", "off"]));
+    let mut dns = example("dns");
+    dns.args(["udp+uring://127.0.0.1:0", "--tcp", "off"]).args(shown);
+    let mut dns = Running::start(&mut dns);
     let telemetry = dns.line().trim().strip_prefix("telemetry at ").unwrap().to_owned();
     let greeting = dns.line();
     client.connect(greeting.split_once("dns on ").unwrap().1.split(',').next().unwrap()).unwrap();
