@@ -22,22 +22,25 @@ mod store;
 type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking, its tools too")]
-mod allocations {
+mod requests {
+    use std::net::SocketAddr;
     use std::rc::Rc;
     use std::sync::Arc;
 
-    use bypass_core::backend::memory::{LinkOptions, MemoryEnd, link};
+    use bypass_core::backend::memory::{LinkOptions, MemoryEnd, MemoryPort, link};
     use bypass_core::testing::allocations::{CountingAllocator, on_this_thread};
     use bypass_core::testing::needs::{Need, skip};
     use bypass_core::udp::{Config, UdpOverL2};
     use bypass_core::{Buffer, Burst, Datagram, DatagramIo, Endpoint, MacAddr};
     use bypass_io::io_uring::Ring;
 
-    use crate::server::udp::UdpServer;
-    use crate::server::{Core, handover};
+    use crate::protocol::How;
+    use crate::server::handover::{self, ENVELOPES, Handover};
+    use crate::server::udp::{LONG_BYTES, UdpServer};
+    use crate::server::{Back, Core};
     use crate::shard::Shard;
     use crate::stats::{Figure, Stats};
-    use crate::store::{LEAST_MEMORY, Store};
+    use crate::store::{LEAST_MEMORY, Store, Written};
 
     #[global_allocator]
     static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -74,66 +77,186 @@ mod allocations {
         datagram.fill(&text[..length]).unwrap();
     }
 
-    /// Two shards; requests arrive at the first of them. Evictions go on all the time.
+    type Socket = UdpOverL2<MemoryPort>;
+    type Sent = <Socket as DatagramIo>::Datagram;
+
+    /// Two shards, the first of which has a client, on one thread.
+    struct Pair {
+        client: Socket,
+        /// Where the client finds the first.
+        server: SocketAddr,
+        cores: [Core; 2],
+        servers: [UdpServer<Socket>; 2],
+        handovers: Vec<Handover<Back>>,
+        stats: Arc<Stats>,
+        out: Burst<Sent>,
+        /// What the second is reached by.
+        _cut: MemoryEnd,
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let (near, far) = link(&LinkOptions::default()).unwrap();
+            let (idle, cut) = link(&LinkOptions::default()).unwrap();
+            let bind = |end: MemoryEnd, host: u8| {
+                let net = format!("10.0.0.{host}/24").parse().unwrap();
+                let config = Config::new(MacAddr([2, 0, 0, 0, 0, host]), 11211).address(net);
+                UdpOverL2::new(end.open().unwrap(), config).unwrap()
+            };
+            let client = bind(near, 1);
+            let ring = Rc::new(Ring::local().unwrap());
+            let stats = Arc::new(Stats::new(2, 0));
+            let core = |index| {
+                let store = Store::new(LEAST_MEMORY / 8, 1_000_000);
+                Core::new(Shard { index, store, stats: Arc::clone(&stats) }, None, Rc::clone(&ring))
+            };
+            let cores = [core(0), core(1)];
+            let servers = [UdpServer::new(bind(far, 2)), UdpServer::new(bind(idle, 3))];
+            let server = servers[0].socket.local_addr();
+            let (handovers, out) = (handover::between(2).unwrap(), Burst::with_capacity(32));
+            Self { client, server, cores, servers, handovers, stats, out, _cut: cut }
+        }
+
+        /// One whose client knows its neighbour: nothing waits or is lost from here on.
+        fn acquainted() -> Self {
+            let (mut pair, mut back) = (Self::new(), Burst::with_capacity(128));
+            let version = b"\0\x07\0\0\0\x01\0\0version\r\n";
+            while pair.answers(&mut back) < 32 {
+                pair.ask(|datagram| datagram.fill(version).unwrap());
+                pair.turn(0);
+            }
+            // What had to wait for that.
+            while {
+                pair.turn(0);
+                pair.answers(&mut back) > 0
+            } {}
+            pair
+        }
+
+        /// A key that a shard has, and a request for it.
+        fn get_from(&self, shard: usize) -> (String, Vec<u8>) {
+            let keys = (0..).map(|number| format!("key{number}"));
+            let mut keys = keys.filter(|key| self.cores[0].shard.of(key.as_bytes()) == shard);
+            let key = keys.next().unwrap();
+            let text = format!("\0\x07\0\0\0\x01\0\0get {key}\r\n").into_bytes();
+            (key, text)
+        }
+
+        /// Sends requests to the first.
+        fn ask(&mut self, mut fill: impl FnMut(&mut Sent)) {
+            assert_eq!(self.client.alloc(&mut self.out, 32), 32);
+            for datagram in self.out.iter_mut() {
+                fill(datagram);
+                datagram.send_to(self.server);
+            }
+            assert_eq!(self.client.send(&mut self.out).unwrap(), 32);
+            self.client.flush().unwrap();
+        }
+
+        /// A turn of one of them.
+        fn turn(&mut self, at: usize) {
+            let (core, handover) = (&mut self.cores[at], &mut self.handovers[at]);
+            self.servers[at].turn(core, handover).unwrap();
+            while let Some(envelope) = handover.receive() {
+                let no_connection = &mut |_, _| panic!("no connection");
+                self.servers[at].open(envelope, core, handover, no_connection);
+            }
+        }
+
+        /// First datagrams of the answers that have come.
+        fn answers(&mut self, back: &mut Burst<Sent>) -> usize {
+            self.client.recv(back).unwrap();
+            let first = back.iter().filter(|datagram| datagram.data()[2..4] == [0, 0]).count();
+            back.clear();
+            first
+        }
+    }
+
+    /// Evictions go on all the time.
     #[test]
     fn a_request_allocates_nothing_wherever_it_arrives() {
         const ROUNDS: usize = 400;
         if skip(&[Need::IoUring]) {
             return;
         }
-        let (near, far) = link(&LinkOptions::default()).unwrap();
-        let (idle, _cut) = link(&LinkOptions::default()).unwrap();
-        let bind = |end: MemoryEnd, host: u8| {
-            let net = format!("10.0.0.{host}/24").parse().unwrap();
-            let config = Config::new(MacAddr([2, 0, 0, 0, 0, host]), 11211).address(net);
-            UdpOverL2::new(end.open().unwrap(), config).unwrap()
-        };
-        let mut client = bind(near, 1);
-        let ring = Rc::new(Ring::local().unwrap());
-        let stats = Arc::new(Stats::new(2, 0));
-        let core = |index| {
-            let store = Store::new(LEAST_MEMORY / 8, 1_000_000);
-            Core::new(Shard { index, store, stats: Arc::clone(&stats) }, None, Rc::clone(&ring))
-        };
-        let mut cores = [core(0), core(1)];
-        let mut servers = [UdpServer::new(bind(far, 2)), UdpServer::new(bind(idle, 3))];
-        let mut handovers = handover::between(2).unwrap();
-        let server = servers[0].socket.local_addr();
-
-        let (mut out, mut back) = (Burst::with_capacity(32), Burst::with_capacity(128));
+        let (mut pair, mut back) = (Pair::new(), Burst::with_capacity(128));
         let (mut number, mut answers, mut before) = (0, 0, 0);
         for round in 0..ROUNDS {
             // The first rounds ask for the neighbour, and fill the spare answers.
             if round == ROUNDS / 2 {
                 (before, answers) = (on_this_thread(), 0);
             }
-            client.alloc(&mut out, 32);
-            for datagram in out.iter_mut() {
+            pair.ask(|datagram| {
                 request(number, datagram);
-                datagram.send_to(server);
                 number += 1;
-            }
-            assert_eq!(client.send(&mut out).unwrap(), 32);
-            client.flush().unwrap();
+            });
             // There, to the other shard, back, and out.
-            for turn in 0..6 {
-                let at = turn % 2;
-                let (core, handover) = (&mut cores[at], &mut handovers[at]);
-                servers[at].turn(core, handover).unwrap();
-                while let Some(envelope) = handover.receive() {
-                    servers[at].open(envelope, core, handover, &mut |_, _| panic!("no connection"));
-                }
-            }
-            client.recv(&mut back).unwrap();
-            // First datagrams of answers.
-            answers += back.iter().filter(|datagram| datagram.data()[2..4] == [0, 0]).count();
-            back.clear();
+            (0..6).for_each(|turn| pair.turn(turn % 2));
+            answers += pair.answers(&mut back);
         }
         assert_eq!(on_this_thread() - before, 0);
         // But for what was under way at the beginning and at the end.
         assert!(answers.abs_diff(32 * ROUNDS / 2) <= 64, "{answers}");
-        assert!(stats.total(Figure::HandedOver) > 32 * ROUNDS as u64 / 3);
-        cores.iter().for_each(|core| core.shard.publish());
-        assert!(stats.total(Figure::Evictions) > 0);
+        assert!(pair.stats.total(Figure::HandedOver) > 32 * ROUNDS as u64 / 3);
+        pair.cores.iter().for_each(|core| core.shard.publish());
+        assert!(pair.stats.total(Figure::Evictions) > 0);
+    }
+
+    /// Small requests for much: what is on its way out is bounded, and what is beyond is counted.
+    #[test]
+    fn long_answers_take_no_more_memory_than_they_may() {
+        const VALUE: usize = 300_000;
+        if skip(&[Need::IoUring]) {
+            return;
+        }
+        let (mut pair, mut back) = (Pair::acquainted(), Burst::with_capacity(128));
+        let (key, text) = pair.get_from(0);
+        let store = &mut pair.cores[0].shard.store;
+        assert_eq!(store.write(How::Set, key.as_bytes(), 0, 0, &[7; VALUE]), Written::Stored);
+        let (mut asked, mut answers) = (0, 0);
+        while asked * VALUE < 2 * LONG_BYTES {
+            pair.ask(|datagram| datagram.fill(&text).unwrap());
+            asked += 32;
+            pair.turn(0);
+            answers += pair.answers(&mut back);
+        }
+        while !pair.servers[0].may_sleep() {
+            pair.turn(0);
+            answers += pair.answers(&mut back);
+        }
+        answers += pair.answers(&mut back);
+        let refused = pair.stats.total(Figure::NoBuffer) as usize;
+        assert_eq!(answers + refused, asked);
+        assert!(answers >= LONG_BYTES / VALUE - 1 && refused >= asked / 3, "{answers} of {asked}");
+    }
+
+    /// What another shard has no time for is dropped where it arrived, and counted.
+    #[test]
+    fn a_shard_that_falls_behind_is_waited_for_so_long() {
+        const ROUNDS: u64 = 40;
+        if skip(&[Need::IoUring]) {
+            return;
+        }
+        let (mut pair, mut back) = (Pair::acquainted(), Burst::with_capacity(128));
+        let (_, text) = pair.get_from(1);
+        for _ in 0..ROUNDS {
+            pair.ask(|datagram| datagram.fill(&text).unwrap());
+            pair.turn(0);
+        }
+        let total = |figure| pair.stats.total(figure);
+        let (handed_over, full) = (total(Figure::HandedOver), total(Figure::HandoverFull));
+        assert_eq!((handed_over, full), (ENVELOPES as u64, 32 * ROUNDS - ENVELOPES as u64));
+        assert_eq!(pair.answers(&mut back), 0);
+        // It catches up: all that was handed over is answered, and there is room again.
+        let mut answers = 0;
+        for _ in 0..ENVELOPES {
+            (0..2).for_each(|turn| pair.turn(1 - turn));
+            answers += pair.answers(&mut back);
+        }
+        assert_eq!(answers, ENVELOPES);
+        pair.ask(|datagram| datagram.fill(&text).unwrap());
+        (0..6).for_each(|turn| pair.turn(turn % 2));
+        assert_eq!(pair.answers(&mut back), 32);
+        assert_eq!(pair.stats.total(Figure::HandoverFull), full);
     }
 }

@@ -7,6 +7,7 @@
 //! cargo run --release --example dns -- udp+socket://127.0.0.1:5353      # another backend
 //! cargo run --release --example dns -- --cores 0,1 --json 127.0.0.1:5353
 //! cargo run --release --features xdp --example dns -- 10.0.0.1:53       # AF_XDP, on the interface that has it
+//! cargo run --release --features dpdk --example dns -- 10.0.0.1:53      # DPDK, the same way
 //! ```
 //!
 //! Ask it with `dig @127.0.0.1 -p 5353 www.example.com`. Ctrl-C ends it and prints what happened.

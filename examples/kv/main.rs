@@ -4,7 +4,9 @@
 //! cargo run --release --example kv                                        # 127.0.0.1:11211, UDP and TCP
 //! cargo run --release --example kv -- --workers 2 --memory 1024           # two shards, each on a core
 //! cargo run --release --example kv -- --log /var/lib/kv                   # nothing acknowledged is lost
-//! cargo run --release --example kv --features xdp -- 10.0.0.9:11211         # UDP past the kernel, by AF_XDP
+//! cargo run --release --example kv --features xdp -- 10.0.0.1:11211       # UDP past the kernel, by AF_XDP
+//! cargo run --release --example kv --features dpdk -- 10.0.0.1:11211      # or by DPDK
+//! cargo run --release --example kv -- --udp udp+socket://127.0.0.1:{port} # or by plain sockets
 //! cargo run --release --example kv -- --front tokio                       # the baseline of the field
 //! ```
 //!

@@ -57,9 +57,10 @@ fn clients_are_served(host: &str, port: &str, tcp: bool) {
     }
 }
 
-/// A loopback address on the default backend; AF_XDP has none there, so the next one is named.
+/// A loopback address on the default backend; AF_XDP and DPDK have none there, so the next one is named.
 pub(crate) fn local(address: &str) -> String {
-    if cfg!(feature = "xdp") { format!("udp+uring://{address}") } else { address.to_owned() }
+    let past = cfg!(any(feature = "xdp", feature = "dpdk"));
+    if past { format!("udp+uring://{address}") } else { address.to_owned() }
 }
 
 /// The port in a line such as `tcp on 127.0.0.1:5353`.
@@ -133,20 +134,27 @@ fn clients_are_served_from_user_space() {
 }
 
 /// At an address of the kernel's, which takes the connections.
-#[cfg(feature = "xdp")]
 #[test]
-fn clients_are_served_over_af_xdp() {
-    if skip(&TOOLS) || skip(&[Need::Namespaces, Need::Bpf]) {
+fn clients_are_served_past_the_kernel() {
+    if skip(&TOOLS) || skip(&[Need::Namespaces]) {
         return;
     }
-    for place in ["10.66.0.1:53", "udp+xdp://10.66.0.1:53"] {
+    let mut places = Vec::new();
+    if cfg!(feature = "xdp") && !skip(&[Need::Bpf]) {
+        // The first is what the features choose.
+        places.extend([("xdp", "10.66.0.1:53"), ("xdp", "udp+xdp://10.66.0.1:53")]);
+    }
+    if cfg!(feature = "dpdk") {
+        places.push(("dpdk", "udp+dpdk://10.66.0.1:53"));
+    }
+    for (backend, place) in places {
         let veth = Veth::new(&VethOptions::default()).unwrap();
         let mut server = {
             let _inside = veth.a.enter().unwrap();
             Running::start(dns().args(["--json", place]))
         };
         assert_eq!(server.line(), "tcp on 10.66.0.1:53\n");
-        assert!(server.line().contains("dns on 10.66.0.1:53, backend xdp"));
+        assert!(server.line().contains(&format!("dns on 10.66.0.1:53, backend {backend}")));
         {
             let _inside = veth.b.enter().unwrap();
             clients_are_served("10.66.0.1", "53", false);

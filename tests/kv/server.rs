@@ -21,16 +21,19 @@ pub(crate) struct Server {
 impl Server {
     /// The example, on a port that the kernel chooses.
     pub(crate) fn kv(arguments: &[&str]) -> Self {
-        let test = std::env::current_exe().unwrap();
-        let profile = test.ancestors().nth(2).unwrap().to_owned();
-        let mut command = Command::new(profile.join("examples/kv"));
         // Not the default, which with all features moves nothing over loopback.
         let udp = ["--udp", "udp+uring://127.0.0.1:{port}?reuse_port=true"];
         let chosen = arguments.iter().any(|argument| matches!(*argument, "--udp" | "--front"));
         let udp = if chosen { &[][..] } else { &udp };
-        let mut child = command
-            .arg("127.0.0.1:0")
-            .args(udp)
+        Self::kv_at("127.0.0.1:0", &[udp, arguments].concat())
+    }
+
+    /// The example, at this address.
+    pub(crate) fn kv_at(address: &str, arguments: &[&str]) -> Self {
+        let test = std::env::current_exe().unwrap();
+        let profile = test.ancestors().nth(2).unwrap().to_owned();
+        let mut child = Command::new(profile.join("examples/kv"))
+            .arg(address)
             .args(arguments)
             .stdout(Stdio::piped())
             .spawn()

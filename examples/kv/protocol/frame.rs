@@ -1,4 +1,7 @@
 //! The header of eight bytes in front of every datagram (`doc/protocol.txt`, "UDP protocol").
+//!
+//! A request has to fit one datagram, as with memcached. The answers to several requests in one datagram are one
+//! message here; memcached sends a message each.
 
 /// Bytes of the header.
 pub const HEADER: usize = 8;

@@ -14,7 +14,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::event::{EventfdFlags, eventfd};
 
 /// Envelopes of each shard.
-const ENVELOPES: usize = 512;
+pub const ENVELOPES: usize = 512;
 /// Room for a request or an answer that an envelope has from the beginning.
 pub const ROOM: usize = 4096;
 

@@ -18,8 +18,12 @@ const BATCH: usize = AHEAD;
 const OUTGOING: usize = 4 * BATCH;
 /// Answers that may wait for the log before no more requests are received.
 const HELD: usize = 8 * BATCH;
-/// Answers of several datagrams that may be on their way.
+/// Answers of several datagrams that may be on their way, and their bytes: a request of a few bytes may ask
+/// for megabytes.
 const LONG: usize = 1024;
+pub const LONG_BYTES: usize = 64 << 20;
+/// Bytes of the largest memory of an answer that is kept to be used again.
+const KEPT: usize = 64 << 10;
 
 pub struct UdpServer<S: DatagramIo> {
     pub socket: S,
@@ -27,8 +31,9 @@ pub struct UdpServer<S: DatagramIo> {
     outgoing: Burst<S::Datagram>,
     /// What waits until a group of the log is on the disk, in the order of the groups.
     held: VecDeque<(u64, Held<S::Datagram>)>,
-    /// Answers that need datagrams of their own.
+    /// Answers that need datagrams of their own, and their bytes.
     long: VecDeque<Long>,
+    long_bytes: usize,
     /// Finished requests of this shard that have waited for its log.
     pub finished: VecDeque<Box<Envelope<Back>>>,
     /// Memory of such answers, to be used again.
@@ -62,6 +67,7 @@ impl<S: DatagramIo> UdpServer<S> {
             outgoing: Burst::with_capacity(OUTGOING),
             held: VecDeque::with_capacity(HELD + BATCH),
             long: VecDeque::with_capacity(LONG),
+            long_bytes: 0,
             finished: VecDeque::with_capacity(HELD),
             spare: (0..BATCH).map(|_| Vec::with_capacity(ROOM)).collect(),
             out: Vec::with_capacity(ROOM),
@@ -180,9 +186,13 @@ impl<S: DatagramIo> UdpServer<S> {
     }
 
     fn queue(&mut self, long: Long, ticket: Option<u64>, core: &Core) {
+        let bytes = self.long_bytes + long.answer.len();
         match ticket {
             Some(group) => self.held.push_back((group, Held::Long(long))),
-            None if self.long.len() < LONG => self.long.push_back(long),
+            None if self.long.len() < LONG && bytes <= LONG_BYTES => {
+                self.long_bytes = bytes;
+                self.long.push_back(long);
+            }
             None => core.shard.stats.add(core.shard.index, Figure::NoBuffer, 1),
         }
     }
@@ -193,9 +203,12 @@ impl<S: DatagramIo> UdpServer<S> {
             let Some((frame, part)) =
                 Frame::parts(long.request, &long.answer).and_then(|mut parts| parts.nth(long.sent))
             else {
-                if let Some(mut long) = self.long.pop_front() {
-                    long.answer.clear();
-                    self.spare.push(long.answer);
+                if let Some(Long { mut answer, .. }) = self.long.pop_front() {
+                    self.long_bytes -= answer.len();
+                    if answer.capacity() <= KEPT {
+                        answer.clear();
+                        self.spare.push(answer);
+                    }
                 }
                 continue;
             };
