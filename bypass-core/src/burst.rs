@@ -284,25 +284,34 @@ impl<B: Buffer> Burst<B> {
     /// there.
     #[inline(always)]
     pub unsafe fn receive(&mut self, fill: impl FnOnce(&mut [MaybeUninit<B>]) -> usize) -> usize {
-        let is_empty = self.is_empty();
-        // Nothing is written before the call, so that nothing has to be read again behind it.
-        let (at, room) = if is_empty {
-            (0, self.capacity)
-        } else {
-            let room = self.room();
-            self.make_room(room);
-            (self.tail, room)
-        };
-        // SAFETY: there are `room` slots behind `tail`, by `make_room`; from the first on there are
-        // `capacity`.
-        let spare = unsafe { self.slots.get_unchecked_mut(at..at + room) };
-        let n = fill(spare);
-        debug_assert!(n <= room, "more slots filled than were spare");
-        if is_empty {
-            self.head = 0;
-            self.changed = false;
+        if !self.is_empty() {
+            // SAFETY: as the caller says.
+            return unsafe { self.receive_more(fill) };
         }
-        self.tail = at + n;
+        // SAFETY: `capacity <= slots.len()` (type invariant).
+        let spare = unsafe { self.slots.get_unchecked_mut(..self.capacity) };
+        let n = fill(spare);
+        debug_assert!(n <= self.capacity, "more slots filled than were spare");
+        self.head = 0;
+        self.tail = n;
+        self.changed = false;
+        n
+    }
+
+    /// [`receive`](Self::receive) behind buffers that are there: apart, so that a loop that sends all it
+    /// has received knows where the first is.
+    ///
+    /// # Safety
+    ///
+    /// As for `receive`.
+    #[cold]
+    #[inline(never)]
+    unsafe fn receive_more(&mut self, fill: impl FnOnce(&mut [MaybeUninit<B>]) -> usize) -> usize {
+        let room = self.room();
+        self.make_room(room);
+        let n = fill(&mut self.slots[self.tail..self.tail + room]);
+        debug_assert!(n <= room, "more slots filled than were spare");
+        self.tail += n;
         n
     }
 

@@ -124,7 +124,7 @@ impl Bench {
 
     fn forward(&self, mut queue: impl Forward) -> Result<(u64, f64)> {
         let mut packets = Burst::with_capacity(self.job.burst);
-        self.window(|| queue.forward(&mut packets, self.job.touch))
+        self.window(|| queue.forward(&mut packets, &self.job))
     }
 
     /// Both ends of a way between processes, here in one thread by turns.
@@ -197,18 +197,18 @@ impl Bench {
 
 /// Receives, touches, sends; returns how many were sent.
 trait Forward {
-    fn forward(&mut self, packets: &mut Burst<Mbuf>, touch: bool) -> Result<usize>;
+    fn forward(&mut self, packets: &mut Burst<Mbuf>, job: &Job) -> Result<usize>;
 }
 
 struct Direct(RxQueue, TxQueue);
 
 impl Forward for Direct {
     #[inline]
-    fn forward(&mut self, packets: &mut Burst<Mbuf>, touch: bool) -> Result<usize> {
+    fn forward(&mut self, packets: &mut Burst<Mbuf>, job: &Job) -> Result<usize> {
         if self.0.recv(packets) == 0 {
             return Ok(0);
         }
-        if touch {
+        if job.touch {
             packets.data_mut().for_each(change);
         }
         Ok(self.1.send(packets)?)
@@ -219,11 +219,11 @@ struct Generic<P>(P);
 
 impl<P: PacketIo<Frame = Mbuf>> Forward for Generic<P> {
     #[inline]
-    fn forward(&mut self, packets: &mut Burst<Mbuf>, touch: bool) -> Result<usize> {
+    fn forward(&mut self, packets: &mut Burst<Mbuf>, job: &Job) -> Result<usize> {
         if self.0.recv(packets)? == 0 {
             return Ok(0);
         }
-        if touch {
+        if job.touch {
             packets.data_mut().for_each(change);
         }
         let sent = self.0.send(packets)?;

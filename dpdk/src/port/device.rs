@@ -256,12 +256,14 @@ impl Running {
     /// Frees the packets in a `net_ring`, which would lose them with its rings.
     fn drain(&self) {
         for queue in 0..self.rx.len() as u16 {
+            // SAFETY: the port is started and has the queue.
+            let fast = unsafe { FastPath::receiving(self.id(), queue) };
             let mut packets = [std::ptr::null_mut(); 64];
             loop {
                 let at = packets.as_mut_ptr();
                 // SAFETY: the port is started and has the queue, which nobody uses any more; there is
                 // room for 64.
-                let n = unsafe { FastPath::new(self.id(), queue).receive(at, 64) };
+                let n = unsafe { fast.receive(at, 64) };
                 if n == 0 {
                     break;
                 }

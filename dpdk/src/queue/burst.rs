@@ -5,20 +5,64 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use bypass_dpdk_sys as sys;
 use libc::c_void;
 
-/// Where the functions of a port's queue are.
+/// Where the functions and the data of a port's receiving or sending queue are.
+///
+/// The function is read anew for each call: drivers replace it while they recover from an error. The
+/// places of the queue's data and of its callbacks stay while the port is started.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FastPath {
     ops: *const sys::rte_eth_fp_ops,
+    data: *const *mut c_void,
+    callbacks: *mut *mut c_void,
     port: u16,
     queue: u16,
 }
 
+/// As many as one call of a driver can move.
+#[inline(always)]
+pub(super) fn at_most(n: usize) -> u16 {
+    u16::try_from(n).unwrap_or_else(|_| most())
+}
+
+#[cold]
+fn most() -> u16 {
+    u16::MAX
+}
+
 impl FastPath {
-    /// Of a port that is open.
-    pub(crate) fn new(port: u16, queue: u16) -> Self {
-        let all = (&raw const sys::rte_eth_fp_ops).cast::<sys::rte_eth_fp_ops>();
-        // An open port's number is below `RTE_MAX_ETHPORTS`, for which there are entries.
-        Self { ops: all.wrapping_add(usize::from(port)), port, queue }
+    /// Of a receiving queue.
+    ///
+    /// # Safety
+    ///
+    /// The port is started and has the queue.
+    pub(crate) unsafe fn receiving(port: u16, queue: u16) -> Self {
+        let ops = ops(port);
+        // SAFETY: the entry is there, and its places do not change while the port is started (contract).
+        let ops_now = unsafe { &*ops };
+        Self::new(ops, ops_now.rxq, port, queue)
+    }
+
+    /// Of a sending queue.
+    ///
+    /// # Safety
+    ///
+    /// The port is started and has the queue.
+    pub(crate) unsafe fn sending(port: u16, queue: u16) -> Self {
+        let ops = ops(port);
+        // SAFETY: the entry is there, and its places do not change while the port is started (contract).
+        let ops_now = unsafe { &*ops };
+        Self::new(ops, ops_now.txq, port, queue)
+    }
+
+    fn new(
+        ops: *const sys::rte_eth_fp_ops,
+        queues: sys::rte_ethdev_qdata,
+        port: u16,
+        queue: u16,
+    ) -> Self {
+        let at = usize::from(queue);
+        let (data, callbacks) = (queues.data.wrapping_add(at), queues.clbk.wrapping_add(at));
+        Self { ops, data, callbacks, port, queue }
     }
 
     /// Receives up to `n` packets to `at`, and returns how many.
@@ -34,11 +78,11 @@ impl FastPath {
         // SAFETY: every port has the function, a started one that of its driver (`rte_eth_dev_start`).
         let receive = unsafe { ops.rx_pkt_burst.unwrap_unchecked() };
         // SAFETY: the port has the queue (contract).
-        let data = unsafe { self.at(ops.rxq.data).read() };
+        let data = unsafe { self.data.read() };
         // SAFETY: as the driver wants it: its own data, and room for `n` pointers (contract).
         let got = unsafe { receive(data, at, n) };
         // SAFETY: the port has the queue (contract).
-        let callbacks = unsafe { self.callbacks(ops.rxq.clbk) };
+        let callbacks = unsafe { self.callbacks() };
         if callbacks.is_null() {
             return got;
         }
@@ -83,9 +127,9 @@ impl FastPath {
         // SAFETY: every port has the function, a started one that of its driver (`rte_eth_dev_start`).
         let send = unsafe { ops.tx_pkt_burst.unwrap_unchecked() };
         // SAFETY: the port has the queue (contract).
-        let data = unsafe { self.at(ops.txq.data).read() };
+        let data = unsafe { self.data.read() };
         // SAFETY: the port has the queue (contract).
-        let callbacks = unsafe { self.callbacks(ops.txq.clbk) };
+        let callbacks = unsafe { self.callbacks() };
         if !callbacks.is_null() {
             // SAFETY: the packets are the caller's (contract).
             n = unsafe { self.show_sent(at, n, callbacks) };
@@ -105,14 +149,9 @@ impl FastPath {
         let ops = unsafe { &*self.ops };
         let Some(prepare) = ops.tx_pkt_prepare else { return n };
         // SAFETY: the port has the queue (contract).
-        let data = unsafe { self.at(ops.txq.data).read() };
+        let data = unsafe { self.data.read() };
         // SAFETY: as the driver wants it.
         unsafe { prepare(data, at, n) }
-    }
-
-    #[inline(always)]
-    fn at(&self, of_queues: *mut *mut c_void) -> *mut *mut c_void {
-        of_queues.wrapping_add(usize::from(self.queue))
     }
 
     /// The first of the functions that want to see the queue's packets (packet capture, for example).
@@ -121,10 +160,17 @@ impl FastPath {
     ///
     /// The port is started and has the queue.
     #[inline(always)]
-    unsafe fn callbacks(&self, of_queues: *mut *mut c_void) -> *mut c_void {
+    unsafe fn callbacks(&self) -> *mut c_void {
         // SAFETY: it is aligned, there (contract), and changed by atomic operations.
-        let first = unsafe { AtomicPtr::from_ptr(self.at(of_queues)) };
+        let first = unsafe { AtomicPtr::from_ptr(self.callbacks) };
         // As in C: what it points to was written before, and is reached through it.
         first.load(Ordering::Relaxed)
     }
+}
+
+/// A port's entry.
+fn ops(port: u16) -> *const sys::rte_eth_fp_ops {
+    let all = (&raw const sys::rte_eth_fp_ops).cast::<sys::rte_eth_fp_ops>();
+    // An open port's number is below `RTE_MAX_ETHPORTS`, for which there are entries.
+    all.wrapping_add(usize::from(port))
 }

@@ -91,6 +91,8 @@ pub struct QueuePair {
     is_short: bool,
     /// The driver goes on sending only when it is called.
     is_lazy: bool,
+    /// One of both: a flush has something to do.
+    flushes: bool,
     /// Received bytes are counted.
     counts_rx: bool,
     /// They are not, and nothing was received while waiting.
@@ -103,6 +105,7 @@ impl QueuePair {
     pub fn new(rx: RxQueue, tx: TxQueue) -> Self {
         let caps = caps(&rx.running().report, &tx.running().report, &tx);
         let counts_rx = !is_passing(&rx.running().report.driver);
+        let is_lazy = tx.running().report.driver == LAZY;
         Self {
             pool: rx.pool().clone(),
             ahead: Burst::with_capacity(AHEAD),
@@ -112,7 +115,8 @@ impl QueuePair {
             tx_packets: 0,
             wakeups: 0,
             is_short: false,
-            is_lazy: tx.running().report.driver == LAZY,
+            is_lazy,
+            flushes: is_lazy,
             counts_rx,
             is_plain: !counts_rx,
             rx,
@@ -173,6 +177,17 @@ impl QueuePair {
             self.rx_bytes += new.iter().map(|packet| packet.total_len() as u64).sum::<u64>();
         }
         received
+    }
+
+    /// Has the driver free what it has sent, and go on with what it has not.
+    #[inline(never)]
+    fn call_again(&mut self) {
+        if self.is_short {
+            self.tx.reclaim();
+        }
+        if self.is_lazy {
+            self.tx.nudge();
+        }
     }
 
     fn ready(&mut self, interest: Interest) -> Ready {
@@ -244,6 +259,7 @@ impl PacketIo for QueuePair {
         let wanted = n.min(out.room());
         let got = self.pool.alloc(out, wanted);
         self.is_short = got < wanted;
+        self.flushes = self.is_lazy | self.is_short;
         if self.is_short {
             self.tx.reclaim();
             return got + self.pool.alloc(out, wanted - got);
@@ -260,13 +276,10 @@ impl PacketIo for QueuePair {
 }
 
 impl Endpoint for QueuePair {
-    #[inline]
+    #[inline(always)]
     fn flush(&mut self) -> Result<()> {
-        if self.is_short {
-            self.tx.reclaim();
-        }
-        if self.is_lazy {
-            self.tx.nudge();
+        if self.flushes {
+            self.call_again();
         }
         Ok(())
     }

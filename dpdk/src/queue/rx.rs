@@ -14,7 +14,7 @@ use bypass_core::{Burst, Interest, Ready};
 use bypass_dpdk_sys as sys;
 
 use super::LOOK;
-use super::burst::FastPath;
+use super::burst::{FastPath, at_most};
 use crate::mbuf::{self, Mbuf, Raw};
 use crate::mempool::Mempool;
 use crate::port::Running;
@@ -60,7 +60,8 @@ impl RxQueue {
     pub(crate) fn new(running: Arc<Running>, queue: u16) -> Self {
         let pool = running.pools[usize::from(queue) % running.pools.len()].clone();
         let fd = running.interrupts.get(usize::from(queue)).copied();
-        let fast = FastPath::new(running.id(), queue);
+        // SAFETY: the port is started, for as long as `running` is held, and has the queue.
+        let fast = unsafe { FastPath::receiving(running.id(), queue) };
         let is_counter = fd.is_some_and(is_eventfd);
         Self { fast, queue, pool, fd, is_counter, lost: 0, running, not_sync: PhantomData }
     }
@@ -72,11 +73,13 @@ impl RxQueue {
     #[inline(always)]
     pub fn recv(&mut self, out: &mut Burst<Mbuf>) -> usize {
         let fill = |spare: &mut [MaybeUninit<Mbuf>]| {
-            let n = u16::try_from(spare.len()).unwrap_or(u16::MAX);
+            let n = at_most(spare.len());
             let at = spare.as_mut_ptr().cast::<*mut sys::rte_mbuf>();
             // SAFETY: the port is started and has the queue, which is ours; an `Mbuf` is a transparent
             // pointer, and there is room for `n`.
             let got = usize::from(unsafe { self.fast.receive(at, n) });
+            // SAFETY: a driver hands out no more than were asked for (`rte_eth_rx_burst`).
+            unsafe { std::hint::assert_unchecked(got <= spare.len()) };
             if LOOK.load(Ordering::Relaxed) { self.look_at(&mut spare[..got]) } else { got }
         };
         // SAFETY: the driver has written so many slots, at most `n`, with packets that are ours now; those

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use bypass_core::{Buffer, Burst, Error, FrameError, Result, Unsupported};
 use bypass_dpdk_sys as sys;
 
-use super::burst::FastPath;
+use super::burst::{FastPath, at_most};
 use super::{is_passing, look_at_what_comes};
 use crate::mbuf::offload::{REQUESTS, abilities, header_len, segment_size};
 use crate::mbuf::{Mbuf, Raw, SharedMbuf};
@@ -112,7 +112,8 @@ impl TxQueue {
             in_place: report.driver == IN_PLACE,
             takes_any: is_passing(&report.driver),
         };
-        let fast = FastPath::new(running.id(), queue);
+        // SAFETY: the port is started, for as long as `running` is held, and has the queue.
+        let fast = unsafe { FastPath::sending(running.id(), queue) };
         Self { fast, queue, limits, bytes: 0, running, not_sync: PhantomData }
     }
 
@@ -132,15 +133,17 @@ impl TxQueue {
     /// segments, or it asks for an offload that the port was not started with. It is still the first.
     #[inline(always)]
     pub fn send(&mut self, packets: &mut Burst<Mbuf>) -> Result<usize> {
-        let mut bytes = 0;
-        if !(self.limits.takes_any && packets.is_as_received()) {
-            match self.limits.plain(packets) {
-                Some(total) => bytes = total,
-                None => return self.send_special(packets),
-            }
+        if self.limits.takes_any & packets.is_as_received() {
+            return Ok(self.hand_over(packets, at_most(packets.len())));
         }
-        let n = u16::try_from(packets.len()).unwrap_or(u16::MAX);
-        let taken = self.hand_over(packets, n);
+        self.send_looked(packets)
+    }
+
+    /// Sends packets that have to be looked at.
+    #[inline(never)]
+    fn send_looked(&mut self, packets: &mut Burst<Mbuf>) -> Result<usize> {
+        let Some(bytes) = self.limits.plain(packets) else { return self.send_special(packets) };
+        let taken = self.hand_over(packets, at_most(packets.len()));
         self.count(bytes, packets);
         Ok(taken)
     }
@@ -149,7 +152,7 @@ impl TxQueue {
     #[inline(never)]
     fn send_special(&mut self, packets: &mut Burst<Mbuf>) -> Result<usize> {
         let looked = self.limits.look_at(packets);
-        let mut n = u16::try_from(looked.good).unwrap_or(u16::MAX);
+        let mut n = at_most(looked.good);
         if n == 0 {
             return looked.cause.map_or(Ok(0), |cause| Err(refused(cause)));
         }
@@ -177,8 +180,11 @@ impl TxQueue {
         let at = packets.as_raw().cast::<*mut sys::rte_mbuf>();
         // SAFETY: the port is started and has the queue, which is ours; the first `n` packets of the
         // burst are ours and can be sent.
-        let taken = unsafe { self.fast.send(at, n) };
-        packets.forget(usize::from(taken))
+        let taken = usize::from(unsafe { self.fast.send(at, n) });
+        // SAFETY: a driver takes no more than it is given (`rte_eth_tx_burst`), which are as many as there
+        // are at most.
+        unsafe { std::hint::assert_unchecked(taken <= packets.len()) };
+        packets.forget(taken)
     }
 
     /// Has the driver make packets ready; how many are.
@@ -217,7 +223,7 @@ impl TxQueue {
             good += 1;
             total += packet.total_len() as u64;
         }
-        let n = u16::try_from(good).unwrap_or(u16::MAX);
+        let n = at_most(good);
         if n == 0 {
             return cause.map_or(Ok(0), |cause| Err(refused(cause)));
         }
