@@ -131,29 +131,54 @@ impl<K: Kind> Ledger<'_, K> {
         })
     }
 
-    /// Has `f` fill `len` bytes behind the headroom of a free chunk, and lends it to be sent. `None` when
-    /// there is no free chunk (whoever must leave some looks at [`Pool::available`] before), or no room
-    /// for so many bytes in one; then `f` has not run.
+    /// Has `f` fill `len` bytes behind the headroom of up to `n` free chunks, one at a time, and lends each
+    /// to be sent, of which it tells `queue`. Returns how many: fewer when no more are free (whoever must
+    /// leave some looks at [`Pool::available`] before), none when there is no room for so many bytes.
+    ///
+    /// Of the chunks, up to 64 are set aside before `f` runs, and are not to be had meanwhile. When it
+    /// panics they are free again.
     #[inline]
-    pub fn fill(&mut self, len: u32, f: impl FnOnce(&mut [u8])) -> Option<Filled> {
-        let offset = self.shared.headroom;
-        if !self.holds(offset, len) {
-            return None;
+    pub fn fill(
+        &mut self,
+        n: usize,
+        len: u32,
+        mut f: impl FnMut(&mut [u8]),
+        mut queue: impl FnMut(Filled),
+    ) -> usize {
+        let (states, offset) = (self.states, self.shared.headroom);
+        let before = self.sent;
+        let filled = |sent: u32| (sent - before) as usize;
+        let mut memory = [0; ASIDE];
+        while filled(self.sent) < n && self.holds(offset, len) {
+            let rest = self.set_aside(&mut memory, n - filled(self.sent));
+            if rest.is_empty() {
+                break;
+            }
+            let mut aside = Aside { shared: self.shared, rest: rest.iter() };
+            while let Some(&chunk) = aside.rest.next_back() {
+                let Some(state) = states.get(chunk as usize) else { continue };
+                if state.get() != State::plain(Owner::Free) {
+                    self.shared.blank(chunk);
+                }
+                state.set(State::plain(Owner::Application));
+                self.in_hand(chunk as usize, offset, len, false, &mut f);
+                self.lend_tx(chunk as usize, offset, len);
+                queue(Filled { chunk, offset });
+            }
         }
-        let chunk = match self.shared.take_one(Owner::Application) {
-            Some(chunk) => chunk,
-            None => self.returned()?,
-        };
-        self.in_hand(chunk as usize, offset, len, false, f);
-        self.lend_tx(chunk as usize, offset, len);
-        Some(Filled { chunk, offset })
+        filled(self.sent)
     }
 
-    /// A chunk whose detached buffer was dropped, when no other is free.
-    #[cold]
-    fn returned(&self) -> Option<u32> {
-        self.shared.collect_returned();
-        self.shared.take_one(Owner::Application)
+    /// Takes up to `n` chunks off the stack of free ones; those whose detached buffers were dropped, when no
+    /// others are free.
+    #[inline]
+    fn set_aside<'m>(&self, memory: &'m mut [u32; ASIDE], n: usize) -> &'m [u32] {
+        let mut taken = self.shared.set_aside(memory, n);
+        if taken == 0 {
+            self.shared.collect_returned();
+            taken = self.shared.set_aside(memory, n);
+        }
+        memory.get(..taken).unwrap_or_default()
     }
 
     /// The state of a chunk that was received into.
@@ -220,6 +245,24 @@ pub struct Filled {
     pub chunk: u32,
     /// Where its data begins.
     pub offset: u32,
+}
+
+/// How many free chunks are set aside at a time.
+const ASIDE: usize = 64;
+
+/// Free chunks that are not on the stack of free ones; they go back there.
+struct Aside<'a, K: Kind> {
+    shared: &'a Shared<K>,
+    rest: std::slice::Iter<'a, u32>,
+}
+
+impl<K: Kind> Drop for Aside<'_, K> {
+    #[inline]
+    fn drop(&mut self) {
+        for &chunk in self.rest.as_slice() {
+            self.shared.put_back(chunk);
+        }
+    }
 }
 
 /// A chunk whose data is shown; freed by a panic.

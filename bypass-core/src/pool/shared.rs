@@ -188,6 +188,25 @@ impl<K: Kind> Shared<K> {
         })
     }
 
+    /// Moves up to `n` free chunks from the top of the stack into `to`, the topmost last, and returns how
+    /// many. They are still nobody's.
+    #[inline]
+    pub(super) fn set_aside(&self, to: &mut [u32], n: usize) -> usize {
+        let top = self.free_len.get() as usize;
+        let below = top.saturating_sub(n.min(to.len()));
+        let taken = self.free.get(below..top).unwrap_or_default();
+        for (to, chunk) in to.iter_mut().zip(taken) {
+            *to = chunk.get();
+        }
+        self.free_len.set(below as u32);
+        taken.len()
+    }
+
+    /// Puts a chunk back that was set aside.
+    pub(super) fn put_back(&self, chunk: u32) {
+        self.free_len.set(self.push(self.free_len.get(), chunk));
+    }
+
     /// Takes the free chunk on top for its next owner.
     #[inline]
     pub(super) fn take_one(&self, owner: Owner) -> Option<u32> {

@@ -94,7 +94,7 @@ impl XdpPort {
         waiting: &mut Burst<XdpFrame>,
         n: usize,
         len: usize,
-        mut f: impl FnMut(&mut [u8]),
+        f: impl FnMut(&mut [u8]),
     ) -> Result<usize> {
         self.kernel.still_there()?;
         self.check_len(len)?;
@@ -109,12 +109,7 @@ impl XdpPort {
         let Self { tx, kernel, umem, .. } = self;
         let mut direct = tx.direct(n, kernel.link());
         let n = n.min(direct.room()).min(umem.spare());
-        let mut hand = umem.hand(0);
-        for _ in 0..n {
-            let Some(desc) = hand.fill(len as u32, &mut f) else { break };
-            direct.push(desc);
-        }
-        drop(hand);
+        umem.hand(0).fill(n, len as u32, f, |desc| direct.push(desc));
         Ok(direct.sent())
     }
 

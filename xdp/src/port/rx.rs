@@ -4,7 +4,7 @@ use bypass_core::pool::{FrameMeta, Lent};
 use bypass_core::{Buffer, Burst, DropCause, Frame as _, Occupancy, RxMeta, Stats, TxMeta};
 
 use crate::program::{HINTS_LEN, take_hints};
-use crate::ring::{Consumer, Mapped, Producer};
+use crate::ring::{Consumer, Entries, Mapped, Producer, Reserved};
 use crate::sys::{Desc, DescOptions};
 use crate::umem::{Seen, Umem, XdpFrame};
 
@@ -78,15 +78,22 @@ pub(super) trait Guest {
     fn keep(&mut self, frame: XdpFrame);
 }
 
-/// What a loop over the ring has found; booked when it ends, also by a panic.
+/// A loop over the ring that posts chunks again. What it has found is booked when it ends, also by a
+/// panic; it follows from how far the rings are, so that the loop has little to count.
 struct Tally<'a> {
     counters: &'a mut Counters,
     umem: &'a Umem,
-    packets: u32,
+    entries: Entries<'a, Mapped<Desc>>,
+    places: Reserved<'a, Mapped<u64>>,
     bytes: u64,
     strays: u32,
-    /// Packets whose chunks are not posted again.
-    gone: u32,
+}
+
+impl Tally<'_> {
+    #[inline]
+    fn packets(&self) -> u32 {
+        self.entries.taken() - self.strays
+    }
 }
 
 /// Whether a frame is of one piece.
@@ -98,11 +105,10 @@ fn is_whole(desc: &Desc) -> bool {
 impl Drop for Tally<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.counters.came(self.umem, self.gone);
-        self.counters.packets += u64::from(self.packets);
-        self.counters.bytes += self.bytes;
-        self.counters.strays += u64::from(self.strays);
-        self.counters.invalid += u64::from(self.strays);
+        let packets = self.packets();
+        // Those that are not posted again.
+        self.counters.came(self.umem, packets - self.places.written());
+        self.counters.count(packets, self.bytes, self.strays);
     }
 }
 
@@ -112,6 +118,15 @@ impl Counters {
     fn came(&mut self, umem: &Umem, chunks: u32) {
         umem.owe(chunks);
         self.posted = self.posted.saturating_sub(chunks);
+    }
+
+    /// Frames of one piece came.
+    #[inline]
+    fn count(&mut self, packets: u32, bytes: u64, strays: u32) {
+        self.packets += u64::from(packets);
+        self.bytes += bytes;
+        self.strays += u64::from(strays);
+        self.invalid += u64::from(strays);
     }
 }
 
@@ -196,8 +211,8 @@ impl Rx {
         });
         let taken = out.fill_from(frames);
         drop((entries, hand));
-        let came = taken as u32;
-        drop(Tally { counters, umem, packets: came, bytes, strays, gone: came });
+        counters.came(umem, taken as u32);
+        counters.count(taken as u32, bytes, strays);
         taken
     }
 
@@ -229,27 +244,26 @@ impl Rx {
         meta.queue = *queue;
         let mut entries = ring.entries(most as u32);
         entries.limit(most as u32);
-        let mut places = fill.reserve(entries.left());
+        let places = fill.reserve(entries.left());
         // What was posted has left the fill ring, so there is a place for each.
         entries.limit(places.left());
-        let mut tally = Tally { counters, umem, packets: 0, bytes: 0, strays: 0, gone: 0 };
+        let mut tally = Tally { counters, umem, entries, places, bytes: 0, strays: 0 };
         let mut hand = umem.hand(0);
-        while let Some(desc) = entries.next_if(is_whole) {
+        while let Some(desc) = tally.entries.next_if(is_whole) {
             let seen = hand.show(&desc, |data| {
-                tally.packets += 1;
                 tally.bytes += u64::from(desc.len);
-                // Until it is posted.
-                tally.gone += 1;
                 guest.look(data, &meta)
             });
             match seen {
-                Ok(Seen::Again(address)) => tally.gone -= u32::from(places.push(address)),
+                Ok(Seen::Again(address)) => {
+                    tally.places.push(address);
+                }
                 Ok(Seen::Sent(desc)) => guest.sent(desc),
                 Ok(Seen::Kept(frame)) => guest.keep(frame),
                 Err(_) => tally.strays += 1,
             }
         }
-        tally.packets as usize
+        tally.packets() as usize
     }
 
     /// The next frame, of whatever pieces, with what is known of it.

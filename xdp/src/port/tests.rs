@@ -1,9 +1,9 @@
 //! What no application can do: descriptors that are wrong, and answers of the kernel that are.
 
-use bypass_core::Buffer;
 use bypass_core::testing::needs::{Need, skip};
 use bypass_core::testing::rig::{Veth, VethOptions};
 use bypass_core::testing::veth::tools::{compose, is_ours, numbered, receive};
+use bypass_core::{Buffer, DropCause, Endpoint};
 
 use super::*;
 use crate::program::Filter;

@@ -15,7 +15,8 @@ use rustix::time::{
     timerfd_settime,
 };
 
-use super::{LINK_CHECK, XdpPort};
+use super::XdpPort;
+use super::endpoint::LINK_CHECK;
 use crate::sys::watch::Watched;
 use crate::umem::XdpFrame;
 

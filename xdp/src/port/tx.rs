@@ -49,7 +49,6 @@ pub(super) struct Tx {
 pub(super) struct Direct<'a> {
     places: Reserved<'a, Mapped<Desc>>,
     max_len: usize,
-    n: u32,
     chunks_in_flight: &'a mut u32,
     taken: &'a mut u64,
 }
@@ -70,21 +69,21 @@ impl Direct<'_> {
     /// Queues a frame that was lent.
     #[inline]
     pub(super) fn push(&mut self, desc: Desc) {
-        self.n += u32::from(self.places.push(desc));
+        self.places.push(desc);
     }
 
     /// How many frames were queued.
     #[inline]
     pub(super) fn sent(&self) -> usize {
-        self.n as usize
+        self.places.written() as usize
     }
 }
 
 impl Drop for Direct<'_> {
     #[inline]
     fn drop(&mut self) {
-        *self.chunks_in_flight += self.n;
-        *self.taken += u64::from(self.n);
+        *self.chunks_in_flight += self.places.written();
+        *self.taken += u64::from(self.places.written());
     }
 }
 
@@ -224,7 +223,7 @@ impl Tx {
     pub(super) fn direct(&mut self, most: usize, link: &Interface) -> Direct<'_> {
         let Self { ring, chunks_in_flight, taken, .. } = self;
         let max_len = link.max_len();
-        Direct { places: ring.reserve(most as u32), max_len, n: 0, chunks_in_flight, taken }
+        Direct { places: ring.reserve(most as u32), max_len, chunks_in_flight, taken }
     }
 
     /// Takes back what was sent.

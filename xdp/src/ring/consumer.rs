@@ -28,8 +28,9 @@ impl<M: Memory> Consumer<M> {
         if self.known() < want {
             self.head = self.memory.producer();
         }
-        let (next, left) = (self.tail, self.known());
-        Entries { ring: self, next, left }
+        let next = self.tail;
+        let end = next.wrapping_add(self.known());
+        Entries { ring: self, next, end }
     }
 
     /// Whether it is known of entries to read.
@@ -64,31 +65,38 @@ impl<M: Memory> Consumer<M> {
 pub(crate) struct Entries<'a, M: Memory> {
     ring: &'a mut Consumer<M>,
     next: u32,
-    left: u32,
+    /// The first that is not there.
+    end: u32,
 }
 
 impl<M: Memory> Entries<'_, M> {
     /// Entries that are left.
     #[inline]
     pub(crate) fn left(&self) -> u32 {
-        self.left
+        self.end.wrapping_sub(self.next)
+    }
+
+    /// Entries that were taken.
+    #[inline]
+    pub(crate) fn taken(&self) -> u32 {
+        self.next.wrapping_sub(self.ring.tail)
     }
 
     /// Leaves all but the next `most` where they are.
     #[inline]
     pub(crate) fn limit(&mut self, most: u32) {
-        self.left = self.left.min(most);
+        self.end = self.next.wrapping_add(self.left().min(most));
     }
 
     /// The next entry, if it is one of those that are `wanted`; else it stays.
     #[inline]
     pub(crate) fn next_if(&mut self, wanted: impl FnOnce(&M::Entry) -> bool) -> Option<M::Entry> {
-        let (next, left) = (self.next, self.left);
+        let next = self.next;
         let entry = self.next()?;
         if wanted(&entry) {
             return Some(entry);
         }
-        (self.next, self.left) = (next, left);
+        self.next = next;
         None
     }
 }
@@ -98,7 +106,9 @@ impl<M: Memory> Iterator for Entries<'_, M> {
 
     #[inline]
     fn next(&mut self) -> Option<M::Entry> {
-        self.left = self.left.checked_sub(1)?;
+        if self.next == self.end {
+            return None;
+        }
         // SAFETY: the producer had published `next` when its cursor was looked up, and it gets it back
         // when this guard goes, not before.
         let entry = unsafe { self.ring.memory.read(self.next) };
@@ -108,7 +118,7 @@ impl<M: Memory> Iterator for Entries<'_, M> {
 
     #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left as usize, Some(self.left as usize))
+        (self.left() as usize, Some(self.left() as usize))
     }
 }
 

@@ -23,7 +23,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use consumer::Consumer;
+pub(crate) use consumer::{Consumer, Entries};
 pub(crate) use mapped::{Layout, Mapped};
 pub(crate) use producer::{Producer, Reserved};
 

@@ -35,8 +35,9 @@ impl<M: Memory> Producer<M> {
         if self.known_room() < want {
             self.tail = self.memory.consumer();
         }
-        let (next, left) = (self.head, self.known_room());
-        Reserved { ring: self, next, left }
+        let next = self.head;
+        let end = next.wrapping_add(self.known_room());
+        Reserved { ring: self, next, end }
     }
 
     /// Takes the last `n` entries out again, unless the consumer has taken some of the ring.
@@ -89,38 +90,45 @@ impl<M: Memory> Producer<M> {
 pub(crate) struct Reserved<'a, M: Memory> {
     ring: &'a mut Producer<M>,
     next: u32,
-    left: u32,
+    /// The first place that is not free.
+    end: u32,
 }
 
 impl<M: Memory> Reserved<'_, M> {
     /// Places that are left.
     #[inline]
     pub(crate) fn left(&self) -> u32 {
-        self.left
+        self.end.wrapping_sub(self.next)
+    }
+
+    /// Entries that were written.
+    #[inline]
+    pub(crate) fn written(&self) -> u32 {
+        self.next.wrapping_sub(self.ring.head)
     }
 
     /// Whether `want` places are left, looked up again when fewer are known of.
     #[inline]
     pub(crate) fn has(&mut self, want: u32) -> bool {
-        if self.left < want {
+        if self.left() < want {
             self.ring.tail = self.ring.memory.consumer();
             let used = self.next.wrapping_sub(self.ring.tail);
-            self.left = self.ring.size().saturating_sub(used);
+            let left = self.ring.size().saturating_sub(used);
+            self.end = self.next.wrapping_add(left);
         }
-        self.left >= want
+        self.left() >= want
     }
 
     /// Writes the next entry; false when there is no place.
     #[inline]
     pub(crate) fn push(&mut self, entry: M::Entry) -> bool {
-        if self.left == 0 {
+        if self.next == self.end {
             return false;
         }
         // SAFETY: `next` is one of the places that were free when they were reserved, and none of those
         // was published since.
         unsafe { self.ring.memory.write(self.next, entry) };
         self.next = self.next.wrapping_add(1);
-        self.left -= 1;
         true
     }
 }

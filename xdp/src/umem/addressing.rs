@@ -32,16 +32,28 @@ impl Addressing {
         end - u64::from(posted.room)
     }
 
-    /// The chunk in which an address lies, and where in it. An address beyond any umem gives a chunk
-    /// that no pool has.
+    /// The address of the chunk in which an address lies; of one beyond any umem, too.
     #[inline]
-    pub(super) fn locate(self, address: u64) -> (usize, u32) {
-        let address = if self.unaligned {
+    pub(super) fn start(self, address: u64) -> u64 {
+        self.plain(address) & !((1 << self.shift) - 1)
+    }
+
+    /// An address without an offset above.
+    #[inline]
+    fn plain(self, address: u64) -> u64 {
+        if self.unaligned {
             let base = address & XSK_UNALIGNED_BUF_ADDR_MASK;
             base + (address >> XSK_UNALIGNED_BUF_OFFSET_SHIFT)
         } else {
             address
-        };
+        }
+    }
+
+    /// The chunk in which an address lies, and where in it. An address beyond any umem gives a chunk
+    /// that no pool has.
+    #[inline]
+    pub(super) fn locate(self, address: u64) -> (usize, u32) {
+        let address = self.plain(address);
         ((address >> self.shift) as usize, (address & ((1 << self.shift) - 1)) as u32)
     }
 }

@@ -58,7 +58,7 @@ impl Hand<'_> {
         let (chunk, offset) = self.addressing.locate(desc.addr);
         // SAFETY: as in `received`.
         let shown = unsafe { self.ledger.show(chunk, offset, desc.len, f) }?;
-        let address = self.addressing.address(chunk as u64);
+        let address = self.addressing.start(desc.addr);
         Ok(match shown {
             Shown::Again => Seen::Again(address),
             Shown::Sent => Seen::Sent(plain(address + u64::from(offset), desc.len)),
@@ -66,13 +66,21 @@ impl Hand<'_> {
         })
     }
 
-    /// Has `f` fill a frame of `len` bytes that is to be sent; there are as many as [`Umem::spare`] says,
-    /// if a chunk has room for it.
+    /// Has `f` fill up to `n` frames of `len` bytes that are to be sent, for each of which `queue` gets the
+    /// entry of the TX ring; there are as many as [`Umem::spare`] says, if a chunk has room for one.
     #[inline]
-    pub(crate) fn fill(&mut self, len: u32, f: impl FnOnce(&mut [u8])) -> Option<Desc> {
-        let filled = self.ledger.fill(len, f)?;
-        let address = self.addressing.address(u64::from(filled.chunk));
-        Some(plain(address + u64::from(filled.offset), len))
+    pub(crate) fn fill(
+        &mut self,
+        n: usize,
+        len: u32,
+        f: impl FnMut(&mut [u8]),
+        mut queue: impl FnMut(Desc),
+    ) {
+        let addressing = self.addressing;
+        self.ledger.fill(n, len, f, |filled| {
+            let address = addressing.address(u64::from(filled.chunk));
+            queue(plain(address + u64::from(filled.offset), len));
+        });
     }
 }
 

@@ -118,10 +118,17 @@ fn a_panic_frees_what_is_shown_or_filled() {
     assert!(shown.is_err());
     assert_eq!(places(&pool), [7, 0, 0, 1]);
     let filled = catch_unwind(AssertUnwindSafe(|| {
-        pool.ledger(0).fill(64, |_| panic!("while it is filled"))
+        let mut n = 0;
+        let fill = |_: &mut [u8]| {
+            n += 1;
+            assert_eq!(places(&pool), [2, 5, 0, 1], "those to be filled are set aside");
+            assert!(n < 3, "while it is filled");
+        };
+        pool.ledger(0).fill(5, 64, fill, |_| ())
     }));
     assert!(filled.is_err());
-    assert_eq!(places(&pool), [7, 0, 0, 1]);
+    // Two were sent before; the others are free, those that were not filled too.
+    assert_eq!(places(&pool), [5, 0, 0, 3]);
 }
 
 #[test]
@@ -132,12 +139,20 @@ fn a_free_chunk_is_filled_and_sent() {
     drop(used);
     let mut ledger = pool.ledger(0);
     let mut sent = Vec::new();
-    while let Some(filled) = ledger.fill(224, |data| data.fill(9)) {
-        assert_eq!(filled.offset, 32);
-        sent.push(filled.chunk);
+    assert_eq!(ledger.fill(9, 225, |_| unreachable!(), |_| ()), 0, "there is no room for it");
+    for (n, most) in [(3, 3), (5, 9), (0, 1)] {
+        let filled = ledger.fill(
+            most,
+            224,
+            |data| data.fill(9),
+            |filled| {
+                assert_eq!(filled.offset, 32);
+                sent.push(filled.chunk);
+            },
+        );
+        assert_eq!(filled, n);
     }
     assert_eq!(sent.len(), 8);
-    assert!(ledger.fill(225, |_| unreachable!()).is_none(), "there is no room for it");
     drop(ledger);
     assert_eq!(places(&pool), [0, 0, 0, 8]);
     for chunk in sent {

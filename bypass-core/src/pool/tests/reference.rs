@@ -175,8 +175,11 @@ impl Model {
             Step::Show(i, offset, len, what) => self.show(i, offset, len, what),
             Step::Fill(len) => {
                 let (free, stamp) = (self.free(), self.stamp());
-                let filled = self.pool.ledger(0).fill(len, |data| data.fill(stamp));
-                assert_eq!(filled.is_some(), free > 0 && len <= SIZE - 32);
+                let (pool, mut filled) = (&self.pool, None);
+                let fill = |data: &mut [u8]| data.fill(stamp);
+                let n = pool.ledger(0).fill(1, len, fill, |told| filled = Some(told));
+                assert_eq!(n == 1, free > 0 && len <= SIZE - 32);
+                assert_eq!(filled.is_some(), n == 1);
                 if let Some(Filled { chunk, offset }) = filled {
                     let bytes = vec![stamp; len as usize];
                     self.posted.push((self.lent(chunk, offset, len), Lent::Tx, bytes));
