@@ -226,6 +226,27 @@ fn every_kind_of_bad_packet_is_counted_under_its_own_cause() {
 }
 
 #[test]
+fn what_our_own_station_says_is_no_conflict() {
+    let mut advertised = vec![136, 0, 0, 0, 0x60, 0, 0, 0];
+    advertised.extend(US_V6);
+    advertised.extend([2, 1]);
+    advertised.extend(US.0);
+    let cases = [
+        ("a reply", arp(2, (US.0, US_V4), PEER_V4)),
+        ("an announcement", arp(1, (US.0, US_V4), US_V4)),
+        ("an advertisement", icmpv6(US, US_V6, PEER_V6, 255, &advertised)),
+    ];
+    for (what, bytes) in cases {
+        let (mut stack, wire) = stack(|config| config);
+        wire.arrive(&bytes);
+        assert!(received(&mut stack).is_empty(), "{what}");
+        assert_eq!(stack.stats().drops[DropCause::AddressConflict], 0, "{what}");
+        assert!(wire.sent().is_empty(), "{what} was answered");
+        assert_accounted(&stack);
+    }
+}
+
+#[test]
 fn a_frame_in_pieces_is_counted() {
     let (mut stack, wire) = stack(|config| config);
     wire.arrive_in_pieces(&v4(b"payload"));

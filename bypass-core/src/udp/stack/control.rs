@@ -22,7 +22,7 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
         let (station, host) = message.sender();
         let target = message.target();
         if self.local.is_ours(host.into()) {
-            return Err(DropCause::AddressConflict);
+            return self.on_claim(Some(station));
         }
         let is_request = message.operation.get() == arp::REQUEST;
         let occasion = match (self.local.is_ours(target.into()), is_request) {
@@ -43,6 +43,12 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
             Occasion::Announcement if target != host => Err(DropCause::NeighbourOther),
             _ => Ok(()),
         }
+    }
+
+    /// Somebody says that an address of ours is at `station`. Where it is, too, that is no conflict (RFC
+    /// 5227, section 2.4): some ports hear what the kernel beside them sends.
+    fn on_claim(&self, station: Option<MacAddr>) -> Handled {
+        if station == Some(self.local.mac) { Ok(()) } else { Err(DropCause::AddressConflict) }
     }
 
     pub(super) fn on_message(&mut self, frame: P::Frame, message: &Message) -> Handled {
@@ -102,7 +108,7 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
             ndp::Heard::Solicitation { target, station } => (target, station),
             ndp::Heard::Advertisement { target, station, solicited, replace } => {
                 if self.local.is_ours(target.into()) {
-                    return Err(DropCause::AddressConflict);
+                    return self.on_claim(station);
                 }
                 let occasion =
                     if solicited { Occasion::Reply { replace } } else { Occasion::Announcement };
