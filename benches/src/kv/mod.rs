@@ -1,8 +1,8 @@
 //! The key-value store on a cable: how many requests a second without a loss, how late, at what price; beside
 //! the same store behind tokio, and memcached.
 //!
-//! Server and client are two hosts of a [`Sandbox`], each with a core. The
-//! client is an open loop over AF_XDP.
+//! Server and client are the two hosts of a [`Cable`], each with a core. The client is an open loop over
+//! AF_XDP.
 
 mod client;
 mod server;

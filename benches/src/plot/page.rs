@@ -1,4 +1,4 @@
-//! [`Page`]: what all pictures have in common: title, command, machine, colours, marks.
+//! What all pictures have in common: title, command, machine, colours, marks.
 
 use anyhow::Result;
 use plotters::coord::Shift;
