@@ -181,6 +181,8 @@ impl Rx {
         // A chunk comes with empty data beside it, which is right for queue 0.
         if self.is_plain() && self.queue == 0 {
             taken = self.take_plain(out);
+        } else {
+            self.ring.look_up();
         }
         if !out.is_full() && self.ring.is_known() {
             taken += out.fill_from(std::iter::from_fn(|| self.next_described()));
@@ -222,6 +224,8 @@ impl Rx {
         let mut seen = 0;
         if self.is_plain() {
             seen = self.show_plain(most, guest);
+        } else {
+            self.ring.look_up();
         }
         while seen < most
             && self.ring.is_known()

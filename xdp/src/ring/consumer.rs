@@ -26,11 +26,17 @@ impl<M: Memory> Consumer<M> {
     #[inline]
     pub(crate) fn entries(&mut self, want: u32) -> Entries<'_, M> {
         if self.known() < want {
-            self.head = self.memory.producer();
+            self.look_up();
         }
         let next = self.tail;
         let end = next.wrapping_add(self.known());
         Entries { ring: self, next, end }
+    }
+
+    /// Looks up what there is to read.
+    #[inline]
+    pub(crate) fn look_up(&mut self) {
+        self.head = self.memory.producer();
     }
 
     /// Whether it is known of entries to read.
