@@ -77,15 +77,16 @@ pub(crate) fn bench(arguments: &[&str]) -> Result<ExitCode> {
         setup::ensure()?;
     }
     // A scenario whose server is an example.
+    let has_dpdk = DPDK.find().is_ok();
     if arguments.contains(&"kv") {
-        let mut command = cargo(&["build", "--release", "--features", "xdp", "--example", "kv"]);
+        let features = if has_dpdk { "xdp,dpdk" } else { "xdp" };
+        let mut command = cargo(&["build", "--release", "--features", features, "--example", "kv"]);
         let status = command.status().with_context(|| shown(&command))?;
         if !status.success() {
             bail!("{} failed", shown(&command));
         }
     }
     let package = "--package=bypass-benches";
-    let has_dpdk = DPDK.find().is_ok();
     // A contestant that DPDK is linked into.
     if arguments.contains(&"dpdk") && has_dpdk {
         let parts = ["build", "--release", package, "--features=static", "--bin=dpdk-static"];
