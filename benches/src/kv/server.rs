@@ -23,7 +23,7 @@ const MEMORY: &str = "512";
 const ADDRESS: &str = "ADDRESS";
 
 /// It never sleeps; its driver's system calls are not counted.
-const DPDK: &str = "DPDK, net_af_packet";
+const DPDK: &str = "DPDK net_af_packet";
 
 pub(super) struct Contestant {
     pub(super) name: &'static str,

@@ -37,7 +37,7 @@ pub(super) const RECEIVERS: &[Receiver] = &[
     Receiver { name: "io_uring", ours: true, run: on::<UringSocket> },
     Receiver { name: "AF_XDP", ours: true, run: on::<XdpSocket> },
     #[cfg(feature = "dpdk")]
-    Receiver { name: "DPDK, net_af_packet", ours: true, run: on::<bypass_io::dpdk::DpdkSocket> },
+    Receiver { name: "DPDK net_af_packet", ours: true, run: on::<bypass_io::dpdk::DpdkSocket> },
     Receiver { name: "recvmmsg", ours: false, run: by_hand },
 ];
 
