@@ -117,6 +117,9 @@ fn what_cannot_be_is_explained() {
     assert!(!output.status.success() && said.contains("unix:PATH"), "{said}");
 }
 
+/// The system's, which has the system's packages; the first on the path may be another one.
+const PYTHON: &str = "/usr/bin/python3";
+
 /// Reads a page with the parsers of Prometheus' own client, and prints the samples as JSON.
 const PARSE: &str = "
 import sys, json
@@ -130,7 +133,7 @@ print(json.dumps([
 ";
 
 fn python_reads(page: &str) -> Vec<Value> {
-    let mut python = Command::new("python3")
+    let mut python = Command::new(PYTHON)
         .args(["-c", PARSE])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -144,7 +147,7 @@ fn python_reads(page: &str) -> Vec<Value> {
 
 #[test]
 fn prometheus_reads_what_is_shown() {
-    let there = Command::new("python3").args(["-c", "import prometheus_client"]).output();
+    let there = Command::new(PYTHON).args(["-c", "import prometheus_client"]).output();
     if !there.is_ok_and(|output| output.status.success()) {
         skip_because("no python3-prometheus-client");
         return;
@@ -238,8 +241,9 @@ fn the_screen_shows_what_happens_until_q_is_pressed() {
     };
     let program = example("monitor");
     let program = program.get_program().to_str().unwrap();
-    let command = format!("'{program}' {} --interval 200", echo.telemetry);
-    assert!(tmux(&["new-session", "-d", "-x", "140", "-y", "30", &command]).0);
+    // Word by word, so that no shell is called: the user's may be `nologin`.
+    let command = [program, &echo.telemetry, "--interval", "200"];
+    assert!(tmux(&[&["new-session", "-d", "-x", "140", "-y", "30"], &command[..]].concat()).0);
     let deadline = Instant::now() + Duration::from_secs(60);
     let mut seen = String::new();
     // A rate that is none comes before the traffic; then it is there.

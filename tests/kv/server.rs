@@ -147,7 +147,11 @@ impl Connection {
     pub(crate) fn try_read_until(&mut self, end: &[u8], text: &mut Vec<u8>) -> std::io::Result<()> {
         let mut buffer = [0; 65536];
         while !text.ends_with(end) {
-            let length = self.0.read(&mut buffer)?;
+            let length = match self.0.read(&mut buffer) {
+                // A ring that this thread closed ends later, in the kernel, and interrupts it then.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                read => read?,
+            };
             if length == 0 {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
             }

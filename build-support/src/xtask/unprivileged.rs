@@ -69,6 +69,7 @@ pub(crate) fn exec(stage: &str, program: &str, arguments: &[&str]) -> Result<Exi
         .args(arguments)
         .env("HOME", "/nonexistent")
         .env("USER", "nobody")
+        .env("SHELL", "/bin/sh")
         .gid(NOBODY)
         .uid(NOBODY)
         .exec();
