@@ -260,7 +260,8 @@ fn ensure_meatpy() -> Result<()> {
         return Ok(());
     }
     println!("setup: python3 -m venv {}, with {MEATPY}", folder.display());
-    execute(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    // The system's: the first on the path may be another one.
+    execute(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
     let pip = ["-m", "pip", "install", "--quiet", "--no-deps", MEATPY];
     execute(Command::new(folder.join("bin/python")).args(pip))?;
     execute(Command::new(folder.join("bin/python")).args(["-c", "import meatpy.itch50"]))?;

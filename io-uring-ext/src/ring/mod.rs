@@ -61,6 +61,11 @@ use crate::op::{Operation, Target};
 /// [shutdown deadline](RingBuilder::shutdown_deadline) is leaked and counted
 /// ([`leaked_operations`]).
 ///
+/// The kernel takes a ring down after it was closed, and for that wakes every thread that has submitted to
+/// it (`io_ring_exit_work` in `io_uring/io_uring.c`). A system call in which such a thread then blocks with
+/// a timeout, a read with `SO_RCVTIMEO` for example, may end with `EINTR` once although no signal came
+/// (seen on Linux 6.18 each time): repeat it.
+///
 /// # After `fork`
 ///
 /// The ring stays with the parent. In the child every call answers
