@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use bypass_build_support::{DPDK, DPDK_RELEASES, print_cfgs};
 
 /// The version that the stored bindings were made from; they serve documentation only.
-const STORED: (&str, &str) = ("22.11", "src/stored.rs");
+const STORED: (&str, &str) = ("22.11", "stored/bindings.rs");
 
 fn main() {
     for input in ["build.rs", "build", "c", STORED.1] {

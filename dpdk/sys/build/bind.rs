@@ -81,6 +81,7 @@ const TYPES: &[&str] = &[
     "rte_flow_item_(eth|vlan|ipv4|ipv6|udp|tcp|icmp|vxlan|mark)",
     "rte_flow_action_(queue|rss|mark|count|jump)",
     "rte_flow_query_count",
+    "rte_pktmbuf_pool_private",
     "rte_(ether|vlan|ipv4|ipv6|udp|tcp|icmp|vxlan)_hdr",
 ];
 

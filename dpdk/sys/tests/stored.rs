@@ -28,7 +28,7 @@ fn they_are_what_the_headers_say() {
         println!("made from DPDK 22.11 on x86_64, which this is not");
         return;
     }
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/stored.rs");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/stored/bindings.rs");
     let made = without_layouts(MADE);
     if std::env::var_os("BYPASS_STORE").is_some() {
         std::fs::write(file, &made).unwrap();

@@ -2892,6 +2892,13 @@ pub struct rte_mbuf_ext_shared_info {
     pub fcb_opaque: *mut libc::c_void,
     pub refcnt: u16,
 }
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct rte_pktmbuf_pool_private {
+    pub mbuf_data_room_size: u16,
+    pub mbuf_priv_size: u16,
+    pub flags: u32,
+}
 unsafe extern "C" {
     pub fn rte_mbuf_sanity_check(m: *const rte_mbuf, is_header: libc::c_int);
 }
@@ -5679,6 +5686,21 @@ unsafe extern "C" {
 }
 unsafe extern "C" {
     pub fn rte_malloc_virt2iova(addr: *const libc::c_void) -> rte_iova_t;
+}
+unsafe extern "C" {
+    pub fn rte_mbuf_set_platform_mempool_ops(ops_name: *const libc::c_char) -> libc::c_int;
+}
+unsafe extern "C" {
+    pub fn rte_mbuf_platform_mempool_ops() -> *const libc::c_char;
+}
+unsafe extern "C" {
+    pub fn rte_mbuf_set_user_mempool_ops(ops_name: *const libc::c_char) -> libc::c_int;
+}
+unsafe extern "C" {
+    pub fn rte_mbuf_user_mempool_ops() -> *const libc::c_char;
+}
+unsafe extern "C" {
+    pub fn rte_mbuf_best_mempool_ops() -> *const libc::c_char;
 }
 pub const RTE_PDUMP_FLAG_RX: _bindgen_ty_21 = 1;
 pub const RTE_PDUMP_FLAG_TX: _bindgen_ty_21 = 2;
