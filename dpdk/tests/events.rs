@@ -113,8 +113,7 @@ fn a_rule_is_followed_until_it_is_dropped() {
     }
     let namespace = Namespace::new().unwrap();
     let _inside = namespace.enter().unwrap();
-    let (_device, port) = started("net_tap", "iface=tap0", &PortOptions::new(&pool(4095))).unwrap();
-    namespace.ip("address add 10.77.0.1/24 dev tap0").unwrap();
+    let (_device, port) = tap(&namespace, &PortOptions::new(&pool(4095)));
     let drop_dns = Rule { actions: vec![Action::Drop], ..dns() };
     port.validate_flow(&drop_dns).unwrap();
     match port.create_flow(&drop_dns) {

@@ -45,9 +45,8 @@ impl Tap {
         let options = PortOptions { require, ..PortOptions::new(&pool) };
         let (_device, port) = {
             let _inside = namespace.enter().unwrap();
-            started("net_tap", "iface=tap0", &options).unwrap()
+            tap(&namespace, &options)
         };
-        namespace.ip("address add 10.77.0.1/24 dev tap0").unwrap();
         let mac = port.mac().unwrap();
         Some(Self { namespace, _device, port, pool, mac })
     }

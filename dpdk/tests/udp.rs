@@ -24,8 +24,7 @@ fn the_kernel_talks_to_a_server_behind_a_tap() {
     }
     let namespace = Namespace::new().unwrap();
     let _inside = namespace.enter().unwrap();
-    let (_device, port) = started("net_tap", "iface=tap0", &PortOptions::new(&pool(4095))).unwrap();
-    namespace.ip("address add 10.77.0.1/24 dev tap0").unwrap();
+    let (_device, port) = tap(&namespace, &PortOptions::new(&pool(4095)));
     namespace.ip("link set tap0 up").unwrap();
     // The interface has the port's address; the server is another station.
     let config =

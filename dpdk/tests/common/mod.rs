@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
+use bypass_core::testing::rig::Namespace;
 use bypass_core::{Buffer, Burst, PacketIo, Result};
 use bypass_dpdk::{
     Eal, EalOptions, Level, Mbuf, Mempool, MempoolOptions, Port, PortOptions, QueuePair, Started,
@@ -50,6 +51,13 @@ pub(crate) fn started(
     let device = Vdev::plug(&eal(), &name, arguments)?;
     let port = Port::open(&eal(), &name)?.start(options)?;
     Ok((device, port))
+}
+
+/// A tap in `namespace`, which the calling thread has entered; the kernel has 10.77.0.1 there.
+pub(crate) fn tap(namespace: &Namespace, options: &PortOptions) -> (Vdev, Port<Started>) {
+    let tap = started("net_tap", "iface=tap0", options).unwrap();
+    namespace.ip("address add 10.77.0.1/24 dev tap0").unwrap();
+    tap
 }
 
 /// Two ends of a cable: a `net_ring` with two queues, joined crosswise. Each of its queues is a ring, in
