@@ -1,76 +1,156 @@
-//! [`Missed`]: what the kernel dropped in front of `net_af_packet`, which does not tell (DPDK 22.11).
+//! [`Missed`]: what the kernel dropped in front of drivers that do not tell (DPDK 22.11).
 //!
-//! The driver opens its sockets when the device is made, and keeps them to itself. They are found by what
-//! the process has more than before, and asked (`PACKET_STATISTICS` in packet(7)) by descriptors of our
-//! own.
+//! `net_af_packet` counts nothing, and `net_af_xdp` leaves out what found its RX ring full. They open their
+//! sockets when a device is made, or a queue is set up, and keep them to themselves. They are found by what
+//! the process has more than before, and asked by descriptors of our own.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd, RawFd};
-use std::sync::{Mutex, PoisonError};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bypass_core::sys::option;
+use bypass_core::sys::{interface, option};
 
-/// The driver, by what its devices' names begin with.
-const DRIVER: &str = "net_af_packet";
+/// The driver, by what its devices' names begin with: it has two.
+const PACKET: [&str; 2] = ["net_af_packet", "eth_af_packet"];
 
-/// The sockets of a device, and what the kernel has dropped in front of them so far.
+/// A driver's sockets, and what the kernel has dropped in front of them so far.
 #[derive(Debug, Default)]
-pub(crate) struct Missed {
-    sockets: Vec<OwnedFd>,
-    packets: Mutex<u64>,
+pub(crate) struct Missed(Mutex<Vec<Socket>>);
+
+/// A descriptor of our own for a driver's socket.
+#[derive(Debug)]
+enum Socket {
+    /// The kernel begins anew with each answer.
+    Packet {
+        fd: OwnedFd,
+        so_far: u64,
+    },
+    Xdp {
+        fd: OwnedFd,
+    },
 }
 
 impl Missed {
-    /// Makes a device by `make`, and finds its sockets.
+    /// Makes a device by `make`, and finds the sockets that a `net_af_packet` opens for itself.
     pub(crate) fn while_making<T>(device: &str, make: impl FnOnce() -> T) -> (T, Self) {
-        if !device.starts_with(DRIVER) {
+        if !PACKET.iter().any(|driver| device.starts_with(driver)) {
             return (make(), Self::default());
         }
-        let before = sockets();
-        let made = make();
-        let new = sockets().into_iter().filter(|fd| !before.contains(fd));
-        (made, Self { sockets: new.filter_map(duplicate).collect(), packets: Mutex::new(0) })
+        let (made, new) = new_sockets(libc::AF_PACKET, make);
+        // Other threads may have opened some meanwhile.
+        let own = new.into_iter().filter(|fd| is_in_group(fd.as_fd()));
+        let own = own.map(|fd| Socket::Packet { fd, so_far: 0 });
+        (made, Self(Mutex::new(own.collect())))
+    }
+
+    /// Sets a queue of a `net_af_xdp` up, for which the driver opens one socket. When another thread has
+    /// opened one too meanwhile, nobody can tell which is which, and neither is asked.
+    pub(crate) fn while_setting_up<T>(&self, set_up: impl FnOnce() -> T) -> T {
+        let (done, mut new) = new_sockets(libc::AF_XDP, set_up);
+        if let (Some(fd), true) = (new.pop(), new.is_empty()) {
+            self.sockets().push(Socket::Xdp { fd });
+        }
+        done
     }
 
     /// Packets that were dropped for want of room.
     pub(crate) fn packets(&self) -> u64 {
-        // The kernel begins anew with each answer.
-        let new =
-            self.sockets.iter().filter_map(|socket| option::packet_drops(socket.as_fd()).ok());
-        let mut packets = self.packets.lock().unwrap_or_else(PoisonError::into_inner);
-        *packets += new.map(u64::from).sum::<u64>();
-        *packets
+        self.sockets().iter_mut().map(Socket::missed).sum()
+    }
+
+    /// Closes our descriptors: the kernel may use the packets' memory until the last is closed.
+    pub(crate) fn forget(&self) {
+        self.sockets().clear();
+    }
+
+    fn sockets(&self) -> MutexGuard<'_, Vec<Socket>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The packet sockets that this process has open.
-fn sockets() -> BTreeSet<RawFd> {
+impl Socket {
+    fn missed(&mut self) -> u64 {
+        match self {
+            Self::Packet { fd, so_far } => {
+                *so_far += u64::from(option::packet_drops(fd.as_fd()).unwrap_or(0));
+                *so_far
+            }
+            Self::Xdp { fd } => option::xdp_ring_full(fd.as_fd()).unwrap_or(0),
+        }
+    }
+}
+
+/// What `make` returns, and the sockets of this family that the process has more than before.
+fn new_sockets<T>(family: i32, make: impl FnOnce() -> T) -> (T, Vec<OwnedFd>) {
+    let before = sockets(family);
+    let made = make();
+    let mut after = sockets(family);
+    after.retain(|name, _| !before.contains_key(name));
+    (made, after.into_values().collect())
+}
+
+/// The sockets of this family that this process has open now, each once, by what the kernel calls them:
+/// `socket:[4711]`, whose number is not given again.
+fn sockets(family: i32) -> BTreeMap<PathBuf, OwnedFd> {
     let open = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    let numbers = open.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    numbers.filter(|&fd| is_packet_socket(fd)).collect()
+    // Gathered first: ours are descriptors too.
+    let numbers: Vec<RawFd> =
+        open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let ours = numbers.into_iter().filter_map(duplicate).filter(|fd| {
+        let of = option::get_int(fd.as_fd(), libc::SOL_SOCKET, libc::SO_DOMAIN);
+        of.is_ok_and(|of| of == family)
+    });
+    let named = |fd: OwnedFd| {
+        let name = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
+        Some((name, fd))
+    };
+    ours.filter_map(named).collect()
 }
 
-fn is_packet_socket(fd: RawFd) -> bool {
-    let mut domain = MaybeUninit::<libc::c_int>::zeroed();
-    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
-    let at = domain.as_mut_ptr().cast();
-    // SAFETY: any number may be asked about; there is room for the answer.
-    let code = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_DOMAIN, at, &raw mut len) };
-    // SAFETY: it was zeroed, and is a number.
-    code == 0 && unsafe { domain.assume_init() } == libc::AF_PACKET
+/// Whether a packet socket shares its packets in the group that the driver makes of a device's sockets:
+/// the lower half of this process's number, with the interface's put over it.
+fn is_in_group(socket: BorrowedFd<'_>) -> bool {
+    let Some(interface) = interface::bound(socket) else { return false };
+    let wanted = (std::process::id() ^ interface) & 0xffff;
+    // Behind it are the way of sharing, and flags.
+    option::get_int(socket, libc::SOL_PACKET, libc::PACKET_FANOUT)
+        .is_ok_and(|group| group.cast_unsigned() & 0xffff == wanted)
 }
 
-/// A descriptor of our own for the same socket.
+/// A descriptor of our own for the same file, whichever that is by now.
 fn duplicate(fd: RawFd) -> Option<OwnedFd> {
     // SAFETY: any number may be duplicated; one that is no descriptor is refused.
     let own = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
-    if own < 0 {
-        return None;
-    }
     // SAFETY: the kernel has just made it, for us.
-    let own = unsafe { OwnedFd::from_raw_fd(own) };
-    // Another thread may have closed the first one meanwhile, and opened something else.
-    is_packet_socket(std::os::fd::AsRawFd::as_raw_fd(&own)).then_some(own)
+    (own >= 0).then(|| unsafe { OwnedFd::from_raw_fd(own) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thread that opens packet sockets all the time is not taken for a device.
+    #[test]
+    fn sockets_of_others_are_not_counted() {
+        let open = || {
+            // SAFETY: has no preconditions.
+            let fd =
+                unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+            // SAFETY: the kernel has just made it, for us.
+            (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+        };
+        for device in ["net_af_packet0", "eth_af_packet0"] {
+            let (other, missed) = Missed::while_making(device, open);
+            if other.is_none() {
+                println!("packet sockets need CAP_NET_RAW");
+                return;
+            }
+            assert!(missed.sockets().is_empty(), "it is nobody's device");
+        }
+        let (other, new) = new_sockets(libc::AF_PACKET, open);
+        assert_eq!(new.len(), 1, "found it is");
+        drop((other, new));
+    }
 }

@@ -12,7 +12,7 @@ use crate::BACKEND;
 use crate::eal::{Eal, EalOptions};
 use crate::error::DpdkError;
 use crate::mempool::{Mempool, MempoolOptions};
-use crate::port::{Port, PortOptions, Stopped};
+use crate::port::{AF_XDP, Port, PortOptions, Stopped};
 use crate::queue::QueuePair;
 use crate::vdev::Vdev;
 
@@ -164,6 +164,7 @@ fn run(
     pool.data_room = sixteen_bits("frame_size", room.max(options.pool.chunk_size as usize))?;
     pool.rx_reserve = options.pool.rx_reserve;
     pool.socket = port.socket();
+    pool.packed = port.capabilities()?.driver == AF_XDP;
     let pool = Mempool::new(eal, &pool)?;
     let mut asked = PortOptions::new(&pool);
     if let Some(descriptors) = descriptors {

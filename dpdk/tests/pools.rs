@@ -66,6 +66,30 @@ fn options_of_every_extreme_make_pools() {
     }
 }
 
+/// Twice, since its memory has a name too.
+#[test]
+fn packed_mbufs_lie_side_by_side_and_do_not_touch() {
+    for _ in 0..2 {
+        let name = Some("packed".to_owned());
+        let options =
+            MempoolOptions { name, packed: true, private_size: 8, ..MempoolOptions::new(1023) };
+        let pool = Mempool::new(&eal(), &options).unwrap();
+        let mut all: Vec<Mbuf> = std::iter::from_fn(|| pool.alloc_one()).collect();
+        assert_eq!(all.len(), 1023);
+        let content = |i: usize| [(i % 251) as u8; 2048];
+        for (i, packet) in all.iter_mut().enumerate() {
+            packet.fill(&content(i)).unwrap();
+        }
+        assert!(all.iter().enumerate().all(|(i, packet)| *packet.data() == content(i)));
+        all.sort_by_key(|packet| packet.data().as_ptr());
+        let gaps =
+            all.windows(2).map(|two| two[1].data().as_ptr().addr() - two[0].data().as_ptr().addr());
+        let (least, most) = (gaps.clone().min(), gaps.max());
+        assert_eq!(least, most, "one stride for all of them");
+        assert!(most < Some(4096), "a page has more than one");
+    }
+}
+
 #[test]
 fn the_reserve_is_left_for_receiving() {
     let options = MempoolOptions { cache: 0, rx_reserve: 20, ..MempoolOptions::new(100) };

@@ -147,10 +147,8 @@ fn serve(
             let _kernels = UdpSocket::bind(address)?;
             let eal = EalOptions::new().unpinned().memory_limit(256).start()?;
             let _lcore = eal.register_thread()?;
-            // The driver for AF_XDP posts 4096 mbufs, each of which has to fit 2 KiB with all that is
-            // before its data.
-            let data_room = if name == DPDK_AF_XDP { 1792 } else { 2048 };
-            let pool = MempoolOptions { data_room, ..MempoolOptions::new(16_383) };
+            let packed = name == DPDK_AF_XDP;
+            let pool = MempoolOptions { packed, ..MempoolOptions::new(16_383) };
             let pool = Mempool::new(&eal, &pool)?;
             let arguments = match name {
                 DPDK_AF_XDP => format!("iface={}", place.interface),

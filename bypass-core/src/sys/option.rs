@@ -127,6 +127,20 @@ pub fn packet_drops(fd: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(u32::from_ne_bytes([a, b, c, d]))
 }
 
+/// How many packets an AF_XDP socket has dropped because its RX ring was full (`rx_ring_full` of
+/// `XDP_STATISTICS`, Linux 5.9+).
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn xdp_ring_full(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    // struct xdp_statistics: rx_dropped, rx_invalid_descs, tx_invalid_descs, rx_ring_full, ...
+    let mut counts = [0; 48];
+    let len = get(fd, libc::SOL_XDP, libc::XDP_STATISTICS, &mut counts)?;
+    let full = counts.get(24..len).and_then(<[u8]>::first_chunk);
+    full.map(|full| u64::from_ne_bytes(*full)).ok_or(io::ErrorKind::Unsupported.into())
+}
+
 /// How many packets the socket has dropped because its receive buffer was full, modulo 2³²
 /// (`SO_MEMINFO`, Linux 4.12+). Unlike `SO_RXQ_OVFL` this is known without receiving another
 /// packet, and costs nothing per packet.

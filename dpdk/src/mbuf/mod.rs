@@ -59,6 +59,15 @@ pub(crate) use shared::copy;
 ///     (packet.clone(), packet) // error: no method named `clone`
 /// }
 /// ```
+///
+/// What a device is to do with it is said by [`TxOffload`](crate::TxOffload), which is checked; there is no way to
+/// the flags that drivers believe without a look:
+///
+/// ```compile_fail,E0599
+/// fn crash(packet: &mut bypass_dpdk::Mbuf) {
+///     packet.set_ol_flags(u64::MAX); // error: no method named `set_ol_flags`
+/// }
+/// ```
 #[repr(transparent)]
 pub struct Mbuf(NonNull<sys::rte_mbuf>);
 

@@ -2,14 +2,16 @@
 //!
 //! # What the unsafe code here relies on
 //!
-//! A pool is made by `rte_pktmbuf_pool_create`, with its default flags: any thread may take mbufs out
+//! A pool is made by `rte_pktmbuf_pool_create`, or as it does (see [`packed`]): any thread may take mbufs out
 //! and give them back (`rte_mempool(3)`: multi-producer, multi-consumer). Its memory stays as long as
 //! one handle or one of its mbufs is there: see [`retire`].
 
+mod extent;
 mod options;
+mod packed;
 mod retire;
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
@@ -60,6 +62,7 @@ struct Inner {
     /// Mbufs that [`Mempool::alloc`] leaves for receiving.
     rx_reserve: u32,
     data_room: u16,
+    packed: bool,
     eal: Option<Eal>,
 }
 
@@ -86,25 +89,13 @@ impl Mempool {
         let c_name = CString::new(name.as_str())
             .map_err(|_| bypass_core::Error::config("name", &name, "it has a zero byte"))?;
         let socket = options.socket.map_or(sys::SOCKET_ID_ANY, |socket| socket as i32);
-        // SAFETY: the environment is up and stays up while there is a handle; the name ends with a zero.
-        let raw = unsafe {
-            sys::rte_pktmbuf_pool_create(
-                c_name.as_ptr(),
-                options.mbufs,
-                options.cache,
-                options.private_size,
-                options.buffer_size(),
-                socket,
-            )
-        };
-        let Some(raw) = NonNull::new(raw) else {
-            let attempt =
-                format!("make a pool {name} of {} mbufs on {}", options.mbufs, options.place());
-            // SAFETY: it reads a thread-local variable.
-            return Err(DpdkError::refused(attempt, unsafe { sys::bypass_errno() }).into());
+        let raw = match options.packed {
+            true => packed::create(&c_name, socket, options)?,
+            false => create(&c_name, socket, options)?,
         };
         let (rx_reserve, data_room) = (options.rx_reserve, options.data_room);
-        Ok(Self(Arc::new(Inner { raw, rx_reserve, data_room, eal: Some(eal.clone()) })))
+        let (packed, eal) = (options.packed, Some(eal.clone()));
+        Ok(Self(Arc::new(Inner { raw, rx_reserve, data_room, packed, eal })))
     }
 
     /// Appends up to `n` empty mbufs to `out` and returns how many. Fewer than `n` means that `out` is
@@ -223,6 +214,12 @@ impl Mempool {
         self.0.data_room
     }
 
+    /// Whether its mbufs lie [side by side](MempoolOptions::packed).
+    #[must_use]
+    pub fn is_packed(&self) -> bool {
+        self.0.packed
+    }
+
     /// Bytes of headroom of a fresh mbuf.
     #[must_use]
     pub const fn headroom() -> u16 {
@@ -258,6 +255,26 @@ impl Mempool {
     fn common(&self) -> usize {
         common(self.0.raw) as usize
     }
+}
+
+/// Makes a pool; the environment runs, and the options were checked.
+fn create(name: &CStr, socket: i32, options: &MempoolOptions) -> Result<NonNull<sys::rte_mempool>> {
+    // SAFETY: the environment runs, and the name ends with a zero.
+    let raw = unsafe {
+        sys::rte_pktmbuf_pool_create(
+            name.as_ptr(),
+            options.mbufs,
+            options.cache,
+            options.private_size,
+            options.buffer_size(),
+            socket,
+        )
+    };
+    NonNull::new(raw).ok_or_else(|| {
+        let attempt = options.attempt(&name.to_string_lossy());
+        // SAFETY: it reads a thread-local variable.
+        DpdkError::refused(attempt, unsafe { sys::bypass_errno() }).into()
+    })
 }
 
 /// Mbufs in the ring of a pool that is there (`rte_mempool_ops_get_count`, which is not exported).

@@ -24,6 +24,11 @@ pub struct MempoolOptions {
     /// Mbufs that [`alloc`](crate::Mempool::alloc) leaves for receiving, so that an application which
     /// allocates all it can still receives; fewer than there are. Those in threads' caches do not count.
     pub rx_reserve: u32,
+    /// Has mbufs lie side by side, across the bounds of pages too. With ordinary pages, of which each mbuf
+    /// has one to itself otherwise, this takes little more than half the memory; `net_af_xdp` needs it
+    /// before DPDK 24.11. The environment has to use [virtual addresses](crate::Iova::Virtual), as it does
+    /// with ordinary pages, and the pool is for virtual devices only.
+    pub packed: bool,
     /// The NUMA node (socket) that its memory is on; `None` for any. Take the
     /// [port's](crate::Port::socket).
     pub socket: Option<u32>,
@@ -41,6 +46,7 @@ impl MempoolOptions {
             private_size: 0,
             cache: (mbufs / 4).min(256),
             rx_reserve: mbufs / 8,
+            packed: false,
             socket: None,
         }
     }
@@ -81,7 +87,12 @@ impl MempoolOptions {
         }
     }
 
-    pub(crate) fn place(&self) -> String {
+    /// What is attempted with them, for errors.
+    pub(crate) fn attempt(&self, name: &str) -> String {
+        format!("make a pool {name} of {} mbufs on {}", self.mbufs, self.place())
+    }
+
+    fn place(&self) -> String {
         self.socket
             .map_or_else(|| "any NUMA node".to_owned(), |socket| format!("NUMA node {socket}"))
     }

@@ -20,6 +20,7 @@ use super::{Capabilities, Features, PortOptions, PortStats, Report, RssTypes};
 use crate::eal::Eal;
 use crate::error::DpdkError;
 use crate::mempool::{Mempool, reap};
+use crate::missed::Missed;
 use crate::queue::FastPath;
 use crate::vdev::Plugged;
 
@@ -38,6 +39,8 @@ pub(crate) struct Device {
     plugged: Option<Arc<Plugged>>,
     /// Bytes in each of the packets that it makes up.
     pub(super) makes: usize,
+    /// What is dropped in front of its queues' sockets, where it has some.
+    pub(super) missed: Missed,
     eal: Eal,
 }
 
@@ -83,6 +86,7 @@ impl Device {
             stuck: AtomicBool::new(false),
             plugged,
             makes,
+            missed: Missed::default(),
             eal: eal.clone(),
         })
     }
@@ -291,6 +295,7 @@ impl Drop for Running {
 impl Drop for Device {
     fn drop(&mut self) {
         let pools = std::mem::take(&mut *self.pools.lock().unwrap_or_else(PoisonError::into_inner));
+        self.missed.forget();
         // SAFETY: the port is stopped and nobody uses it: whoever does holds this.
         let is_closed =
             !self.stuck.load(Ordering::Relaxed) && unsafe { sys::rte_eth_dev_close(self.id) } == 0;

@@ -8,6 +8,7 @@ pub mod flow;
 mod link;
 mod negotiate;
 mod options;
+mod pools;
 mod setup;
 mod stats;
 
@@ -24,6 +25,7 @@ pub use events::{Event, Subscription};
 pub use features::{Features, RssTypes};
 pub use link::Link;
 pub use options::{PortOptions, Report, Rss};
+pub(crate) use pools::AF_XDP;
 pub use stats::PortStats;
 
 use crate::eal::Eal;

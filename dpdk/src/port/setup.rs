@@ -10,7 +10,7 @@ use bypass_dpdk_sys as sys;
 
 use super::device::{Device, Running};
 use super::negotiate::{Plan, negotiate};
-use super::{Capabilities, Features, PortOptions, PortStats, Report, Rss, dynamic};
+use super::{AF_XDP, Capabilities, Features, PortOptions, PortStats, Report, Rss, dynamic, pools};
 
 /// The driver whose interrupt handler outlives its port (seen in DPDK 22.11).
 const HAZARDOUS: &str = "net_virtio_user";
@@ -22,16 +22,7 @@ const GROUP: usize = sys::RTE_ETH_RETA_GROUP_SIZE as usize;
 pub(super) fn start(device: &Arc<Device>, options: &PortOptions) -> Result<Running> {
     let capabilities = device.capabilities()?;
     let plan = negotiate(options, &capabilities)?;
-    let room = options.pools.iter().map(|pool| usize::from(pool.data_room())).min();
-    if room.is_some_and(|room| device.makes > room) {
-        let why = format!(
-            "{} makes packets of {} bytes, which its driver takes to have room: take pools of a larger \
-             `data_room`, or give it a smaller `size`",
-            device.name(),
-            device.makes
-        );
-        return Err(Error::config("pools", format!("{} bytes", room.unwrap_or(0)), why));
-    }
+    pools::check(device, &capabilities.driver, options)?;
     if (options.link_interrupts || options.rx_interrupts) && capabilities.driver == HAZARDOUS {
         return Err(Error::Unsupported(Unsupported {
             what: "interrupts from this device".into(),
@@ -56,7 +47,7 @@ pub(super) fn start(device: &Arc<Device>, options: &PortOptions) -> Result<Runni
     let (rx, tx) = descriptors(device, options)?;
     // The former ones too, until the last queue lies in the new ones.
     device.keep_also(&options.pools);
-    queues(device, options, rx, tx)?;
+    queues(device, &capabilities.driver, options, rx, tx)?;
     device.keep(options.pools.clone());
     let report = report(device, &capabilities, plan, rx, tx)?;
     let _one = device.control();
@@ -130,23 +121,21 @@ fn descriptors(device: &Device, options: &PortOptions) -> Result<(u16, u16)> {
     Ok((rx, tx))
 }
 
-fn queues(device: &Device, options: &PortOptions, rx: u16, tx: u16) -> Result<()> {
+fn queues(device: &Device, driver: &str, options: &PortOptions, rx: u16, tx: u16) -> Result<()> {
     let _one = device.control();
     // SAFETY: the port is open.
     let socket = unsafe { sys::rte_eth_dev_socket_id(device.id()) }.cast_unsigned();
     for queue in 0..options.rx_queues {
         let pool = &options.pools[usize::from(queue) % options.pools.len()];
-        // SAFETY: the port is configured for so many queues, and stopped; the defaults are taken. The
-        // pool stays as long as the queue: the device keeps it.
-        let code = unsafe {
-            sys::rte_eth_rx_queue_setup(
-                device.id(),
-                queue,
-                rx,
-                socket,
-                std::ptr::null(),
-                pool.as_ptr(),
-            )
+        let set_up = || {
+            let (port, pool) = (device.id(), pool.as_ptr());
+            // SAFETY: the port is configured for so many queues, and stopped; the defaults are taken. The
+            // pool stays as long as the queue: the device keeps it.
+            unsafe { sys::rte_eth_rx_queue_setup(port, queue, rx, socket, std::ptr::null(), pool) }
+        };
+        let code = match driver {
+            AF_XDP => device.missed.while_setting_up(set_up),
+            _ => set_up(),
         };
         device.answer(&format!("set up receiving queue {queue}"), code)?;
     }

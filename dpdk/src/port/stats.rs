@@ -22,7 +22,8 @@ pub struct PortStats {
     /// Their bytes.
     pub tx_bytes: u64,
     /// Packets dropped because a receiving queue was full (`imissed`), those among them that the kernel
-    /// has dropped in front of a `net_af_packet` that was [plugged in](crate::Vdev).
+    /// has dropped in front of a `net_af_packet` that was [plugged in](crate::Vdev), or of a `net_af_xdp`
+    /// (`rx_ring_full` of `XDP_STATISTICS`).
     pub rx_missed: u64,
     /// Packets that were damaged, or that the driver could not make sense of (`ierrors`).
     pub rx_errors: u64,
@@ -56,7 +57,8 @@ impl Device {
         self.answer("read the counters", code)?;
         // SAFETY: it was zeroed, and consists of numbers.
         let stats = unsafe { stats.assume_init() };
-        let missed = self.plugged().map_or(0, |device| device.missed.packets());
+        let of_device = self.plugged().map_or(0, |device| device.missed.packets());
+        let missed = of_device + self.missed.packets();
         Ok(PortStats {
             rx_packets: stats.ipackets,
             rx_bytes: stats.ibytes,

@@ -11,7 +11,7 @@ use bypass_core::{
 use super::{RxQueue, TxQueue, is_passing};
 use crate::mbuf::Mbuf;
 use crate::mempool::Mempool;
-use crate::port::{Features, Report};
+use crate::port::{AF_XDP, Features, Report};
 
 /// How often a thread that waits looks before it sleeps.
 const LOOKS: u32 = 64;
@@ -37,9 +37,6 @@ const COPYING: &[&str] = &[
     "net_virtio_user",
 ];
 
-/// The driver that may leave packets with the kernel, which sends them when it is called the next time.
-const LAZY: &str = "net_af_xdp";
-
 /// A receiving and a sending queue, used by one thread at a time: DPDK's
 /// [`PacketIo`](bypass_core::PacketIo).
 ///
@@ -52,6 +49,9 @@ const LAZY: &str = "net_af_xdp";
 ///   [`TxError`](DropCause::TxError) are the device's counters (`imissed`, `rx_nombuf`, `ierrors`,
 ///   `oerrors`). It has them for the port as a whole; they are in the statistics of the pair whose
 ///   receiving queue is number 0, or whose sending queue is.
+/// - There is no census of frames ([`Stats::frames`]): a pool is shared by ports and threads, and drivers do
+///   not say how many mbufs they have posted or are sending. What is certain is told as `pool` by
+///   [`visit_rings`](Endpoint::visit_rings): mbufs that are not free, in whosever hands.
 /// - [`alloc`](PacketIo::alloc) takes mbufs of the receiving queue's pool, and leaves its
 ///   [reserve](crate::MempoolOptions::rx_reserve).
 /// - [`wait`](Endpoint::wait) sleeps on a descriptor where the port was started with
@@ -105,7 +105,8 @@ impl QueuePair {
     pub fn new(rx: RxQueue, tx: TxQueue) -> Self {
         let caps = caps(&rx.running().report, &tx.running().report, &tx);
         let counts_rx = !is_passing(&rx.running().report.driver);
-        let is_lazy = tx.running().report.driver == LAZY;
+        // It may leave packets with the kernel, which sends them when it is called the next time.
+        let is_lazy = tx.running().report.driver == AF_XDP;
         Self {
             pool: rx.pool().clone(),
             ahead: Burst::with_capacity(AHEAD),

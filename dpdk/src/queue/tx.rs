@@ -13,7 +13,7 @@ use super::burst::{FastPath, at_most};
 use super::{is_passing, look_at_what_comes};
 use crate::mbuf::offload::{REQUESTS, abilities, header_len, segment_size};
 use crate::mbuf::{Mbuf, Raw, SharedMbuf};
-use crate::port::Running;
+use crate::port::{AF_XDP, Running};
 
 /// A packet has at least an Ethernet header.
 const MIN_LEN: u32 = 14;
@@ -78,9 +78,6 @@ struct Limits {
     takes_any: bool,
 }
 
-/// The driver that takes the data of every mbuf of its pool to follow the mbuf.
-const IN_PLACE: &str = "net_af_xdp";
-
 /// The driver that takes the MTU for what a piece of a packet may have with its Ethernet header, and
 /// never sends one that has more.
 const STRICT: &str = "net_tap";
@@ -109,7 +106,7 @@ impl TxQueue {
             strict: report.driver == STRICT,
             abilities: report.features.offloads().1,
             reads_all: running.is_virtual && report.driver != SEES_POOLS,
-            in_place: report.driver == IN_PLACE,
+            in_place: report.driver == AF_XDP,
             takes_any: is_passing(&report.driver),
         };
         // SAFETY: the port is started, for as long as `running` is held, and has the queue.
