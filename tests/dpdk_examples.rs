@@ -11,6 +11,7 @@ use std::process::Command;
 use bypass_core::testing::needs::{Need, skip};
 use bypass_core::testing::process::alone;
 use bypass_core::testing::rig::{Veth, VethOptions};
+use bypass_io::DefaultSocket;
 use bypass_io::any::{open_port, open_socket};
 use bypass_io::prelude::*;
 use common::{Running, example, socat};
@@ -61,6 +62,11 @@ fn threads_are_as_free_as_before() {
     });
 }
 
+/// Whether the examples were built for DPDK: other features come before it.
+fn on_dpdk() -> bool {
+    std::any::type_name::<DefaultSocket>().contains("dpdk")
+}
+
 #[test]
 fn echo_serves_socat_over_both_families() {
     if skip(&[Need::Namespaces, Need::Tool("socat"), Need::Tool("kill")]) {
@@ -68,9 +74,11 @@ fn echo_serves_socat_over_both_families() {
     }
     let veth = Veth::new(&VethOptions { ipv6: true, ..VethOptions::default() }).unwrap();
     for place in ["10.66.0.1:7777", "[fd66::1]:7777"] {
+        // As a user has it, with the address alone, where DPDK is what the features chose.
+        let whole = format!("udp+dpdk://{place}");
         let mut echo = {
             let _inside = veth.a.enter().unwrap();
-            Running::start(example("echo").arg(format!("udp+dpdk://{place}")))
+            Running::start(example("echo").arg(if on_dpdk() { place } else { &whole }))
         };
         assert_eq!(echo.line(), format!("echo on {place}, backend dpdk\n"));
         {
@@ -82,4 +90,28 @@ fn echo_serves_socat_over_both_families() {
         let report = echo.finish();
         assert!(report.contains("received 1") && report.contains("sent 1"), "{report}");
     }
+}
+
+/// Under CI `cargo xtask` runs them on DPDK, copied, as it does all examples.
+#[test]
+fn market_data_and_order_sender_name_the_backend_that_they_ran_on() {
+    if skip(&[Need::Namespaces]) || !on_dpdk() {
+        return;
+    }
+    let arguments = ["--rate", "20000", "--seconds", "1", "--json"];
+    let output = example("market_data").args(arguments).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let why = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{text}{why}");
+    let rows: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let backends: Vec<_> = rows.iter().map(|row| row["backend"].as_str().unwrap()).collect();
+    assert_eq!(backends, ["socket", "dpdk"]);
+    for row in rows {
+        assert_eq!(row["adds_up"], true, "{row}");
+        assert!(row["received"].as_u64().unwrap() > 0, "{row}");
+    }
+    let output = example("order_sender").args(["--orders", "500"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("500 orders sent, 500 acknowledged"), "{text}");
 }

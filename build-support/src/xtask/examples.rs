@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use bypass_build_support::DPDK;
 
 use super::cargo::{cargo, root, shown};
 use super::watch::Outcome;
@@ -14,6 +15,8 @@ use super::watch::Outcome;
 /// How one example is run and judged.
 struct Example {
     name: &'static str,
+    /// Features beside the default ones.
+    features: &'static str,
     arguments: &'static [&'static str],
     /// What must be in what it prints.
     prints: &'static [&'static str],
@@ -38,35 +41,88 @@ const DEPENDENCIES: &[&str] = &[
     "zerocopy = { version = \"0.8\", features = [\"derive\"] }",
 ];
 
+/// The feature of examples that need DPDK.
+const DPDK_FEATURE: &str = "dpdk";
+
 const EXAMPLES: &[Example] = &[
     // Ends before the first query; the tests of its own ask it.
     Example {
         name: "dns",
+        features: "",
         arguments: &["127.0.0.1:0", "--queries", "0"],
         prints: &["tcp on", "dns on", "0 queries, 0 answered"],
     },
     // Looks and leaves nothing behind.
-    Example { name: "doctor", arguments: &["--require", "machine"], prints: &["clock source"] },
+    Example {
+        name: "doctor",
+        features: "",
+        arguments: &["--require", "machine"],
+        prints: &["clock source"],
+    },
     // Ends before the first packet; the tests of the facade talk to it.
-    Example { name: "echo", arguments: &["127.0.0.1:0", "--packets", "0"], prints: &["echo on"] },
+    Example {
+        name: "echo",
+        features: "",
+        arguments: &["127.0.0.1:0", "--packets", "0"],
+        prints: &["echo on"],
+    },
     // Talks to itself, and compares what comes back.
     Example {
         name: "echo_tcp",
+        features: "",
         arguments: &["--connections", "20", "--messages", "100"],
         prints: &["20 connections, 100 messages each, all of them came back"],
     },
     // Reads itself.
-    Example { name: "file_read", arguments: &[], prints: &["bytes, Adler-32", "MB/s"] },
+    Example {
+        name: "file_read",
+        features: "",
+        arguments: &[],
+        prints: &["bytes, Adler-32", "MB/s"],
+    },
     // Starts and ends; the tests of the facade have clients talk to it.
-    Example { name: "kv", arguments: &["127.0.0.1:0", "--check"], prints: &["kv on udp"] },
+    Example {
+        name: "kv",
+        features: "",
+        arguments: &["127.0.0.1:0", "--check"],
+        prints: &["kv on udp"],
+    },
     // As the README has it; it fails by itself when messages, packets or orders are missing.
-    Example { name: "market_data", arguments: &[], prints: &["socket", "uring", "recovered"] },
+    Example {
+        name: "market_data",
+        features: "",
+        arguments: &[],
+        prints: &["socket", "uring", "recovered"],
+    },
     // Its tests have it look at others; here there is nobody to look at.
-    Example { name: "monitor", arguments: &["--help"], prints: &["usage: monitor"] },
+    Example { name: "monitor", features: "", arguments: &["--help"], prints: &["usage: monitor"] },
     // In a network of its own, where the exchange verifies every checksum.
-    Example { name: "order_sender", arguments: &[], prints: &["acknowledged", "good checksums"] },
+    Example {
+        name: "order_sender",
+        features: "",
+        arguments: &[],
+        prints: &["acknowledged", "good checksums"],
+    },
     // It fails by itself when an acknowledged record is lost, or a torn one accepted.
-    Example { name: "storage", arguments: &[], prints: &["random reads", "all verified"] },
+    Example {
+        name: "storage",
+        features: "",
+        arguments: &[],
+        prints: &["random reads", "all verified"],
+    },
+    // The same on DPDK, where that is installed.
+    Example {
+        name: "market_data",
+        features: DPDK_FEATURE,
+        arguments: &["--rate", "20000", "--seconds", "1"],
+        prints: &["socket", "dpdk", "recovered"],
+    },
+    Example {
+        name: "order_sender",
+        features: DPDK_FEATURE,
+        arguments: &["--orders", "500"],
+        prints: &["500 acknowledged", "good checksums"],
+    },
 ];
 
 /// Every file, and every folder with a `main.rs`, in `examples/` whose name holds `filter`; one that has no entry in the table fails,
@@ -88,13 +144,20 @@ pub(crate) fn run(filter: Option<&str>, scratch: &Path) -> Result<Outcome> {
             outcome.failures.push(what);
         }
     };
+    let has_dpdk = DPDK.find().is_ok();
+    let is_possible = |example: &&Example| has_dpdk || example.features != DPDK_FEATURE;
     for name in &names {
-        let start = Instant::now();
-        let verdict = match EXAMPLES.iter().find(|example| example.name == name) {
-            Some(example) => krate.run(example),
-            None => Err(format!("{name} has no entry in the table of {}", file!())),
-        };
-        book(format!("example {name}"), start.elapsed().as_secs_f64(), verdict);
+        let mut found = EXAMPLES.iter().filter(|example| example.name == name).peekable();
+        if found.peek().is_none() {
+            let missing = format!("{name} has no entry in the table of {}", file!());
+            book(format!("example {name}"), 0.0, Err(missing));
+        }
+        for example in found.filter(is_possible) {
+            let start = Instant::now();
+            let verdict = krate.run(example);
+            let what = format!("example {name} {}", example.features);
+            book(what.trim_end().to_owned(), start.elapsed().as_secs_f64(), verdict);
+        }
     }
     Ok(outcome)
 }
@@ -156,6 +219,7 @@ impl EmptyCrate {
             "[package]\nname = \"examples-alone\"\nedition = \"2024\"\n\n\
              [dependencies]\nbypass-io = {{ path = {:?}, features = [\"exporter\"] }}\n\
              # What examples use beside it.\n{}\n\n\
+             [features]\ndpdk = [\"bypass-io/dpdk\"]\n\n\
              # Part of no workspace.\n[workspace]\n\n[profile.dev]\nopt-level = 1\n",
             root(),
             DEPENDENCIES.join("\n"),
@@ -168,7 +232,7 @@ impl EmptyCrate {
 
     fn run(&self, example: &Example) -> Result<(), String> {
         let mut command = cargo(&["run", "--quiet", "--bin", example.name, "--manifest-path"]);
-        command.arg(self.folder.join("Cargo.toml"));
+        command.arg(self.folder.join("Cargo.toml")).args(["--features", example.features]);
         // Where most of what it depends on has been built.
         command.arg("--target-dir").arg(&self.target);
         command.arg("--").args(example.arguments);
