@@ -4,6 +4,7 @@
 
 mod common;
 
+use bypass_core::backend::packet::PacketOptions;
 use bypass_core::testing::conformance;
 use bypass_core::testing::needs::{Need, skip};
 use bypass_core::testing::rig::{Namespace, Veth, VethOptions};
@@ -58,12 +59,14 @@ fn af_xdp() {
     let namespace = Namespace::new().unwrap();
     namespace.sysctl("net.ipv6.conf.default.disable_ipv6", "1").unwrap();
     let _inside = namespace.enter().unwrap();
-    // Each port has a pool of its own: the driver posts 2048 mbufs, and forgets them when it is closed.
+    // By name alone, as a user does. Each port has a pool of its own: the driver posts 2048 mbufs, and forgets
+    // them when it is closed.
+    let _environment = eal();
     let end = |interface: &str| {
-        let pool = MempoolOptions { packed: true, ..MempoolOptions::new(6143) };
-        let options = PortOptions::new(&Mempool::new(&eal(), &pool)?);
-        let (_device, port) = started("net_af_xdp", &format!("iface={interface}"), &options)?;
-        port.queue_pair(0)
+        let name = format!("net_af_xdp{},iface={interface}", number());
+        let mut options = PacketOptions::new(name);
+        options.pool.chunks = 6143;
+        QueuePair::open(&options)
     };
     let open = || {
         let (a, b) = (format!("a{}", number()), format!("b{}", number()));
