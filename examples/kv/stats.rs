@@ -37,8 +37,18 @@ figures! {
     HandedOver = "handed_over",
     // Those that were dropped because too many were under way.
     HandoverFull = "handover_full",
-    // Datagrams that are no request: shorter than the header.
+    // Datagrams that are no request: shorter than the header, or with a place beyond their message's end.
     Malformed = "malformed_datagrams",
+    // Requests of several datagrams, and what has become of them: they were complete, longer than any may be,
+    // not complete in time, the oldest where there was no more room, or their number was used again.
+    PiecesBegun = "pieces_begun",
+    PiecesWhole = "pieces_whole",
+    PiecesTooLarge = "pieces_too_large",
+    PiecesLate = "pieces_late",
+    PiecesForgotten = "pieces_forgotten",
+    PiecesReplaced = "pieces_replaced",
+    // Pieces of them that came once more.
+    PiecesTwice = "pieces_twice",
     // Answers that were dropped, because they had no end or there was no buffer for them.
     NoBuffer = "answers_dropped",
     LogCommits = "log_commits",
@@ -50,6 +60,14 @@ figures! {
     Sent = "datagrams_sent",
     Dropped = "datagrams_dropped",
     SystemCalls = "system_calls",
+}
+
+impl Figure {
+    /// As `stats` shows it.
+    #[cfg(test)]
+    pub fn name(self) -> &'static str {
+        NAMES[self as usize]
+    }
 }
 
 /// The figures that show a state; the others are counts since the start.

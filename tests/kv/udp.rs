@@ -14,8 +14,18 @@ pub(super) fn framed(request: u16, text: &[u8]) -> Vec<u8> {
     [&[high, low, 0, 0, 0, 1, 0, 0], text].concat()
 }
 
-/// The answer to a request, from however many datagrams in whatever order.
-fn answer(socket: &UdpSocket, request: u16) -> Vec<u8> {
+/// A request in datagrams with so many bytes of it each.
+fn in_pieces(request: u16, text: &[u8], size: usize) -> Vec<Vec<u8>> {
+    let total = text.len().div_ceil(size) as u16;
+    let piece = |(number, piece): (u16, &[u8])| {
+        let header = [request, number, total, 0].map(u16::to_be_bytes).concat();
+        [&header, piece].concat()
+    };
+    (0..).zip(text.chunks(size)).map(piece).collect()
+}
+
+/// The datagrams that answer a request, whatever order they come in.
+fn answer_datagrams(socket: &UdpSocket, request: u16) -> Vec<Vec<u8>> {
     let mut parts: Vec<Option<Vec<u8>>> = Vec::new();
     loop {
         let mut bytes = [0; 2000];
@@ -27,11 +37,21 @@ fn answer(socket: &UdpSocket, request: u16) -> Vec<u8> {
         }
         let (sequence, total) = (usize::from(two(2)), usize::from(two(4)));
         parts.resize(total, None);
-        assert!(parts[sequence].replace(bytes[8..length].to_vec()).is_none());
+        assert!(parts[sequence].replace(bytes[..length].to_vec()).is_none());
         if parts.iter().all(Option::is_some) {
-            return parts.into_iter().flatten().flatten().collect();
+            return parts.into_iter().flatten().collect();
         }
     }
+}
+
+/// What datagrams carry.
+fn carried(datagrams: &[Vec<u8>]) -> Vec<u8> {
+    datagrams.iter().flat_map(|datagram| &datagram[8..]).copied().collect()
+}
+
+/// The answer to a request.
+fn answer(socket: &UdpSocket, request: u16) -> Vec<u8> {
+    carried(&answer_datagrams(socket, request))
 }
 
 fn ask(socket: &UdpSocket, request: u16, text: &str) -> String {
@@ -43,8 +63,7 @@ fn ask(socket: &UdpSocket, request: u16, text: &str) -> String {
 fn talk(socket: &UdpSocket) {
     assert_eq!(ask(socket, 1, "set a 7 0 3\r\nabc\r\n"), "STORED\r\n");
     assert_eq!(ask(socket, 2, "get a\r\n"), "VALUE a 7 3\r\nabc\r\nEND\r\n");
-    // Several requests in one datagram are answered in one message; memcached sends a message each. Those
-    // that want no answer give none.
+    // Several requests in one datagram are answered in one message. Those that want no answer give none.
     assert_eq!(
         ask(socket, 3, "set b 0 0 1 noreply\r\nx\r\nget b\r\ndelete b\r\n"),
         "VALUE b 0 1\r\nx\r\nEND\r\nDELETED\r\n"
@@ -65,13 +84,88 @@ fn talk(socket: &UdpSocket) {
     assert!(ask(socket, 9, &format!("get{keys}\r\n")) == expected);
     assert_eq!(ask(socket, 10, "flush_all\r\n"), "OK\r\n");
     assert_eq!(ask(socket, 11, &format!("get{keys}\r\n")), "END\r\n");
-    // A request of two datagrams is refused, as by memcached.
-    socket.send(&[0, 12, 0, 0, 0, 2, 0, 0, b'g', b'e', b't']).unwrap();
-    assert_eq!(answer(socket, 12), b"SERVER_ERROR multi-packet request not supported\r\n");
     // What is no request at all is dropped, and the next one is served.
     socket.send(b"short").unwrap();
     socket.send(&framed(13, b"")).unwrap();
     assert_eq!(ask(socket, 14, "nonsense\r\n"), "ERROR\r\n");
+    talk_in_pieces(socket);
+}
+
+/// Requests of several datagrams.
+fn talk_in_pieces(socket: &UdpSocket) {
+    let names = ["begun", "whole", "too_large", "late", "forgotten", "replaced", "twice"];
+    let counted = || {
+        let text = ask(socket, 1, "stats\r\n");
+        let value = |name| {
+            let line =
+                text.lines().find_map(|line| line.strip_prefix(&format!("STAT pieces_{name} ")));
+            line.unwrap_or_else(|| panic!("no {name} in {text}")).parse::<u64>().unwrap()
+        };
+        names.map(value)
+    };
+    let before = counted();
+    // Not more at once than a socket's memory holds.
+    let send = |pieces: &[Vec<u8>]| {
+        for (at, pieces) in pieces.chunks(32).enumerate() {
+            if at > 0 {
+                ask(socket, 2, "version\r\n");
+            }
+            for piece in pieces {
+                socket.send(piece).unwrap();
+            }
+        }
+    };
+    let value =
+        |with: char| (0..80_000).map(|n| if n % 7 == 0 { with } else { 'v' }).collect::<String>();
+    let set = |key: &str, with: char| format!("set {key} 3 0 80000\r\n{}\r\n", value(with));
+    let stored = |key: &str, request: u16, with: char| {
+        assert!(answer(socket, request) == b"STORED\r\n");
+        let found = ask(socket, 3, &format!("get {key}\r\n"));
+        assert!(found == format!("VALUE {key} 3 80000\r\n{}\r\nEND\r\n", value(with)));
+    };
+    // In order, on whichever shards the keys are.
+    for key in ["p1", "p2", "p3", "p4"] {
+        send(&in_pieces(20, set(key, 'a').as_bytes(), 1392));
+        stored(key, 20, 'a');
+    }
+    // From the last to the first.
+    let mut pieces = in_pieces(21, set("p1", 'b').as_bytes(), 1300);
+    pieces.reverse();
+    send(&pieces);
+    stored("p1", 21, 'b');
+    // Each twice but for the last, which completes it.
+    let pieces = in_pieces(22, set("p2", 'c').as_bytes(), 1200);
+    let twice = pieces.iter().flat_map(|piece| [piece.clone(), piece.clone()]).collect::<Vec<_>>();
+    send(&twice[..twice.len() - 1]);
+    stored("p2", 22, 'c');
+    // One is missing, and the client begins anew with the same number.
+    let pieces = in_pieces(23, set("p3", 'd').as_bytes(), 1392);
+    send(&[&pieces[..10], &pieces[11..]].concat());
+    send(&in_pieces(23, set("p3", 'e').as_bytes(), 1391));
+    stored("p3", 23, 'e');
+    // Several requests, parted anywhere, about several keys; and one that is whole in between.
+    let text = "touch p1 0\r\nset q 0 0 2\r\nab\r\ngets no p9\r\nappend q 0 0 1\r\nc\r\nget p8 q\r\nincr z 1\r\n";
+    let pieces = in_pieces(24, text.as_bytes(), 9);
+    send(&pieces[..4]);
+    assert_eq!(ask(socket, 24, "delete q\r\n"), "NOT_FOUND\r\n");
+    send(&pieces[4..]);
+    let expected =
+        "TOUCHED\r\nSTORED\r\nEND\r\nSTORED\r\nVALUE q 0 3\r\nabc\r\nEND\r\nNOT_FOUND\r\n";
+    assert_eq!(String::from_utf8(answer(socket, 24)).unwrap(), expected);
+    // Longer than any may be: that is said once, and nothing of it is done.
+    for piece in &in_pieces(25, &b"delete q\r\n".repeat(500), 1)[..3] {
+        socket.send(piece).unwrap();
+    }
+    assert_eq!(answer(socket, 25), b"SERVER_ERROR object too large for cache\r\n");
+    assert_eq!(
+        ask(socket, 26, "get q\r\ndelete q\r\n"),
+        "VALUE q 0 3\r\nabc\r\nEND\r\nDELETED\r\n"
+    );
+    // What has become of all these.
+    let now = counted();
+    let since: Vec<_> = (0..names.len()).map(|at| now[at] - before[at]).collect();
+    let twice = (twice.len() / 2 - 1) as u64;
+    assert_eq!(since, [10, 8, 1, 0, 0, 1, twice], "{names:?}");
 }
 
 #[test]
@@ -87,12 +181,49 @@ fn kv_talks_memcacheds_udp_protocol() {
         socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
         talk(&socket);
         server.await_stat("malformed_datagrams", |n| n == 1);
+        pieces_are_not_kept_for_ever(&server, &socket);
     }
 }
 
 #[test]
 fn kv_behind_tokio_talks_memcacheds_udp_protocol() {
-    talk(&Server::kv(&["--front", "tokio"]).datagrams());
+    let server = Server::kv(&["--front", "tokio"]);
+    talk(&server.datagrams());
+    pieces_are_not_kept_for_ever(&server, &server.datagrams());
+}
+
+/// Requests that are begun and not ended: so many are kept, and so long. And the largest there is.
+fn pieces_are_not_kept_for_ever(server: &Server, socket: &UdpSocket) {
+    const KEPT: u64 = 64;
+    let forgotten = server.stat("pieces_forgotten");
+    for request in 0..KEPT as u16 + 6 {
+        socket.send(&in_pieces(request, b"version\r\n", 7)[0]).unwrap();
+        if request % 32 == 0 {
+            ask(socket, 999, "version\r\n");
+        }
+    }
+    ask(socket, 999, "version\r\n");
+    assert_eq!(server.stat("pieces_forgotten") - forgotten, 6);
+    // One of those that are kept.
+    socket.send(&in_pieces(6, b"version\r\n", 7)[1]).unwrap();
+    assert!(answer(socket, 6).starts_with(b"VERSION "));
+    let length = (1 << 20) - 59 - 4;
+    let text = format!("set huge 0 0 {length}\r\n{}\r\n", "h".repeat(length));
+    for pieces in in_pieces(1000, text.as_bytes(), 1392).chunks(32) {
+        ask(socket, 999, "version\r\n");
+        for piece in pieces {
+            socket.send(piece).unwrap();
+        }
+    }
+    assert_eq!(answer(socket, 1000), b"STORED\r\n");
+    let found = server.connect().ask_until("get huge\r\n", "END\r\n");
+    assert!(found == format!("VALUE huge 0 {length}\r\n{}\r\nEND\r\n", "h".repeat(length)));
+    // All others are late.
+    let ends = ["late", "forgotten", "whole", "too_large", "replaced"];
+    server.await_stat("pieces_late", |_| {
+        let ended = ends.map(|end| server.stat(&format!("pieces_{end}"))).iter().sum::<u64>();
+        ended == server.stat("pieces_begun")
+    });
 }
 
 /// Datagrams arrive at the shard that the kernel chooses, so some of them arrive at the wrong one.
@@ -160,6 +291,59 @@ fn kv_is_served_from_user_space() {
     }
 }
 
+/// What a datagram holds is answered by the same bytes. memcached sends a message for each request, and for
+/// each item of a `get`, all of them with the number of the datagram; here it is one message.
+#[test]
+fn kv_answers_datagrams_as_memcached_does_but_in_one_message() {
+    if skip(&[Need::IoUring, Need::Tool("memcached")]) {
+        return;
+    }
+    let (memcached, ours) = (Server::memcached(), Server::kv(&[]));
+    let (theirs, mine) = (memcached.datagrams(), ours.datagrams());
+    // Of this length it comes by a connection only.
+    let long = format!("set long 0 0 5000\r\n{}\r\n", "0123456789".repeat(500));
+    memcached.connect().ask_until(&long, "STORED\r\n");
+    ours.connect().ask_until(&long, "STORED\r\n");
+    let short = format!("set short 5 0 1000\r\n{}\r\n", "s".repeat(1000));
+    // Datagrams of one request, with how many memcached answers.
+    let one = [
+        ("set a 1 0 3\r\nabc\r\n", 1),
+        ("get a\r\n", 1),
+        ("gets nothing\r\n", 1),
+        ("nonsense\r\n", 1),
+        (&short, 1),
+        ("get short\r\n", 1),
+        ("get long\r\n", 4),
+        ("set a 1 0 3 noreply\r\nabc\r\nincr a 1\r\n", 1),
+    ];
+    // Of several.
+    let several = [
+        ("set a 1 0 1\r\n7\r\nget a\r\nincr a 1\r\ndelete a\r\nget a\r\n", 5),
+        ("set a 1 0 1\r\n7\r\nnonsense\r\nget a\r\n", 3),
+        ("get a nothing a short a\r\n", 4),
+        (&"get short\r\n".repeat(6), 6),
+    ];
+    for (request, (text, datagrams)) in (1_u16..).zip(one.iter().chain(&several)) {
+        theirs.send(&framed(request, text.as_bytes())).unwrap();
+        theirs.send(&framed(0, b"verbosity 0\r\n")).unwrap();
+        let received = || {
+            let mut bytes = [0; 2000];
+            let length = theirs.recv(&mut bytes).unwrap();
+            Some(bytes[..length].to_vec()).filter(|datagram| datagram[..2] == request.to_be_bytes())
+        };
+        let expected: Vec<_> = std::iter::from_fn(received).collect();
+        assert_eq!(expected.len(), *datagrams, "{text}");
+        mine.send(&framed(request, text.as_bytes())).unwrap();
+        let found = answer_datagrams(&mine, request);
+        assert!(carried(&found) == carried(&expected), "{text}");
+        if usize::from(request) <= one.len() {
+            assert!(found == expected, "{text}");
+        } else {
+            assert!(expected.iter().all(|datagram| datagram[2..8] == [0, 0, 0, 1, 0, 0]), "{text}");
+        }
+    }
+}
+
 #[test]
 fn kv_says_what_it_cannot_do() {
     for (arguments, words) in [
@@ -169,7 +353,8 @@ fn kv_says_what_it_cannot_do() {
         (&["127.0.0.1:0", "--workers", "9999"], "9999 workers"),
         (&["127.0.0.1:0", "--front", "tokio", "--log", "/tmp"], "--front tokio has no log"),
         (&["127.0.0.1:0", "--udp", "udp+uring://127.0.0.1:0", "--log", "/proc/none"], "/proc/none"),
-        (&["--help"], "usage: kv"),
+        (&["--log-everything"], "usage: kv"),
+        (&["--workers", "many"], "\"many\""),
     ] {
         let test = std::env::current_exe().unwrap();
         let program = test.ancestors().nth(2).unwrap().join("examples/kv");

@@ -1,7 +1,9 @@
 //! The header of eight bytes in front of every datagram (`doc/protocol.txt`, "UDP protocol").
 //!
-//! A request has to fit one datagram, as with memcached. The answers to several requests in one datagram are one
-//! message here; memcached sends a message each.
+//! Two things are other than with memcached, which a test shows. A request may take several datagrams; memcached
+//! takes no notice of such. And all requests of a message are answered by one message, whose number of datagrams
+//! tells a client when it has everything; memcached answers each by a message of its own, with the same number,
+//! and a `get` of several items by one for each item.
 
 /// Bytes of the header.
 pub const HEADER: usize = 8;
@@ -30,7 +32,7 @@ impl Frame {
         Some((Self { request: two(a, b), sequence: two(c, d), total: two(e, f) }, rest))
     }
 
-    /// Whether it is a whole message; memcached looks no further either.
+    /// Whether it is a whole message; what it says of its place then is not looked at, as by memcached.
     #[must_use]
     pub fn is_whole(self) -> bool {
         self.total == 1

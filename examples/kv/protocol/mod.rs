@@ -17,7 +17,7 @@ pub const MAX_ITEM: usize = 1 << 20;
 /// memcached's own share of an item.
 const ITEM_HEADER: usize = 48 + 8 + 1 + 2;
 /// Bytes without an end of line after which only a `get` is waited for any longer.
-const MAX_LINE: usize = 2048;
+pub const MAX_LINE: usize = 2048;
 /// The longest line, a `get` of very many keys.
 const MAX_GET: usize = 1 << 20;
 
@@ -135,7 +135,6 @@ pub const NOT_A_NUMBER: &str = "CLIENT_ERROR cannot increment or decrement non-n
 pub const TOO_LARGE: &str = "SERVER_ERROR object too large for cache\r\n";
 pub const OUT_OF_MEMORY: &str = "SERVER_ERROR out of memory storing object\r\n";
 pub const REPLY_TOO_LARGE: &str = "SERVER_ERROR out of memory writing get response\r\n";
-pub const MULTI_PACKET: &str = "SERVER_ERROR multi-packet request not supported\r\n";
 
 /// Whether memcached could hold an item of this size.
 #[must_use]

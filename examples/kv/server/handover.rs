@@ -17,6 +17,8 @@ use rustix::event::{EventfdFlags, eventfd};
 pub const ENVELOPES: usize = 512;
 /// Room for a request or an answer that an envelope has from the beginning.
 pub const ROOM: usize = 4096;
+/// Bytes of the largest memory of a request or an answer that is kept to be used again.
+pub const KEPT: usize = 64 << 10;
 
 /// A request on its way, and what its home remembers about it.
 pub struct Envelope<Back> {
@@ -106,8 +108,12 @@ impl<Back> Handover<Back> {
     /// Takes an envelope back that has come home.
     pub fn recycle(&mut self, mut envelope: Box<Envelope<Back>>) {
         envelope.back = None;
-        envelope.requests.clear();
-        envelope.answer.clear();
+        for memory in [&mut envelope.requests, &mut envelope.answer] {
+            memory.clear();
+            if memory.capacity() > KEPT {
+                memory.shrink_to(ROOM);
+            }
+        }
         (envelope.progress, envelope.done) = (0, false);
         self.spare.push(envelope);
     }

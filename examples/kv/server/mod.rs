@@ -1,5 +1,6 @@
 //! What a worker is made of: a shard with its log, and the ways in.
 
+pub mod assembly;
 pub mod handover;
 pub mod tcp;
 pub mod tokio;

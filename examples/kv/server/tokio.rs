@@ -6,18 +6,19 @@
 use std::net::SocketAddr;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bypass_io::UdpOptions;
 use bypass_io::worker::Stop;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
+use super::assembly::{Assembly, PATIENCE, Taken};
 use super::worker::now;
 use super::{Outcome, carry_out_all};
 use crate::Result;
 use crate::protocol::frame::{Frame, HEADER};
-use crate::protocol::{ERROR, MULTI_PACKET, REPLY_TOO_LARGE};
+use crate::protocol::{ERROR, REPLY_TOO_LARGE, TOO_LARGE};
 use crate::shard::Shard;
 use crate::stats::{Figure, Stats};
 use crate::store::Store;
@@ -75,9 +76,9 @@ async fn serve(setup: Setup, stop: &Stop) -> Result {
 }
 
 /// Counts for the first shard: who has its lock may.
-fn with_first(shards: &Shards, count: impl FnOnce()) {
+fn with_first<T>(shards: &Shards, count: impl FnOnce() -> T) -> T {
     let _lock = shards[0].lock().unwrap_or_else(PoisonError::into_inner);
-    count();
+    count()
 }
 
 /// Carries out requests, shard by shard.
@@ -100,24 +101,47 @@ fn carry_out(
 
 async fn datagrams(socket: UdpSocket, shards: Shards, stats: Arc<Stats>) -> std::io::Result<()> {
     let (mut buffer, mut out, mut datagram) = (vec![0; 1 << 16], Vec::new(), Vec::new());
+    let mut assembly = Assembly::default();
+    let count = |figure| stats.add(0, figure, 1);
     loop {
-        let (length, peer) = socket.recv_from(&mut buffer).await?;
-        let Some((frame, requests)) = Frame::split(&buffer[..length]) else {
-            with_first(&shards, || stats.add(0, Figure::Malformed, 1));
+        let received = socket.recv_from(&mut buffer);
+        let (length, peer) = if assembly.is_empty() {
+            received.await?
+        } else if let Ok(received) = tokio::time::timeout(PATIENCE, received).await {
+            received?
+        } else {
+            with_first(&shards, || assembly.expire(Instant::now(), count));
+            continue;
+        };
+        let Some((frame, part)) = Frame::split(&buffer[..length]) else {
+            with_first(&shards, || count(Figure::Malformed));
             continue;
         };
         out.clear();
-        if frame.is_whole() {
-            match carry_out(&shards, requests, &mut 0, &mut 0, &mut out) {
-                Outcome::More => out.extend_from_slice(ERROR.as_bytes()),
-                Outcome::Full => {
-                    out.clear();
-                    out.extend_from_slice(REPLY_TOO_LARGE.as_bytes());
-                }
-                _ => {}
-            }
+        let gathered;
+        let requests = if frame.is_whole() {
+            part
         } else {
-            out.extend_from_slice(MULTI_PACKET.as_bytes());
+            let now = Instant::now();
+            match with_first(&shards, || assembly.take(peer, frame, part, now, count)) {
+                Taken::Piece => continue,
+                Taken::TooLarge => {
+                    out.extend_from_slice(TOO_LARGE.as_bytes());
+                    &[]
+                }
+                Taken::Whole(requests) => {
+                    gathered = requests;
+                    &gathered[..]
+                }
+            }
+        };
+        match carry_out(&shards, requests, &mut 0, &mut 0, &mut out) {
+            Outcome::More => out.extend_from_slice(ERROR.as_bytes()),
+            Outcome::Full => {
+                out.clear();
+                out.extend_from_slice(REPLY_TOO_LARGE.as_bytes());
+            }
+            _ => {}
         }
         for (frame, part) in Frame::parts(frame.request, &out).into_iter().flatten() {
             datagram.clear();
@@ -126,7 +150,7 @@ async fn datagrams(socket: UdpSocket, shards: Shards, stats: Arc<Stats>) -> std:
             datagram.extend_from_slice(part);
             // A peer that cannot be reached is no reason to end.
             if socket.send_to(&datagram, peer).await.is_err() {
-                with_first(&shards, || stats.add(0, Figure::NoBuffer, 1));
+                with_first(&shards, || count(Figure::NoBuffer));
             }
         }
     }

@@ -1,14 +1,16 @@
 //! The way in for datagrams, on any backend.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use bypass_io::prelude::*;
 use bypass_io::{Error, Transmit};
 
-use super::handover::{Envelope, Handover, ROOM};
+use super::assembly::{Assembly, Taken};
+use super::handover::{Envelope, Handover, KEPT, ROOM};
 use super::{Back, Core, Outcome};
 use crate::protocol::frame::{Frame, HEADER, MAX_PART};
-use crate::protocol::{ERROR, MULTI_PACKET, REPLY_TOO_LARGE, first_key};
+use crate::protocol::{ERROR, REPLY_TOO_LARGE, TOO_LARGE, first_key};
 use crate::stats::Figure;
 use crate::store::AHEAD;
 
@@ -22,13 +24,13 @@ const HELD: usize = 8 * BATCH;
 /// for megabytes.
 const LONG: usize = 1024;
 pub const LONG_BYTES: usize = 64 << 20;
-/// Bytes of the largest memory of an answer that is kept to be used again.
-const KEPT: usize = 64 << 10;
 
 pub struct UdpServer<S: DatagramIo> {
     pub socket: S,
     received: Burst<S::Datagram>,
     outgoing: Burst<S::Datagram>,
+    /// Requests that have come in part.
+    assembly: Assembly,
     /// What waits until a group of the log is on the disk, in the order of the groups.
     held: VecDeque<(u64, Held<S::Datagram>)>,
     /// Answers that need datagrams of their own, and their bytes.
@@ -65,6 +67,7 @@ impl<S: DatagramIo> UdpServer<S> {
             socket,
             received: Burst::with_capacity(BATCH),
             outgoing: Burst::with_capacity(OUTGOING),
+            assembly: Assembly::default(),
             held: VecDeque::with_capacity(HELD + BATCH),
             long: VecDeque::with_capacity(LONG),
             long_bytes: 0,
@@ -108,6 +111,12 @@ impl<S: DatagramIo> UdpServer<S> {
         Ok(work)
     }
 
+    /// Forgets requests whose other pieces do not come.
+    pub fn tick(&mut self, core: &Core) {
+        let count = |figure| core.shard.stats.add(core.shard.index, figure, 1);
+        self.assembly.expire(Instant::now(), count);
+    }
+
     /// Whether nothing waits that no arrival would wake.
     pub fn may_sleep(&self) -> bool {
         self.outgoing.is_empty() && self.long.is_empty()
@@ -115,19 +124,33 @@ impl<S: DatagramIo> UdpServer<S> {
 
     fn serve(&mut self, datagram: S::Datagram, core: &mut Core, handover: &mut Handover<Back>) {
         let index = core.shard.index;
-        let Some((frame, requests)) = Frame::split(datagram.data()) else {
+        let Some((frame, part)) = Frame::split(datagram.data()) else {
             core.shard.stats.add(index, Figure::Malformed, 1);
             return;
         };
         let request = frame.request;
         self.out.clear();
-        let (mut used, mut progress) = (0, 0);
-        let (outcome, ticket) = if frame.is_whole() {
-            core.run(requests, &mut used, &mut progress, &mut self.out)
+        let gathered;
+        let requests = if frame.is_whole() {
+            part
         } else {
-            self.out.extend_from_slice(MULTI_PACKET.as_bytes());
-            (Outcome::Done, None)
+            let count = |figure| core.shard.stats.add(index, figure, 1);
+            // Whoever is not known cannot be answered either.
+            let Some(peer) = datagram.recv_meta().remote else { return };
+            match self.assembly.take(peer, frame, part, Instant::now(), count) {
+                Taken::Piece => return,
+                Taken::TooLarge => {
+                    self.out.extend_from_slice(TOO_LARGE.as_bytes());
+                    return self.answer(datagram, request, None, core);
+                }
+                Taken::Whole(requests) => {
+                    gathered = requests;
+                    &gathered
+                }
+            }
         };
+        let (mut used, mut progress) = (0, 0);
+        let (outcome, ticket) = core.run(requests, &mut used, &mut progress, &mut self.out);
         match outcome {
             Outcome::Shard(to, _) => {
                 let Some(mut envelope) = handover.envelope() else {

@@ -160,6 +160,7 @@ fn turn<S: DatagramIo>(
     if now != *second {
         *second = now;
         core.tick(now)?;
+        udp.tick(&core);
         show(&udp.socket.stats(), &core, &shared.ring);
     }
     work += udp.turn(&mut core, &mut handover)?;
