@@ -18,10 +18,28 @@
 use std::process::ExitCode;
 
 use bypass_io::probe::{self, Finding, ProbeOptions, Report};
+use lexopt::Arg::{self, Long, Short};
+use lexopt::ValueExt as _;
 use serde_json::{Value, json};
 
+const USAGE: &str = "\
+usage: doctor [INTERFACE]... [--try [--force]] [--require WHAT]... [--json] [--clean [--yes]]
+
+  WHAT is machine, io_uring, xdp:INTERFACE, dpdk, ...";
+
 fn main() -> ExitCode {
-    match Job::from_args(std::env::args().skip(1)).and_then(|job| job.run()) {
+    let job = match Job::from_args() {
+        Ok(Some(job)) => job,
+        Ok(None) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("error: {error}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match job.run() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -42,27 +60,24 @@ struct Job {
 }
 
 impl Job {
-    fn from_args(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+    /// What the command line says; `None` when it asks for help.
+    fn from_args() -> Result<Option<Self>, lexopt::Error> {
         let mut job = Self::default();
-        while let Some(arg) = args.next() {
-            match arg.as_str() {
-                "--require" => {
-                    job.required
-                        .push(args.next().ok_or("--require takes io_uring, xdp:eth0, ...")?);
-                }
-                "--try" => job.probe.try_sockets = true,
-                "--force" => job.probe.force = true,
-                "--json" => job.json = true,
-                "--clean" => job.clean = true,
-                "--yes" => job.yes = true,
-                option if option.starts_with('-') => {
-                    let known = "--try --force --require --json --clean --yes, and interfaces";
-                    return Err(format!("there is no option {option}; known: {known}"));
-                }
-                interface => job.probe.interfaces.push(interface.to_owned()),
+        let mut args = lexopt::Parser::from_env();
+        while let Some(arg) = args.next()? {
+            match arg {
+                Long("require") => job.required.push(args.value()?.string()?),
+                Long("try") => job.probe.try_sockets = true,
+                Long("force") => job.probe.force = true,
+                Long("json") => job.json = true,
+                Long("clean") => job.clean = true,
+                Long("yes") => job.yes = true,
+                Long("help") | Short('h') => return Ok(None),
+                Arg::Value(interface) => job.probe.interfaces.push(interface.string()?),
+                _ => return Err(arg.unexpected()),
             }
         }
-        Ok(job)
+        Ok(Some(job))
     }
 
     /// Whether all that is required can be had.

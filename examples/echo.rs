@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use bypass_io::any::open_socket;
@@ -23,13 +24,13 @@ use bypass_io::prelude::*;
 use bypass_io::telemetry::{Board, Exporter, Snapshot};
 use bypass_io::worker::Stop;
 use bypass_io::{Bind, DefaultSocket, UdpOptions};
+use lexopt::prelude::*;
+
+const USAGE: &str = "usage: echo [ADDRESS | URI] [--packets N] [--telemetry ADDRESS]";
 
 fn main() -> ExitCode {
     match run() {
-        Ok(snapshot) => {
-            println!("{snapshot}");
-            ExitCode::SUCCESS
-        }
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
@@ -37,17 +38,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<Snapshot> {
-    let mut place = "127.0.0.1:7777".to_owned();
-    let (mut packets, mut telemetry) = (u64::MAX, None);
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        if arg == "--packets" {
-            packets = args.next().and_then(|n| n.parse().ok()).unwrap_or(packets);
-        } else if arg == "--telemetry" {
-            telemetry = args.next();
-        } else {
-            place = arg;
+fn run() -> Result<(), Box<dyn Error>> {
+    let (mut place, mut packets, mut telemetry) = ("127.0.0.1:7777".to_owned(), u64::MAX, None);
+    let mut args = lexopt::Parser::from_env();
+    while let Some(arg) = args.next()? {
+        match arg {
+            Long("packets") => packets = args.value()?.parse()?,
+            Long("telemetry") => telemetry = Some(args.value()?.string()?),
+            Long("help") | Short('h') => {
+                println!("{USAGE}");
+                return Ok(());
+            }
+            Value(value) => place = value.string()?,
+            _ => return Err(format!("{}\n{USAGE}", arg.unexpected()).into()),
         }
     }
     let stop = Stop::on_signals()?;
@@ -56,14 +59,16 @@ fn run() -> Result<Snapshot> {
     if let Some(exporter) = &exporter {
         println!("telemetry at {}", exporter.address());
     }
-    match place.parse() {
+    let snapshot = match place.parse() {
         // An address: the backend that the features chose, known to the compiler.
         Ok(address) => {
-            serve(DefaultSocket::bind(&UdpOptions::new(address))?, &stop, packets, &board)
+            serve(DefaultSocket::bind(&UdpOptions::new(address))?, &stop, packets, &board)?
         }
         // A URI: whichever backend it names.
-        Err(_) => serve(open_socket(&place)?, &stop, packets, &board),
-    }
+        Err(_) => serve(open_socket(&place)?, &stop, packets, &board)?,
+    };
+    println!("{snapshot}");
+    Ok(())
 }
 
 /// Echoes until it is told to stop, or `packets` have been echoed.

@@ -21,6 +21,9 @@ use bypass_io::io_uring::multishot::Ticker;
 use bypass_io::io_uring::net::{TcpListener, TcpStream};
 use bypass_io::io_uring::{Local, Ring};
 use bypass_io::worker::Stop;
+use lexopt::prelude::*;
+
+const USAGE: &str = "usage: echo_tcp [ADDRESS] [--connections N --messages N]";
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -32,12 +35,17 @@ fn main() -> ExitCode {
 
 fn run() -> Result {
     let (mut address, mut connections, mut messages) = ("127.0.0.1:7777".to_owned(), 0, 0);
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--connections" => connections = args.next().ok_or("how many?")?.parse()?,
-            "--messages" => messages = args.next().ok_or("how many?")?.parse()?,
-            _ => address = arg,
+    let mut args = lexopt::Parser::from_env();
+    while let Some(arg) = args.next()? {
+        match arg {
+            Long("connections") => connections = args.value()?.parse()?,
+            Long("messages") => messages = args.value()?.parse()?,
+            Long("help") | Short('h') => {
+                println!("{USAGE}");
+                return Ok(());
+            }
+            Value(value) => address = value.string()?,
+            _ => return Err(format!("{}\n{USAGE}", arg.unexpected()).into()),
         }
     }
     let to_itself = connections > 0 && messages > 0;

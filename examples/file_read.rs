@@ -17,6 +17,7 @@ use bypass_io::io_uring::Ring;
 use bypass_io::io_uring::buf::{BufPool, IoBufMut};
 use bypass_io::io_uring::fs::File;
 use bypass_io::io_uring::op::{OpenOptions, PathAt};
+use lexopt::ValueExt as _;
 
 /// Bytes in a read.
 const SIZE: usize = 128 << 10;
@@ -24,7 +25,7 @@ const SIZE: usize = 128 << 10;
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args_os().skip(1);
     let path = args.next().map_or_else(std::env::current_exe, |path| Ok(path.into()))?;
-    let depth = args.next().and_then(|n| n.to_str()?.parse().ok()).unwrap_or(8).clamp(1, 128);
+    let depth = args.next().map_or(Ok(8), |depth| depth.parse())?.clamp(1, 128);
 
     let ring = Ring::local()?;
     let opened = File::open(&ring, PathAt::new(&path)?, OpenOptions::read_only())?.wait(None)?;

@@ -17,6 +17,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
@@ -29,28 +30,38 @@ use bypass_io::telemetry::{Clock, Meter, Snapshot};
 use bypass_io::udp::{Config, IpNet, UdpOverL2};
 use bypass_io::worker::Stop;
 use bypass_io::{Attach, DefaultPort, DropCause, Error, MacAddr, PacketOptions, sys};
+use lexopt::prelude::*;
 use zerocopy::byteorder::big_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+const USAGE: &str = "\
+usage: order_sender [--orders N] [--rate N] [--interface NAME --from IP/PREFIX:PORT --to IP:PORT]";
 
 const BURST: usize = 32;
 /// How long the last acknowledgements may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    let outcome = Job::from_args().and_then(|job| match job.interface {
-        Some(_) => send_outside(&job),
-        None => send_inside(&job),
-    });
-    match outcome {
-        Ok(report) => {
-            println!("{report}");
-            ExitCode::SUCCESS
-        }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
+    let Some(job) = Job::from_args()? else {
+        println!("{USAGE}");
+        return Ok(());
+    };
+    let report = match job.interface {
+        Some(_) => send_outside(&job)?,
+        None => send_inside(&job)?,
+    };
+    println!("{report}");
+    Ok(())
 }
 
 /// What to do.
@@ -125,7 +136,8 @@ struct Station {
 }
 
 impl Job {
-    fn from_args() -> Result<Self> {
+    /// What the command line says; `None` when it asks for help.
+    fn from_args() -> Result<Option<Self>, Box<dyn std::error::Error>> {
         let mut job = Self {
             interface: None,
             from: Station::new([10, 77, 0, 1].into(), 5000)?,
@@ -133,21 +145,22 @@ impl Job {
             orders: 20_000,
             rate: 10_000,
         };
-        let mut args = std::env::args().skip(1);
-        while let Some(key) = args.next() {
-            let value = args.next().unwrap_or_default();
-            let wrong = |why| Error::config(key.clone(), &value, why);
-            let number = || value.parse().ok().filter(|&n| n > 0).ok_or(wrong("a number"));
-            match key.as_str() {
-                "--interface" => job.interface = Some(value),
-                "--from" => job.from = Station::parse(&value).ok_or(wrong("IP/PREFIX:PORT"))?,
-                "--to" => job.to = value.parse().map_err(|_| wrong("IP:PORT"))?,
-                "--orders" => job.orders = number()?,
-                "--rate" => job.rate = number()?,
-                _ => return Err(wrong("known: --interface --from --to --orders --rate")),
+        let mut args = lexopt::Parser::from_env();
+        while let Some(arg) = args.next()? {
+            match arg {
+                Long("interface") => job.interface = Some(args.value()?.string()?),
+                Long("from") => {
+                    let station = |text: &str| Station::parse(text).ok_or("IP/PREFIX:PORT");
+                    job.from = args.value()?.parse_with(station)?;
+                }
+                Long("to") => job.to = args.value()?.parse()?,
+                Long("orders") => job.orders = args.value()?.parse::<NonZeroU64>()?.get(),
+                Long("rate") => job.rate = args.value()?.parse::<NonZeroU64>()?.get(),
+                Long("help") | Short('h') => return Ok(None),
+                _ => return Err(format!("{}\n{USAGE}", arg.unexpected()).into()),
             }
         }
-        Ok(job)
+        Ok(Some(job))
     }
 }
 

@@ -31,6 +31,7 @@ use bypass_io::io_uring::chain::{Chain, One, PendingChain};
 use bypass_io::io_uring::fixed::{BufferTable, FileTable, FixedFd};
 use bypass_io::io_uring::op::{Fsync, Open, OpenOptions, PathAt, Read, Write};
 use bypass_io::io_uring::{Fd, Local, Pending, Ring};
+use lexopt::prelude::*;
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
@@ -40,8 +41,10 @@ const PAGE: usize = 4096;
 const GROUP: usize = 64;
 /// Reads under way.
 const DEPTH: usize = 32;
-/// The word by which the program knows that it shall write.
+/// The option by which the program knows that it shall write.
 const WRITER: &str = "write-until-killed";
+
+const USAGE: &str = "usage: storage [--rounds N] [--dir DIR]";
 
 fn main() -> ExitCode {
     match run() {
@@ -57,14 +60,17 @@ fn run() -> Result<()> {
     let mut rounds = 5;
     // Beside the program, and not in the temporary folder, which may have no disk.
     let mut folder = std::env::current_exe()?.with_file_name("");
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        let value = args.next().ok_or(format!("{arg} takes a value"))?;
-        match arg.as_str() {
-            WRITER => return write_until_killed(Path::new(&value)),
-            "--rounds" => rounds = value.parse()?,
-            "--dir" => folder = PathBuf::from(value),
-            _ => return Err(format!("{arg}? known: --rounds N, --dir DIR").into()),
+    let mut args = lexopt::Parser::from_env();
+    while let Some(arg) = args.next()? {
+        match arg {
+            Long(WRITER) => return write_until_killed(Path::new(&args.value()?)),
+            Long("rounds") => rounds = args.value()?.parse()?,
+            Long("dir") => folder = args.value()?.into(),
+            Long("help") | Short('h') => {
+                println!("{USAGE}");
+                return Ok(());
+            }
+            _ => return Err(format!("{}\n{USAGE}", arg.unexpected()).into()),
         }
     }
     let log = Scratch(folder.join(format!("storage-example-{}.log", std::process::id())));
@@ -384,7 +390,7 @@ struct Writer(Child);
 impl Writer {
     fn start(path: &Path) -> Result<Self> {
         let mut writer = Command::new(std::env::current_exe()?);
-        Ok(Self(writer.arg(WRITER).arg(path).stdout(Stdio::piped()).spawn()?))
+        Ok(Self(writer.arg(format!("--{WRITER}")).arg(path).stdout(Stdio::piped()).spawn()?))
     }
 }
 

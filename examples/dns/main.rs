@@ -64,7 +64,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result {
-    let Some(mut options) = Options::read(std::env::args().skip(1))? else {
+    let Some(mut options) = Options::read(lexopt::Parser::from_env())? else {
         println!("{}", options::USAGE);
         return Ok(());
     };

@@ -1,9 +1,11 @@
 //! What the command line says.
 
 use std::net::SocketAddr;
+use std::num::ParseIntError;
 use std::path::PathBuf;
 
 use bypass_io::worker::available_cores;
+use lexopt::prelude::*;
 
 use crate::Result;
 
@@ -45,7 +47,7 @@ pub(crate) enum Tcp {
 
 impl Options {
     /// Reads the command line; `None` when it asks for help.
-    pub(crate) fn read(mut args: impl Iterator<Item = String>) -> Result<Option<Self>> {
+    pub(crate) fn read(mut args: lexopt::Parser) -> Result<Option<Self>> {
         let mut place = "127.0.0.1:5353".to_owned();
         let mut options = Self {
             place: Place::Uri(String::new()),
@@ -56,33 +58,29 @@ impl Options {
             json: false,
             telemetry: None,
         };
-        while let Some(arg) = args.next() {
-            let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
-            match arg.as_str() {
-                "--help" | "-h" => return Ok(None),
-                "--json" => options.json = true,
-                "--telemetry" => options.telemetry = Some(value()?),
-                "--queries" => options.queries = value()?.parse()?,
-                "--zone" => {
-                    let zone = value()?;
+        while let Some(arg) = args.next()? {
+            match arg {
+                Long("help") | Short('h') => return Ok(None),
+                Long("json") => options.json = true,
+                Long("telemetry") => options.telemetry = Some(args.value()?.string()?),
+                Long("queries") => options.queries = args.value()?.parse()?,
+                Long("zone") => {
+                    let zone = args.value()?.string()?;
                     let (name, file) = zone.split_once('=').ok_or("--zone takes NAME=FILE")?;
                     options.zones.push((name.to_owned(), file.into()));
                 }
-                "--cores" => {
-                    let cores = value()?;
-                    let cores = cores.split(',').map(|core| Ok(core.parse()?));
-                    options.cores = cores.collect::<Result<_>>()?;
+                Long("cores") => {
+                    let cores = |text: &str| text.split(',').map(str::parse).collect();
+                    options.cores = args.value()?.parse_with::<_, _, ParseIntError>(cores)?;
                 }
-                "--tcp" => {
-                    options.tcp = match value()?.as_str() {
+                Long("tcp") => {
+                    options.tcp = match args.value()?.string()?.as_str() {
                         "off" => Tcp::Off,
                         address => Tcp::At(address.parse()?),
                     };
                 }
-                _ if arg.starts_with('-') => {
-                    return Err(format!("there is no option {arg}\n{USAGE}").into());
-                }
-                _ => place = arg.clone(),
+                Value(value) => place = value.string()?,
+                _ => return Err(format!("{}\n{USAGE}", arg.unexpected()).into()),
             }
         }
         options.place = Place::read(place);

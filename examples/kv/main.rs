@@ -69,7 +69,10 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result {
-    let mut options = Options::read(std::env::args().skip(1))?;
+    let Some(mut options) = Options::read(lexopt::Parser::from_env())? else {
+        println!("{}", options::USAGE);
+        return Ok(());
+    };
     let listener = listen(&mut options.address)?;
     let stop = Stop::on_signals()?;
     let shards = options.cores.len();

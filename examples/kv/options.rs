@@ -1,11 +1,12 @@
 //! The command line.
 
 use std::net::SocketAddr;
+use std::num::ParseIntError;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use bypass_io::worker::available_cores;
+use lexopt::prelude::*;
 
 use crate::Result;
 use crate::log::{self, Level};
@@ -45,34 +46,37 @@ pub struct Options {
 }
 
 impl Options {
-    pub fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
+    /// What the command line says; `None` when it asks for help.
+    pub fn read(mut args: lexopt::Parser) -> Result<Option<Self>> {
         let mut address = SocketAddr::from(([127, 0, 0, 1], 11211));
         let (mut udp, mut tokio, mut spin, mut check) = (None, false, false, false);
         let mut telemetry = None;
         let (mut workers, mut cores, mut memory) = (1, None, 64);
         let (mut folder, mut sync, mut interval, mut compact) =
             (None, "durable".to_owned(), 100, 64.0);
-        while let Some(argument) = arguments.next() {
-            let mut value =
-                || arguments.next().ok_or(format!("{argument} takes a value\n\n{USAGE}"));
-            match argument.as_str() {
-                "--spin" => spin = true,
-                "--check" => check = true,
-                "--udp" => udp = Some(value()?),
-                "--workers" => workers = read(&value()?)?,
-                "--cores" => cores = Some(value()?.split(',').map(read).collect::<Result<_>>()?),
-                "--memory" => memory = read::<usize>(&value()?)?,
-                "--front" => match value()?.as_str() {
+        while let Some(arg) = args.next()? {
+            match arg {
+                Long("spin") => spin = true,
+                Long("check") => check = true,
+                Long("udp") => udp = Some(args.value()?.string()?),
+                Long("workers") => workers = args.value()?.parse()?,
+                Long("cores") => {
+                    let list = |text: &str| text.split(',').map(str::parse).collect();
+                    cores = Some(args.value()?.parse_with::<_, _, ParseIntError>(list)?);
+                }
+                Long("memory") => memory = args.value()?.parse::<usize>()?,
+                Long("front") => match args.value()?.string()?.as_str() {
                     "tokio" => tokio = true,
                     other => return Err(format!("there is no front end `{other}`").into()),
                 },
-                "--telemetry" => telemetry = Some(value()?),
-                "--log" => folder = Some(PathBuf::from(value()?)),
-                "--sync" => sync = value()?,
-                "--interval" => interval = read(&value()?)?,
-                "--compact" => compact = read::<f64>(&value()?)?,
-                other if other.starts_with('-') => return Err(USAGE.into()),
-                other => address = read(other)?,
+                Long("telemetry") => telemetry = Some(args.value()?.string()?),
+                Long("log") => folder = Some(PathBuf::from(args.value()?)),
+                Long("sync") => sync = args.value()?.string()?,
+                Long("interval") => interval = args.value()?.parse()?,
+                Long("compact") => compact = args.value()?.parse::<f64>()?,
+                Long("help") | Short('h') => return Ok(None),
+                Value(value) => address = value.parse()?,
+                _ => return Err(format!("{}\n{USAGE}", arg.unexpected()).into()),
             }
         }
         let cores = match cores {
@@ -103,10 +107,6 @@ impl Options {
         if tokio && (log.is_some() || udp.is_some() || telemetry.is_some()) {
             return Err("--front tokio has no log, no other backend, and no telemetry".into());
         }
-        Ok(Self { address, udp, cores, memory, tokio, spin, check, log, telemetry })
+        Ok(Some(Self { address, udp, cores, memory, tokio, spin, check, log, telemetry }))
     }
-}
-
-fn read<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T> {
-    text.parse().map_err(|error| format!("{text}: {error}").into())
 }

@@ -31,6 +31,7 @@ const DEPENDENCIES: &[&str] = &[
     "flate2 = \"1.1\"",
     "hashbrown = \"0.17\"",
     "itoa = \"1.0\"",
+    "lexopt = \"0.3\"",
     "ratatui = { version = \"0.30\", default-features = false, features = [\"crossterm\"] }",
     "rtrb = \"0.4\"",
     "rustix = { version = \"1.1\", features = [\"event\"] }",
