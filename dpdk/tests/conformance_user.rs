@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bypass_core::testing::{conformance, process};
 use bypass_core::{Buffer, Burst, Endpoint, Interest, PacketIo, PacketIoExt, Result, Verdict};
-use bypass_dpdk::{Port, PortOptions, QueuePair, Started};
+use bypass_dpdk::{Port, PortOptions, QueuePair, Started, Vdev};
 use common::*;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,24 +28,46 @@ fn linked(ports: &[&Port<Started>]) -> Result<()> {
     Ok(())
 }
 
-/// One process has both ends: a `net_vhost` that serves, and a `net_virtio_user` that is served.
-fn vhost(rx_interrupts: bool) {
+/// One process has both ends of what `open` makes at a socket, each with a pool of its own.
+fn conform(open: impl Fn(&str, [PortOptions; 2]) -> Result<[(Vdev, Port<Started>); 2]>) {
     let folder = tempfile::tempdir().unwrap();
     let pools = [pool(4095), pool(4095)];
     conformance::packets(|| {
         let socket = folder.path().join(format!("socket{}", number()));
-        let socket = socket.to_str().unwrap();
-        let [serving, served] = pools.each_ref().map(PortOptions::new);
-        let serving = PortOptions { rx_interrupts, ..serving };
-        let (_a, a) = started("net_vhost", &format!("iface={socket}"), &serving)?;
-        let (_b, b) = started("net_virtio_user", &format!("path={socket}"), &served)?;
+        let options = pools.each_ref().map(PortOptions::new);
+        let [(_a, a), (_b, b)] = open(socket.to_str().unwrap(), options)?;
         linked(&[&a, &b])?;
-        Ok::<(QueuePair, QueuePair), _>((a.queue_pair(0)?, b.queue_pair(0)?))
+        let mut ends = (a.queue_pair(0)?, b.queue_pair(0)?);
+        // A client of memif makes room for what comes when it receives, and for nothing before.
+        ends.1.recv(&mut Burst::with_capacity(1))?;
+        Ok::<(QueuePair, QueuePair), _>(ends)
     })
     .assert();
     for pool in pools {
         assert_eq!(pool.in_use(), 0, "every mbuf is home");
     }
+}
+
+/// A `net_vhost` that serves, and a `net_virtio_user` that is served.
+fn vhost(rx_interrupts: bool) {
+    conform(|socket, [serving, served]| {
+        let serving = PortOptions { rx_interrupts, ..serving };
+        let serving = started("net_vhost", &format!("iface={socket}"), &serving)?;
+        Ok([serving, started("net_virtio_user", &format!("path={socket}"), &served)?])
+    });
+}
+
+#[test]
+fn both_ends_of_memif() {
+    process::alone(|| {
+        conform(|socket, [serving, served]| {
+            let end = |role, options| {
+                let arguments = format!("role={role},socket={socket},socket-abstract=no");
+                started("net_memif", &arguments, options)
+            };
+            Ok([end("server", &serving)?, end("client", &served)?])
+        });
+    });
 }
 
 #[test]

@@ -5,11 +5,16 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use bypass_core::testing::needs::skip_because;
 use bypass_core::testing::process::{alone, alone_under, is_alone};
-use bypass_dpdk::{DpdkError, EalOptions, Memory, Vdev};
+use bypass_core::{Buffer, Burst, Endpoint, Interest, PacketIo, Ready};
+use bypass_dpdk::{
+    DpdkError, EalOptions, Memory, Mempool, MempoolOptions, Port, PortOptions, Vdev,
+};
 
+const PATIENCE: Duration = Duration::from_secs(10);
 const RESERVED: &str = "/proc/sys/vm/nr_hugepages";
 
 /// The machine's huge pages, as many as a test wants, for as long as this lives.
@@ -70,6 +75,38 @@ fn in_memory_needs_no_mount_and_leaves_nothing() {
         assert!(!eal.runtime_folder().exists());
         assert_eq!(Vdev::plug(&eal, "net_ring0", "").unwrap().ports().len(), 1);
         eal.cleanup().unwrap();
+    });
+}
+
+/// The peer maps each piece of the memory, and no more than eight.
+#[test]
+fn in_memory_is_shared_with_a_peer() {
+    let Ok(_pages) = HugePages::reserve(64) else { return };
+    alone(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let options = EalOptions::new().memory(Memory::InMemory).memory_limit(96);
+        let eal = options.start().unwrap();
+        let pool = Mempool::new(&eal, &MempoolOptions::new(1023)).unwrap();
+        let open = |name, arguments: String| {
+            let _device = Vdev::plug(&eal, name, &arguments).unwrap();
+            Port::open(&eal, name).unwrap().start(&PortOptions::new(&pool)).unwrap()
+        };
+        let a = open("net_vhost0", format!("iface={}", socket.display()));
+        let b = open("net_virtio_user0", format!("path={}", socket.display()));
+        let begun = Instant::now();
+        while !(a.link().unwrap().is_up && b.link().unwrap().is_up) {
+            assert!(begun.elapsed() < PATIENCE, "they do not find each other");
+            std::thread::yield_now();
+        }
+        let (mut a, mut b) = (a.queue_pair(0).unwrap(), b.queue_pair(0).unwrap());
+        let mut packets = Burst::with_capacity(1);
+        assert_eq!(b.alloc(&mut packets, 1), 1);
+        packets[0].fill(&[0xff; 60]).unwrap();
+        assert_eq!(b.send(&mut packets).unwrap(), 1);
+        assert!(a.wait(Interest::RX, Some(PATIENCE)).unwrap().contains(Ready::RX));
+        assert_eq!(a.recv(&mut packets).unwrap(), 1);
+        assert_eq!(packets[0].data(), [0xff; 60]);
     });
 }
 

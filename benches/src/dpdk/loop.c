@@ -17,7 +17,7 @@
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 
-enum { TURNS = 4096, MOST = 64, DESCRIPTORS = 1024 };
+enum { TURNS = 4096, MOST = 64, DESCRIPTORS = 1024, PATIENCE = 10 };
 
 static struct rte_mempool *pool;
 static uint16_t burst, len, from, to;
@@ -124,8 +124,8 @@ int main(int argc, char **argv)
 	char prefix[32], serving[128], served[128], size[32];
 	snprintf(prefix, sizeof prefix, "bypass-c-%d", getpid());
 	bool huge = atoi(argv[12]);
-	char *eal[] = {"loop", "-l", argv[4], huge ? "--in-memory" : "--no-huge", "--no-shconf",
-	               "--no-pci", "--no-telemetry", "--iova-mode", "va", "--file-prefix", prefix,
+	char *eal[] = {"loop", "-l", argv[4], huge ? "--in-memory" : "--no-huge",
+	               huge ? "--single-file-segments" : "--no-shconf", "--no-pci", "--no-telemetry", "--iova-mode", "va", "--file-prefix", prefix,
 	               "-m", argv[11], "--log-level", "*:1"};
 	double begun = now();
 	if (rte_eal_init(RTE_DIM(eal), eal) < 0)
@@ -159,8 +159,10 @@ int main(int argc, char **argv)
 		snprintf(served, sizeof served, format, getpid());
 		to = plug(memif ? "net_memif0" : "net_vhost0", serving);
 		from = plug(memif ? "net_memif1" : "net_virtio_user0", served);
+		double end = now() + PATIENCE;
 		while (!is_up(to) || !is_up(from))
-			;
+			if (now() > end)
+				die("the ends do not find each other");
 		turn = through;
 	}
 	uint64_t packets = 0;

@@ -27,6 +27,8 @@ pub(crate) const CACHE: u32 = 250;
 pub(crate) const IN_RING: usize = 512;
 /// Megabytes of ordinary memory.
 pub(crate) const MEMORY: u32 = 256;
+/// How long two ends may take to find each other.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Turns between two looks at the clock.
 pub(crate) const TURNS: u32 = 4096;
 
@@ -143,7 +145,9 @@ impl Bench {
         };
         let to = self.open(&serving.0, &serving.1)?;
         let from = self.open(&served.0, &served.1)?;
+        let begun = Instant::now();
         while !(to.link()?.is_up && from.link()?.is_up) {
+            ensure!(begun.elapsed() < PATIENCE, "the ends do not find each other");
             std::thread::yield_now();
         }
         let (mut from, mut to) = (from.queue_pair(0)?, to.queue_pair(0)?);

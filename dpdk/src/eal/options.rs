@@ -20,7 +20,8 @@ pub enum Memory {
     /// addresses that stay.
     #[default]
     Ordinary,
-    /// Huge pages without a file (`--in-memory`): nothing is left behind, whatever happens.
+    /// Huge pages without a file (`--in-memory`): nothing is left behind, whatever happens. They are one
+    /// piece (`--single-file-segments`), which the peer of a `net_virtio_user` can map.
     InMemory,
     /// Huge pages in files under a hugetlbfs mount, which secondary processes can map.
     Shared,
@@ -310,7 +311,11 @@ impl EalOptions {
                 line.flag("--no-huge")?;
                 line.flag("--no-shconf")?;
             }
-            Memory::InMemory => line.flag("--in-memory")?,
+            Memory::InMemory => {
+                line.flag("--in-memory")?;
+                // A peer of `net_virtio_user` maps every piece, and takes eight of them.
+                line.flag("--single-file-segments")?;
+            }
             Memory::Shared => {}
         }
         if let Some(mib) = self.limit_mib {
@@ -456,7 +461,8 @@ mod tests {
     #[test]
     fn huge_pages_come_with_or_without_files() {
         let in_memory = line(&EalOptions::new().memory(Memory::InMemory).memory_per_node([64, 0]));
-        assert!(in_memory.contains("--in-memory") && in_memory.contains("--socket-mem 64,0"));
+        assert!(in_memory.contains("--in-memory --single-file-segments"), "{in_memory}");
+        assert!(in_memory.contains("--socket-mem 64,0"), "{in_memory}");
         assert!(!in_memory.contains("--no-huge"), "{in_memory}");
         let shared = line(&EalOptions::new().memory(Memory::Shared).huge_folder("/mnt/huge"));
         assert!(shared.contains("--huge-dir /mnt/huge"), "{shared}");
