@@ -18,6 +18,9 @@ use crate::child;
 pub(crate) const SERVER_CORE: usize = 0;
 pub(crate) const CLIENT_CORE: usize = 1;
 
+/// What packets go over.
+pub(crate) const NETWORK: &str = "veth pair, AF_XDP in copy mode";
+
 /// What a report says of the rig.
 pub(crate) const ABOUT: &str = "Both ends of the veth pair are polled by kernel threads, the server's on core 0, the client's on core 1, \
      at most every 50 µs, like cards with moderated interrupts.";

@@ -2,6 +2,7 @@
 //!
 //! Servers, which need a client beside them, are in `echo`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -15,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::allocations;
+use crate::paired::Sample;
 
 /// The hidden command of this program that becomes a contestant: scenario, name, job as JSON.
 pub(crate) const COMMAND: &str = "measure-here";
@@ -130,6 +132,18 @@ pub(crate) fn become_contestant<J: DeserializeOwned>(
 pub(crate) fn answer(outcome: &impl Serialize) -> Result<()> {
     println!("{}", serde_json::to_string(outcome)?);
     Ok(())
+}
+
+/// Runs the contestant `name` of `scenario` in a process of its own, and returns those of the figures that it
+/// answers that are among `metrics`.
+pub(crate) fn sample(
+    scenario: &str,
+    name: &str,
+    job: &impl Serialize,
+    metrics: &[&'static str],
+) -> Result<Sample> {
+    let answer: BTreeMap<String, f64> = run(scenario, name, job)?;
+    Ok(metrics.iter().filter_map(|metric| Some((*metric, *answer.get(*metric)?))).collect())
 }
 
 /// Does `work` on a thread of its own, and reads the counters of this process where the window

@@ -9,6 +9,7 @@
 //! | [`report`] | tables and JSON |
 //! | [`plot`] | pictures of a report |
 //! | [`cable`] | a veth pair whose ends receive on cores of their own |
+//! | [`generator`] | load from inside the kernel, as a network card would bring it |
 //! | [`child`] | a contestant in a process of its own that measures itself |
 //! | [`echo`] | UDP and TCP echo: servers in processes of their own, one traffic generator |
 //! | [`kv`] | the key-value store, beside tokio and memcached |
@@ -42,6 +43,8 @@ mod dns;
 mod dpdk;
 mod echo;
 mod environment;
+#[cfg(feature = "xdp")]
+mod generator;
 #[cfg(feature = "xdp")]
 mod kv;
 mod log;

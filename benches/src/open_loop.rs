@@ -48,6 +48,13 @@ impl Stretch {
         self.seconds = now as f64 / 1e9;
     }
 
+    /// Books requests that were sent over `duration`, of which the latest left so long after its time.
+    pub(crate) fn sent(&mut self, count: u64, duration: Duration, late: Duration) {
+        self.in_time &= late.as_nanos() <= u128::from(LATE);
+        self.sent += count;
+        self.seconds = duration.as_secs_f64();
+    }
+
     /// Books an answer that came so many nanoseconds after its request was due.
     pub(crate) fn answer(&mut self, nanoseconds: u64) {
         self.latency.saturating_record(nanoseconds);
@@ -71,6 +78,9 @@ impl Stretch {
     }
 }
 
+/// By what a search was ended: 1 where the source was the limit, 0 where requests were lost.
+pub(crate) const BY_SOURCE: &str = "ended by the source";
+
 /// A search for the highest rate that holds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Search {
@@ -93,51 +103,85 @@ const TRIES: usize = 3;
 /// How often the first rate is halved before nothing is found.
 const HALVINGS: u32 = 6;
 
+/// What a search has found.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Highest {
+    pub(crate) rate: f64,
+    /// Why no higher rate holds: the source could not offer one, or it is the most that is tried; or else too
+    /// many requests were lost.
+    by_source: bool,
+}
+
+impl Highest {
+    /// Who was the limit, as a figure.
+    pub(crate) fn by_source(self) -> (&'static str, f64) {
+        (BY_SOURCE, f64::from(u8::from(self.by_source)))
+    }
+}
+
+/// What was seen at a rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Holds,
+    /// Too many requests were lost that the source had sent in time.
+    Lost,
+    /// The source fell behind, every time.
+    Behind,
+}
+
 impl Search {
     /// The highest rate that holds, within 3 %. `None` where no rate holds.
-    pub(crate) fn highest(&self, source: &mut dyn Source) -> Result<Option<f64>> {
-        let Some((mut good, mut bad)) = self.bounds(source)? else { return Ok(None) };
+    pub(crate) fn highest(&self, source: &mut dyn Source) -> Result<Option<Highest>> {
+        let Some((mut good, mut bad, mut why)) = self.bounds(source)? else { return Ok(None) };
         while bad / good > PRECISION {
             let middle = (good * bad).sqrt();
-            if self.holds(source, middle)? {
-                good = middle;
-            } else {
-                bad = middle;
+            match self.outcome(source, middle)? {
+                Outcome::Holds => good = middle,
+                failed => (bad, why) = (middle, failed),
             }
         }
-        Ok(Some(good))
+        Ok(Some(Highest { rate: good, by_source: why == Outcome::Behind }))
     }
 
-    /// A rate that holds, and one up to twice as high that does not or is the most that is tried.
-    fn bounds(&self, source: &mut dyn Source) -> Result<Option<(f64, f64)>> {
-        if self.holds(source, self.from)? {
-            let (mut good, mut bad) = (self.from, 2.0 * self.from);
-            while bad <= self.ceiling && self.holds(source, bad)? {
-                (good, bad) = (bad, 2.0 * bad);
+    /// A rate that holds, one up to twice as high that does not or is the most that is tried, and why.
+    fn bounds(&self, source: &mut dyn Source) -> Result<Option<(f64, f64, Outcome)>> {
+        let mut good = self.from;
+        let mut why = self.outcome(source, good)?;
+        if why == Outcome::Holds {
+            while 2.0 * good <= self.ceiling {
+                why = self.outcome(source, 2.0 * good)?;
+                if why != Outcome::Holds {
+                    return Ok(Some((good, 2.0 * good, why)));
+                }
+                good *= 2.0;
             }
-            return Ok(Some((good, bad.min(self.ceiling))));
+            return Ok(Some((good, self.ceiling, Outcome::Behind)));
         }
         let mut bad = self.from;
         for _ in 0..HALVINGS {
             let lower = bad / 2.0;
-            if self.holds(source, lower)? {
-                return Ok(Some((lower, bad)));
+            match self.outcome(source, lower)? {
+                Outcome::Holds => return Ok(Some((lower, bad, why))),
+                failed => (bad, why) = (lower, failed),
             }
-            bad = lower;
         }
         Ok(None)
     }
 
     /// A short pause of the machine is no limit: a rate fails when it fails every time.
-    fn holds(&self, source: &mut dyn Source, rate: f64) -> Result<bool> {
+    fn outcome(&self, source: &mut dyn Source, rate: f64) -> Result<Outcome> {
+        let mut outcome = Outcome::Behind;
         for _ in 0..TRIES {
             let stretch = source.offer(rate, self.duration)?;
-            let reached = stretch.in_time && stretch.offered_rate() >= REACHED * rate;
-            if reached && stretch.sent > 0 && stretch.lost() <= self.allowed_loss {
-                return Ok(true);
+            if !stretch.in_time || stretch.offered_rate() < REACHED * rate || stretch.sent == 0 {
+                continue;
             }
+            if stretch.lost() <= self.allowed_loss {
+                return Ok(Outcome::Holds);
+            }
+            outcome = Outcome::Lost;
         }
-        Ok(false)
+        Ok(outcome)
     }
 }
 
@@ -293,8 +337,8 @@ mod tests {
         allowed_loss: 0.0,
     };
 
-    fn near(found: Option<f64>, capacity: f64) {
-        let found = found.unwrap();
+    fn near(found: Option<Highest>, capacity: f64) {
+        let found = found.unwrap().rate;
         assert!(found <= capacity * 1.0001 && found > capacity / 1.04, "{found} for {capacity}");
     }
 
@@ -303,14 +347,19 @@ mod tests {
         for capacity in [400.0, 3_000.0, 10_000.0, 19_999.0, 123_456.0, 3.9e6] {
             near(SEARCH.highest(&mut simulated(capacity)).unwrap(), capacity);
         }
-        near(SEARCH.highest(&mut simulated(1e9)).unwrap(), SEARCH.ceiling);
+        assert!(!SEARCH.highest(&mut simulated(123_456.0)).unwrap().unwrap().by_source);
+        let most = SEARCH.highest(&mut simulated(1e9)).unwrap();
+        near(most, SEARCH.ceiling);
+        assert!(most.unwrap().by_source);
         assert_eq!(SEARCH.highest(&mut simulated(1.0)).unwrap(), None);
     }
 
     #[test]
     fn a_source_that_is_too_slow_ends_the_search() {
         let mut source = Simulated { fastest: 100_000.0, ..simulated(1e9) };
-        near(SEARCH.highest(&mut source).unwrap(), 100_000.0 / REACHED);
+        let found = SEARCH.highest(&mut source).unwrap();
+        near(found, 100_000.0 / REACHED);
+        assert!(found.unwrap().by_source, "nothing was lost");
     }
 
     #[test]

@@ -20,11 +20,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::cable::{self, CLIENT_CORE};
 use crate::child;
-use crate::open_loop::{self, Search, Source as _};
+use crate::generator::{self, Generator};
+use crate::open_loop::{self, BY_SOURCE, Search, Source as _};
 use crate::paired::{self, Plan, Sample};
 use crate::report::Report;
 use crate::scenario::Options;
-use clients::Client;
 use rig::Rig;
 use server::{CONTESTANTS, Contestant, Server};
 
@@ -47,7 +47,8 @@ const P99: &str = "p99 µs at the common rate";
 
 /// What is compared as ratios.
 const COMPARED: [&str; 6] = [WITHOUT_LOSS, IN_A_FLOOD, DNSPERF, CPU, P50, P99];
-const SHOWN: [&str; 7] = [WITHOUT_LOSS, IN_A_FLOOD, DNSPERF, DNSPERF_LOST, CPU, P50, P99];
+const SHOWN: [&str; 8] =
+    [WITHOUT_LOSS, BY_SOURCE, IN_A_FLOOD, DNSPERF, DNSPERF_LOST, CPU, P50, P99];
 
 /// Queries per second that every server answers.
 const RATE: f64 = 30_000.0;
@@ -65,7 +66,7 @@ struct Job {
 
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new(options.environment());
-    report.environment.network = Some("veth pair, AF_XDP in copy mode".to_owned());
+    report.environment.network = Some(cable::NETWORK.to_owned());
     let wanted = |ours: bool| {
         let contestants = CONTESTANTS.iter().filter(move |contestant| {
             contestant.is_ours() == ours && options.wants(contestant.name)
@@ -81,11 +82,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     ensure!(!(plan.subjects.is_empty() && plan.peers.is_empty()), "there is no such server");
     let duration = Duration::from_millis(if options.quick { 100 } else { 500 });
     let job = Job { duration, sweep: None };
-    let runs = paired::run(&plan, |name| {
-        let sample: Vec<(String, f64)> = child::run(NAME, name, &job)?;
-        let known = |name: &str| SHOWN.iter().copied().find(|metric| *metric == name);
-        Ok(sample.iter().filter_map(|(name, value)| Some((known(name)?, *value))).collect())
-    })?;
+    let runs = paired::run(&plan, |name| child::sample(NAME, name, &job, &SHOWN))?;
     report.rows.extend(COMPARED.iter().flat_map(|metric| runs.rows(&plan, metric)));
     report.facts.extend(runs.facts(&plan, &SHOWN));
     report.curves.extend(open_loop::curves(
@@ -97,11 +94,12 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     )?);
     report.notes.push(format!(
         "A zone of {} names; nine of ten queries are for one of them, the others for names that are \
-         not there. Server on core 0, queries from core 1 over AF_XDP on a veth pair in copy mode \
+         not there. Server on core 0, queries from core 1 over a veth pair \
          ({duration:?} at each rate; the highest by search), then by dnsperf over sockets. CPU time and \
-         latency at {RATE}/s. {} CPU time includes the server's.",
+         latency at {RATE}/s. {} CPU time includes the server's. {}",
         rig::NAMES,
         cable::ABOUT,
+        generator::ABOUT,
     ));
     Ok(report)
 }
@@ -116,29 +114,32 @@ pub(crate) fn measure(name: &str, job: &str) -> Result<()> {
         let client = scope.spawn(|| {
             rig.cable.host.enter()?;
             pin_to(CLIENT_CORE)?;
-            let mut client = Client::open(&rig, contestant.address())?;
-            client.verify()?;
+            let mut client = clients::client(&rig, contestant.address())?;
             if let Some(highest) = job.sweep {
                 let points = open_loop::sweep(&mut client, RATE, highest, job.duration)?;
                 return child::answer(&points);
             }
-            let mut sample = measure_with(&mut client, &server, job.duration)?;
+            let mut sample = measure_with(&mut client, || server.cpu_ns(&rig), job.duration)?;
             drop(client);
             if let Some(found) = clients::dnsperf(&rig, contestant.address(), job.duration)? {
                 sample.extend([(DNSPERF, found.rate), (DNSPERF_LOST, found.lost_percent)]);
             }
-            child::answer(&sample.into_iter().collect::<Vec<(&str, f64)>>())
+            child::answer(&sample)
         });
         client.join().map_err(|_| anyhow::anyhow!("the client panicked"))?
     })
 }
 
-fn measure_with(client: &mut Client<'_>, server: &Server, duration: Duration) -> Result<Sample> {
+fn measure_with(
+    client: &mut Generator,
+    cpu_ns: impl Fn() -> Result<u64>,
+    duration: Duration,
+) -> Result<Sample> {
     let mut sample = Sample::new();
     client.offer(RATE, duration / 5)?;
-    let before = server.cpu_ns(client.rig)?;
+    let before = cpu_ns()?;
     let common = client.offer(RATE, duration)?;
-    let cpu_ns = server.cpu_ns(client.rig)? - before;
+    let cpu_ns = cpu_ns()? - before;
     // On a machine with other things to do a server may not have had its turn; no figure then.
     if common.answered > 0 {
         sample.insert(CPU, cpu_ns as f64 / 1000.0 / common.answered as f64);
@@ -146,7 +147,9 @@ fn measure_with(client: &mut Client<'_>, server: &Server, duration: Duration) ->
     let flood = client.offer(f64::INFINITY, duration)?;
     sample.insert(IN_A_FLOOD, flood.answered as f64 / flood.seconds);
     let search = Search { from: RATE, ceiling: CEILING, duration, allowed_loss: 0.0 };
-    sample.extend(search.highest(client)?.map(|highest| (WITHOUT_LOSS, highest)));
+    if let Some(found) = search.highest(client)? {
+        sample.extend([(WITHOUT_LOSS, found.rate), found.by_source()]);
+    }
     for (metric, quantile) in [(P50, 0.5), (P99, 0.99)] {
         sample.extend(common.micros(quantile).map(|micros| (metric, micros)));
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -14,10 +15,8 @@ pub(super) const NAMES: usize = 10_000;
 const QUESTIONS: usize = 4096;
 pub(super) const ZONE: &str = "example.com";
 /// Another address of the server's side, which the kernel does not have.
-pub(super) const USER_SPACE: &str = "10.77.0.9";
-pub(super) const KERNEL: &str = "10.77.0.1";
-/// The client's, in user space and in the kernel.
-pub(super) const CLIENT: &str = "10.77.0.8";
+pub(super) const USER_SPACE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 9);
+pub(super) const KERNEL: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
 pub(super) struct Rig {
     pub(super) cable: Cable,

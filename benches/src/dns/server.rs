@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddrV4;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail, ensure};
 use bypass_core::backend::socket::UdpOptions;
 use bypass_core::telemetry::Board;
-use bypass_core::udp::{Config, UdpOverL2};
+use bypass_core::udp::{Config, IpNet, UdpOverL2};
 use bypass_core::worker::{Stop, Workers};
 use bypass_core::{DatagramIo, sys};
+use bypass_xdp::XdpOptions;
 use io_uring_ext::packet::{UringOptions, UringSocket};
 
-use super::clients::deep_queues;
 use super::responder::Responder;
 use super::responder::zone::Zone;
 use super::rig::{KERNEL, Rig, USER_SPACE, ZONE};
@@ -73,10 +73,8 @@ impl Contestant {
     }
 
     /// Where it answers.
-    pub(super) fn address(&self) -> SocketAddr {
-        let host = if self.name == AF_XDP { USER_SPACE } else { KERNEL };
-        let host: IpAddr = host.parse().unwrap_or(IpAddr::from([0; 4]));
-        SocketAddr::new(host, PORT)
+    pub(super) fn address(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(if self.name == AF_XDP { USER_SPACE } else { KERNEL }, PORT)
     }
 }
 
@@ -175,6 +173,16 @@ fn knot(folder: &Path) -> Result<std::path::PathBuf> {
     Ok(file)
 }
 
+/// A port that holds as much as a socket's receive queue does.
+fn deep_queues(interface: &str) -> XdpOptions {
+    const RECEIVE: u32 = 8192;
+    let mut options = XdpOptions::new(interface);
+    (options.rings.rx, options.rings.fill) = (RECEIVE, RECEIVE);
+    options.umem.pool.chunks = 2 * RECEIVE;
+    options.umem.pool.rx_reserve = RECEIVE;
+    options
+}
+
 /// What a server of this program prints when it answers.
 const READY: &str = "ready";
 
@@ -185,19 +193,21 @@ pub(crate) fn serve(name: &str, zone: &str, interface: &str) -> Result<()> {
     let stop = Stop::new();
     match name {
         #[cfg(feature = "peers")]
-        "tokio" => return super::tokio_server::serve(&responder, address, || println!("{READY}")),
+        "tokio" => {
+            return super::tokio_server::serve(&responder, address.into(), || println!("{READY}"));
+        }
         AF_XDP | IO_URING | SOCKET => {}
         _ => bail!("{name} is another program"),
     }
     let (name, interface) = (name.to_owned(), interface.to_owned());
     let workers = Workers::spawn_until(&stop, &[0], move |worker| {
-        let mut options = UdpOptions::new(address);
+        let mut options = UdpOptions::new(address.into());
         options.recv_buffer = Some(RECV_BUFFER);
         let responder = &*responder;
         match name.as_str() {
             AF_XDP => {
                 let config = Config::new(sys::interface::mac(&interface)?, PORT)
-                    .address(bypass_core::udp::IpNet::new(address.ip(), 24).unwrap_or_default());
+                    .address(IpNet::new((*address.ip()).into(), 24).unwrap_or_default());
                 let port = deep_queues(&interface).open()?;
                 answer(UdpOverL2::new(port, config)?, responder, worker)
             }

@@ -248,7 +248,7 @@ fn measure(
     sample.insert(CPU_AT_RATE, 1e6 * usage.cpu_seconds() / open.answered as f64);
     if search {
         let search = Search { from: RATE, ceiling: CEILING, duration, allowed_loss: 0.0 };
-        sample.extend(search.highest(&mut *client)?.map(|highest| (WITHOUT_LOSS, highest)));
+        sample.extend(search.highest(&mut *client)?.map(|highest| (WITHOUT_LOSS, highest.rate)));
     }
     Ok(sample)
 }

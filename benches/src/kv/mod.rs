@@ -1,10 +1,11 @@
 //! The key-value store on a cable: how many requests a second without a loss, how late, at what price; beside
 //! the same store behind tokio, and memcached.
 //!
-//! Server and client are the two hosts of a [`Cable`], each with a core. The client is an open loop over
-//! AF_XDP.
+//! Server and client are the two hosts of a [`Cable`], each with a core. The client is a [`Generator`]; over a
+//! wire it is an open loop over AF_XDP.
 
 mod client;
+mod requests;
 mod server;
 mod workload;
 
@@ -18,7 +19,8 @@ use serde_json::Value;
 
 use crate::cable::{self, CLIENT_CORE, Cable};
 use crate::child;
-use crate::open_loop::{self, Search, Source as _, Stretch};
+use crate::generator::{self, Generator};
+use crate::open_loop::{self, BY_SOURCE, Search, Source, Stretch};
 use crate::paired::{self, Plan, Sample};
 use crate::report::Report;
 use crate::scenario::Options;
@@ -42,12 +44,13 @@ const SWITCHES: &str = "context switches per 1000 requests";
 const SYSTEM_CALLS: &str = "system calls per request";
 
 const COMPARED: [&str; 4] = [MOST, P50, P99, CPU];
-const SHOWN: [&str; 8] = [MOST, P50, P99, P50_HALF, P99_HALF, CPU, SWITCHES, SYSTEM_CALLS];
+const SHOWN: [&str; 9] =
+    [MOST, BY_SOURCE, P50, P99, P50_HALF, P99_HALF, CPU, SWITCHES, SYSTEM_CALLS];
 
 /// Requests per second at which all are compared: the slowest server still idles half the time.
 const COMMON_RATE: f64 = 20_000.0;
 /// The most that is tried.
-const CEILING: f64 = 2e6;
+const CEILING: f64 = 4e6;
 /// Lost before anybody searches: some frames wait for the neighbour's address.
 const WARM_UP: Duration = Duration::from_millis(200);
 
@@ -65,7 +68,7 @@ struct Job {
 
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new(options.environment());
-    report.environment.network = Some("veth pair, AF_XDP in copy mode".to_owned());
+    report.environment.network = Some(cable::NETWORK.to_owned());
     let duration = Duration::from_millis(if options.quick { 150 } else { 1000 });
     let wanted = |ours| {
         let servers = SERVERS.iter().filter(move |server| server.ours == ours);
@@ -76,11 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         let job = Job { workload, duration, sweep: None, ends: options.ends };
         let plan =
             Plan { scenario, subjects: wanted(true), peers: wanted(false), rounds: options.rounds };
-        let runs = paired::run(&plan, |name| {
-            let sample: Vec<(String, f64)> = child::run(NAME, name, &job)?;
-            let known = |name: &str| SHOWN.iter().copied().find(|metric| *metric == name);
-            Ok(sample.iter().filter_map(|(name, value)| Some((known(name)?, *value))).collect())
-        })?;
+        let runs = paired::run(&plan, |name| child::sample(NAME, name, &job, &SHOWN))?;
         report.rows.extend(COMPARED.iter().flat_map(|metric| runs.rows(&plan, metric)));
         report.facts.extend(runs.facts(&plan, &SHOWN));
         report.curves.extend(open_loop::curves(
@@ -98,8 +97,9 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     ));
     if options.ends.is_none() {
         report.notes.push(format!(
-            "A veth pair lies between them. {} CPU time includes the server's.",
-            cable::ABOUT
+            "A veth pair lies between them. {} CPU time includes the server's. {}",
+            cable::ABOUT,
+            generator::ABOUT,
         ));
     }
     Ok(report)
@@ -111,7 +111,8 @@ pub(crate) fn measure(name: &str, job: &str) -> Result<()> {
     if let Some(ends) = job.ends {
         let mut server = Remote::start(ends, NAME, name, &job)?;
         pin_to(CLIENT_CORE)?;
-        return ask(ends.here, server.address, &job, || server.counters());
+        let mut client = Client::open(ends.here, server.address.into(), &WORKLOADS[job.workload])?;
+        return ask(&mut client, &job, || server.counters());
     }
     let cable = Cable::lay()?;
     let host = &cable.host;
@@ -122,7 +123,9 @@ pub(crate) fn measure(name: &str, job: &str) -> Result<()> {
         let client = scope.spawn(|| {
             host.enter()?;
             pin_to(CLIENT_CORE)?;
-            ask(host.there, server.address(), &job, || server.counters(Some(&cable.receiver)))
+            let requests = requests::requests(host, server.address(), workload)?;
+            let mut client = Generator::open(&host.ends[1].name, &requests)?;
+            ask(&mut client, &job, || server.counters(Some(&cable.receiver)))
         });
         client.join().map_err(|_| anyhow::anyhow!("the client panicked"))?
     })
@@ -146,30 +149,29 @@ impl Served for Server {
     }
 }
 
-/// Asks the server from an address of this network, and answers what the job is about.
+/// Asks the server, and answers what the job is about.
 fn ask(
-    here: Ipv4Addr,
-    server: SocketAddrV4,
+    client: &mut dyn Source,
     job: &Job,
     counters: impl FnMut() -> Result<Counters>,
 ) -> Result<()> {
-    let mut client = Client::open(here, server.into(), &WORKLOADS[job.workload])?;
     client.offer(COMMON_RATE, WARM_UP)?;
     if let Some(highest) = job.sweep {
-        let points = open_loop::sweep(&mut client, COMMON_RATE, highest, job.duration)?;
+        let points = open_loop::sweep(client, COMMON_RATE, highest, job.duration)?;
         return child::answer(&points);
     }
     let sample = measure_with(client, counters, job.duration)?;
-    child::answer(&sample.into_iter().collect::<Vec<(&str, f64)>>())
+    child::answer(&sample)
 }
 
 fn measure_with(
-    mut client: Client,
+    client: &mut dyn Source,
     mut counters: impl FnMut() -> Result<Counters>,
     duration: Duration,
 ) -> Result<Sample> {
     let search = Search { from: COMMON_RATE, ceiling: CEILING, duration, allowed_loss: 0.0 };
-    let highest = search.highest(&mut client)?.context("some requests are lost at any rate")?;
+    let found = search.highest(client)?.context("some requests are lost at any rate")?;
+    let highest = found.rate;
     let common = client.offer(COMMON_RATE, duration)?;
     ensure!(common.answered > 0, "nothing is answered at {COMMON_RATE} a second");
     let before = counters()?;
@@ -182,6 +184,7 @@ fn measure_with(
     let at = |run: &Stretch, quantile| run.latency.value_at_quantile(quantile) as f64 / 1000.0;
     let mut sample = Sample::from([
         (MOST, highest),
+        found.by_source(),
         (P50, at(&common, 0.5)),
         (P99, at(&common, 0.99)),
         (P50_HALF, at(&half, 0.5)),

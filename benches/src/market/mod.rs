@@ -32,7 +32,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::cable::{self, CLIENT_CORE, Cable, SERVER_CORE};
 use crate::child;
-use crate::open_loop::{Search, Source as _, Stretch};
+use crate::generator;
+use crate::open_loop::{BY_SOURCE, Search, Source as _, Stretch};
 use crate::paired::{self, Plan, Sample};
 use crate::report::Report;
 use crate::scenario::Options;
@@ -51,7 +52,7 @@ const P50_HALF: &str = "p50 µs at half of its most";
 const P99_HALF: &str = "p99 µs at half of its most";
 
 const COMPARED: [&str; 3] = [MOST, P50, P99];
-const SHOWN: [&str; 5] = [MOST, P50, P99, P50_HALF, P99_HALF];
+const SHOWN: [&str; 6] = [MOST, BY_SOURCE, P50, P99, P50_HALF, P99_HALF];
 
 /// Messages in a packet, by scenario.
 const WORKLOADS: [(&str, u64); 2] = [("market, 1 a packet", 1), ("market, 8 a packet", 8)];
@@ -82,19 +83,17 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         lengths.push(format!("{:.0} B", Feed::new(messages).mean_length()));
         let plan =
             Plan { scenario, subjects: wanted(true), peers: wanted(false), rounds: options.rounds };
-        let runs = paired::run(&plan, |name| {
-            let sample: Vec<(String, f64)> = child::run(NAME, name, &Job { messages, duration })?;
-            let known = |name: &str| SHOWN.iter().copied().find(|metric| *metric == name);
-            Ok(sample.iter().filter_map(|(name, value)| Some((known(name)?, *value))).collect())
-        })?;
+        let job = Job { messages, duration };
+        let runs = paired::run(&plan, |name| child::sample(NAME, name, &job, &SHOWN))?;
         report.rows.extend(COMPARED.iter().flat_map(|metric| runs.rows(&plan, metric)));
         report.facts.extend(runs.facts(&plan, &SHOWN));
     }
     decode::run(options, &mut report)?;
     report.notes.push(format!(
-        "Receivers spin on core 0, the source sends from core 1 over AF_XDP. Packets have 1 and 8 messages, {} \
-         of payload on average. {} The most is found by search, {duration:?} at each rate; the common rate is \
+        "Receivers spin on core 0, the source is on core 1. {} Packets have 1 and 8 messages, {} of payload on \
+         average. {} The most is found by search, {duration:?} at each rate; the common rate is \
          {COMMON_RATE} packets a second.",
+        generator::ABOUT,
         lengths.join(" and "),
         cable::ABOUT,
     ));
@@ -120,14 +119,14 @@ pub(crate) fn measure(name: &str, job: &str) -> Result<()> {
             let Ok(to) = is_ready.recv() else { return Ok(None) };
             host.enter()?;
             pin_to(CLIENT_CORE)?;
-            let source = Source::open(host.there, to, feed, control)?;
+            let source = Source::open(host, to, feed, control)?;
             measure_with(source, &job).map(Some)
         });
         let sample = sample.join().map_err(|_| anyhow!("the source panicked"))?;
         control.stop();
         taking.join().map_err(|_| anyhow!("the receiver panicked"))??;
         let sample = sample?.context("the receiver did not start")?;
-        child::answer(&sample.into_iter().collect::<Vec<(&str, f64)>>())
+        child::answer(&sample)
     })
 }
 
@@ -141,13 +140,15 @@ fn measure_with(mut source: Source<'_>, job: &Job) -> Result<Sample> {
         duration: job.duration,
         allowed_loss: 0.0,
     };
-    let most = search.highest(&mut source)?.context("some messages are lost at any rate")?;
+    let found = search.highest(&mut source)?.context("some messages are lost at any rate")?;
+    let most = found.rate;
     let at_common = source.offer(common, job.duration)?;
     let at_half = source.offer(most / 2.0, job.duration)?;
     ensure!(at_common.answered > 0 && at_half.answered > 0, "nothing is received");
     let at = |stretch: &Stretch, quantile| stretch.micros(quantile).unwrap_or(f64::NAN);
     Ok(Sample::from([
         (MOST, most),
+        found.by_source(),
         (P50, at(&at_common, 0.5)),
         (P99, at(&at_common, 0.99)),
         (P50_HALF, at(&at_half, 0.5)),

@@ -1,10 +1,9 @@
 //! The receivers: one application, on every backend and on a bare `recvmmsg` loop.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket as StdSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket as StdSocket};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
-use std::time::Instant;
 
 use anyhow::{Result, anyhow, ensure};
 use bypass_core::backend::socket::UdpSocket;
@@ -18,7 +17,8 @@ use super::book::Books;
 use super::itch::Message;
 use super::mold::FIRST;
 use super::sequence::{Handler, Origin, Sequencer};
-use super::source::{Feed, due};
+use super::source::{Feed, late};
+use crate::generator;
 use crate::mmsg::{Batch, Wait};
 
 const PORT: u16 = 26_400;
@@ -29,7 +29,7 @@ pub(super) struct Receiver {
     pub(super) name: &'static str,
     pub(super) ours: bool,
     /// Receives on core 0 until it is told to stop; says where, once it does.
-    pub(super) run: fn(Ipv4Addr, &Feed, &Control, Sender<SocketAddr>) -> Result<()>,
+    pub(super) run: fn(Ipv4Addr, &Feed, &Control, Sender<SocketAddrV4>) -> Result<()>,
 }
 
 pub(super) const RECEIVERS: &[Receiver] = &[
@@ -49,8 +49,8 @@ pub(super) struct Control {
     stop: AtomicBool,
     /// Messages of this stretch.
     received: AtomicU64,
-    /// When it began, and what it has seen, once it has ended.
-    stretch: Mutex<(Instant, Option<Histogram<u64>>)>,
+    /// What it has seen, once it has ended.
+    latency: Mutex<Option<Histogram<u64>>>,
 }
 
 impl Default for Control {
@@ -60,20 +60,19 @@ impl Default for Control {
             agreed: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             received: AtomicU64::new(0),
-            stretch: Mutex::new((Instant::now(), None)),
+            latency: Mutex::new(None),
         }
     }
 }
 
 impl Control {
-    pub(super) fn begin(&self) -> Result<Instant> {
-        self.next()?;
-        Ok(self.stretch.lock().map_err(|_| anyhow!("a receiver panicked"))?.0)
+    pub(super) fn begin(&self) -> Result<()> {
+        self.next()
     }
 
     pub(super) fn end(&self) -> Option<Histogram<u64>> {
         self.next().ok()?;
-        self.stretch.lock().ok()?.1.take()
+        self.latency.lock().ok()?.take()
     }
 
     pub(super) fn received(&self) -> u64 {
@@ -110,7 +109,6 @@ struct Application<'a> {
     sequencer: Sequencer,
     market: Market,
     latency: Histogram<u64>,
-    begin: Instant,
     agreed: u64,
 }
 
@@ -131,18 +129,13 @@ impl<'a> Application<'a> {
             sequencer: Sequencer::new(FIRST),
             market: Market(Books::new()),
             latency: Histogram::new_with_bounds(100, 10_000_000_000, 3)?,
-            begin: Instant::now(),
             agreed: 0,
         })
     }
 
-    fn now(&self) -> u64 {
-        self.begin.elapsed().as_nanos() as u64
-    }
-
     fn take(&mut self, packet: &[u8], now: u64) {
-        if let Some(due) = due(packet) {
-            self.latency.saturating_record(now.saturating_sub(due));
+        if let Some(late) = late(packet, now) {
+            self.latency.saturating_record(late);
         }
         self.sequencer.take(packet, Origin::Feed, now, &mut self.market);
     }
@@ -159,11 +152,10 @@ impl<'a> Application<'a> {
         if wanted != self.agreed {
             self.agreed = wanted;
             if wanted % 2 == 1 {
-                self.begin()?;
+                self.begin();
             } else {
-                let mut stretch =
-                    self.control.stretch.lock().map_err(|_| anyhow!("the source panicked"))?;
-                stretch.1 = Some(self.latency.clone());
+                let latency = self.control.latency.lock();
+                *latency.map_err(|_| anyhow!("the source panicked"))? = Some(self.latency.clone());
             }
             self.control.agreed.store(wanted, Ordering::Release);
         }
@@ -171,7 +163,7 @@ impl<'a> Application<'a> {
     }
 
     /// A stretch begins with books that have seen the whole feed once, so that memory is warm.
-    fn begin(&mut self) -> Result<()> {
+    fn begin(&mut self) {
         self.market = Market(Books::new());
         for packet in &self.feed.packets {
             Sequencer::new(FIRST).take(packet, Origin::Feed, 0, &mut self.market);
@@ -179,11 +171,6 @@ impl<'a> Application<'a> {
         self.sequencer = Sequencer::new(FIRST);
         self.latency.reset();
         self.control.received.store(0, Ordering::Release);
-        self.begin = Instant::now();
-        let mut stretch =
-            self.control.stretch.lock().map_err(|_| anyhow!("the source panicked"))?;
-        *stretch = (self.begin, None);
-        Ok(())
     }
 }
 
@@ -200,16 +187,16 @@ fn on<S: Bind>(
     here: Ipv4Addr,
     feed: &Feed,
     control: &Control,
-    ready: Sender<SocketAddr>,
+    ready: Sender<SocketAddrV4>,
 ) -> Result<()> {
     let _gone = Gone(control);
     let mut socket = S::bind(&options(here))?;
     let mut application = Application::new(feed, control)?;
-    ready.send(socket.local_addr())?;
+    ready.send(SocketAddrV4::new(here, PORT))?;
     let mut burst = Burst::with_capacity(BURST);
     loop {
         socket.recv(&mut burst)?;
-        let now = application.now();
+        let now = generator::now();
         for datagram in burst.iter() {
             application.take(datagram.data(), now);
         }
@@ -224,13 +211,13 @@ fn by_hand(
     here: Ipv4Addr,
     feed: &Feed,
     control: &Control,
-    ready: Sender<SocketAddr>,
+    ready: Sender<SocketAddrV4>,
 ) -> Result<()> {
     let _gone = Gone(control);
     let options = options(here);
     let socket = StdSocket::from(options.configure(options.bind()?)?.socket);
     let mut application = Application::new(feed, control)?;
-    ready.send(socket.local_addr()?)?;
+    ready.send(SocketAddrV4::new(here, PORT))?;
     let mut batch = Batch::with_addresses(BURST);
     loop {
         let received = match batch.receive(&socket, BURST, Wait::No) {
@@ -238,7 +225,7 @@ fn by_hand(
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
             Err(error) => return Err(error.into()),
         };
-        let now = application.now();
+        let now = generator::now();
         for place in 0..received {
             application.take(batch.payload(place), now);
         }

@@ -6,16 +6,17 @@
 //! libbpf's calls read and write what they are given while they run, and keep none of it. A
 //! descriptor that one of them returns is new and belongs to the caller.
 
-use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::ptr;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use bypass_xdp::program::XskMap;
 use libbpf_rs::libbpf_sys as sys;
 
-/// `BPF_F_TEST_XDP_LIVE_FRAMES` of `linux/bpf.h`, Linux 5.18: the frames go where the program says.
-const LIVE_FRAMES: u32 = 1 << 1;
+use crate::generator::live::{self, Attached, descriptor};
+
+/// Frames of a test run that are given to the driver in one go: what a poll of a driver takes, too.
+const BATCH: u32 = 64;
 
 /// What becomes of a frame (`enum xdp_action` of `linux/bpf.h`).
 #[derive(Debug, Clone, Copy)]
@@ -52,10 +53,6 @@ fn instruction(code: u8, registers: u8, value: i32) -> Instruction {
 /// An XDP program.
 #[derive(Debug)]
 pub(crate) struct Program(OwnedFd);
-
-/// The program is on an interface until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Attached(#[expect(dead_code, reason = "dropped, never read")] OwnedFd);
 
 impl Program {
     /// Does the same with every frame.
@@ -94,37 +91,13 @@ impl Program {
 
     /// Attaches it to an interface, in the driver where that can.
     pub(crate) fn attach(&self, interface: u32) -> Result<Attached> {
-        let program = self.0.as_raw_fd();
-        // SAFETY: it takes numbers; options may be missing.
-        let link =
-            unsafe { sys::bpf_link_create(program, interface as i32, sys::BPF_XDP, ptr::null()) };
-        Ok(Attached(descriptor(link).context("cannot attach an XDP program")?))
+        live::attach(self.0.as_fd(), interface)
     }
 
     /// Runs it on `count` copies of `frame`, as if they had come from queue 0 of the interface; they
     /// go where it sends them, before this returns.
     pub(crate) fn run(&self, frame: &[u8], interface: u32, count: u32) -> Result<()> {
-        let context = sys::xdp_md {
-            data_end: frame.len() as u32,
-            ingress_ifindex: interface,
-            ..sys::xdp_md::default()
-        };
-        let mut options = sys::bpf_test_run_opts {
-            sz: size_of::<sys::bpf_test_run_opts>() as sys::size_t,
-            data_in: frame.as_ptr().cast(),
-            data_size_in: frame.len() as u32,
-            ctx_in: (&raw const context).cast(),
-            ctx_size_in: size_of::<sys::xdp_md>() as u32,
-            repeat: count as i32,
-            flags: LIVE_FRAMES,
-            ..sys::bpf_test_run_opts::default()
-        };
-        let program = self.0.as_raw_fd();
-        // SAFETY: frame and context are as long as the options say, and outlive the call.
-        let outcome = unsafe { sys::bpf_prog_test_run_opts(program, &raw mut options) };
-        let error = io::Error::last_os_error();
-        ensure!(outcome == 0, "cannot run a program on live frames (Linux 5.18): {error}");
-        Ok(())
+        live::run(self.0.as_fd(), frame, interface, count, BATCH)
     }
 }
 
@@ -134,14 +107,6 @@ pub(crate) fn socket_map() -> Result<XskMap> {
     // SAFETY: the name ends with a zero; options may be missing.
     let map = unsafe { sys::bpf_map_create(kind, name, 4, 4, 1, ptr::null()) };
     Ok(XskMap::from_fd(descriptor(map).context("cannot make an XSKMAP (it takes root)")?)?)
-}
-
-fn descriptor(outcome: i32) -> io::Result<OwnedFd> {
-    if outcome < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: it is new, and nobody else's.
-    Ok(unsafe { OwnedFd::from_raw_fd(outcome) })
 }
 
 /// A descriptor that a peer owns and names by number.

@@ -1,17 +1,16 @@
 //! The same UDP echo on backends `socket`, `io_uring` and AF_XDP: the most datagrams a second of which
 //! none is lost.
 //!
-//! Datagrams are sent from core 0. The server spins on core 1, which is also where the kernel takes them to
-//! the AF_XDP socket, or through its stack to the UDP socket. Answers are counted at the far end, in the
-//! driver.
+//! Datagrams are made on core 0. The server spins on core 1, which is also where the kernel takes them to
+//! the AF_XDP socket, or through its stack to the UDP socket. Answers are counted at the far end.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use bypass_core::backend::packet::PacketOptions;
@@ -29,9 +28,9 @@ use serde::{Deserialize, Serialize};
 
 use super::rates::{CORE, SOURCE_CORE};
 use super::rig::{Place, Rig};
-use super::source::Sender;
 use crate::cable::Receiver;
-use crate::open_loop::{self, Point, Search, Stretch};
+use crate::generator::{Generator, Requests, Route};
+use crate::open_loop::{self, Highest, Point, Search};
 
 pub(crate) const AF_XDP: &str = "AF_XDP";
 pub(crate) const SOCKET: &str = "socket";
@@ -48,18 +47,11 @@ const THERE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const PORT: u16 = 7;
 const PEER_PORT: u16 = 20_000;
 pub(crate) const PAYLOAD: usize = 64;
-const ETHERNET: usize = 14;
-const IP: usize = 20;
-const UDP: usize = 8;
 
-/// Datagrams that arrive together.
-const BATCH: u32 = 64;
 /// Datagrams a second at which all are compared.
 pub(crate) const COMMON_RATE: f64 = 20_000.0;
 /// The most that is tried.
 const CEILING: f64 = 4e6;
-/// How long answers may take at the end of a run.
-const SETTLING: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Job {
@@ -73,15 +65,14 @@ pub(crate) struct Job {
 pub(crate) enum Outcome {
     /// The highest rates in datagrams a second, where there are any.
     Highest {
-        without_loss: Option<f64>,
-        with_some_loss: Option<f64>,
+        without_loss: Option<Highest>,
+        with_some_loss: Option<Highest>,
     },
     Sweep(Vec<Point>),
 }
 
 pub(crate) fn measure(name: &str, job: Job) -> Result<Outcome> {
     let rig = Rig::enter()?;
-    let _sink = rig.sink()?;
     let place = rig.near()?;
     let _receivers =
         [Receiver::pin(&rig.near.name, CORE)?, Receiver::pin(&rig.far.name, SOURCE_CORE)?];
@@ -102,8 +93,7 @@ pub(crate) fn measure(name: &str, job: Job) -> Result<Outcome> {
             // To the AF_XDP socket; or else up the kernel's stack.
             let _everything =
                 if name == AF_XDP { Some(place.redirect.attach(place.index)?) } else { None };
-            let sender = Sender::of(&rig, &datagram(&place.frame))?;
-            Source { rig: &rig, sender }.measure(job)
+            offer(&mut source(&rig)?, job)
         });
         stop.store(true, Ordering::Relaxed);
         server.join().map_err(|_| anyhow!("the server panicked"))??;
@@ -186,79 +176,28 @@ fn echo(mut port: impl DatagramIo, ready: &AtomicBool, stop: &AtomicBool) -> Res
     Ok(())
 }
 
-struct Source<'a> {
-    rig: &'a Rig,
-    sender: Sender,
+/// Datagrams from the far end, and their echoes.
+fn source(rig: &Rig) -> Result<Generator> {
+    let route = Route {
+        macs: [rig.far.mac, rig.near.mac],
+        addresses: [SocketAddrV4::new(THERE, PEER_PORT), SocketAddrV4::new(HERE, PORT)],
+    };
+    let mut requests = Requests::new(route).answered(0, [0; 8], [[0; 8]; 2]);
+    let datagram = requests.template(&[0; PAYLOAD])?;
+    requests.push(datagram);
+    Generator::open(&rig.far.name, &requests)
 }
 
-impl open_loop::Source for Source<'_> {
-    /// In batches. When answers come is not seen here, so there is no latency.
-    fn offer(&mut self, rate: f64, duration: Duration) -> Result<Stretch> {
-        let before = self.rig.delivered()?;
-        let apart = Duration::from_secs_f64(f64::from(BATCH) / rate);
-        let (begin, mut stretch) = (Instant::now(), Stretch::new()?);
-        let mut due = begin;
-        while begin.elapsed() < duration {
-            while Instant::now() < due {
-                std::hint::spin_loop();
-            }
-            stretch.sent += self.sender.send(BATCH as usize)? as u64;
-            due += apart;
-        }
-        stretch.seconds = begin.elapsed().as_secs_f64();
-        stretch.answered = self.answers(before, stretch.sent)?;
-        Ok(stretch)
+fn offer(source: &mut Generator, job: Job) -> Result<Outcome> {
+    if let Some(highest) = job.sweep {
+        let points = open_loop::sweep(source, COMMON_RATE, highest, job.duration)?;
+        return Ok(Outcome::Sweep(points));
     }
-}
-
-impl Source<'_> {
-    fn measure(&mut self, job: Job) -> Result<Outcome> {
-        if let Some(highest) = job.sweep {
-            let points = open_loop::sweep(self, COMMON_RATE, highest, job.duration)?;
-            return Ok(Outcome::Sweep(points));
-        }
-        let mut highest = |allowed_loss| {
-            let (from, ceiling) = (COMMON_RATE, CEILING);
-            Search { from, ceiling, duration: job.duration, allowed_loss }.highest(self)
-        };
-        Ok(Outcome::Highest { without_loss: highest(0.0)?, with_some_loss: highest(0.005)? })
-    }
-
-    /// Waits until all have come, or none comes any more.
-    fn answers(&self, before: u64, sent: u64) -> Result<u64> {
-        let (mut answered, mut since) = (0, Instant::now());
-        while answered < sent && since.elapsed() < SETTLING {
-            let now = self.rig.delivered()? - before;
-            if now > answered {
-                (answered, since) = (now, Instant::now());
-            }
-        }
-        Ok(answered)
-    }
-}
-
-/// A datagram from the far end, in a frame whose addresses are those of `outgoing`, swapped.
-fn datagram(outgoing: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0; ETHERNET + IP + UDP + PAYLOAD];
-    frame[..6].copy_from_slice(&outgoing[6..12]);
-    frame[6..12].copy_from_slice(&outgoing[..6]);
-    frame[12..14].copy_from_slice(&[0x08, 0x00]);
-    let ip = &mut frame[ETHERNET..ETHERNET + IP];
-    ip[0] = 0x45;
-    ip[2..4].copy_from_slice(&((IP + UDP + PAYLOAD) as u16).to_be_bytes());
-    (ip[8], ip[9]) = (64, 17);
-    ip[12..16].copy_from_slice(&THERE.octets());
-    ip[16..20].copy_from_slice(&HERE.octets());
-    let sum: u32 =
-        ip.chunks_exact(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1])).sum();
-    let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
-    ip[10..12].copy_from_slice(&checksum.to_be_bytes());
-    // The checksum of UDP may be left out over IPv4.
-    let udp = &mut frame[ETHERNET + IP..][..UDP];
-    udp[..2].copy_from_slice(&PEER_PORT.to_be_bytes());
-    udp[2..4].copy_from_slice(&PORT.to_be_bytes());
-    udp[4..6].copy_from_slice(&((UDP + PAYLOAD) as u16).to_be_bytes());
-    frame
+    let mut highest = |allowed_loss| {
+        let (from, ceiling) = (COMMON_RATE, CEILING);
+        Search { from, ceiling, duration: job.duration, allowed_loss }.highest(source)
+    };
+    Ok(Outcome::Highest { without_loss: highest(0.0)?, with_some_loss: highest(0.005)? })
 }
 
 fn ip(arguments: &str) -> Result<()> {

@@ -18,7 +18,7 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::child::{self, Window};
-use crate::open_loop;
+use crate::open_loop::{self, BY_SOURCE, Highest};
 use crate::paired::{self, Plan, Runs, Sample};
 use crate::report::Report;
 use crate::scenario::Options;
@@ -170,12 +170,13 @@ pub(crate) fn echo_of(
     let runs = rounds(&plan, |name| match child::run(NAME, name, &job(None))? {
         echo::Outcome::Highest { without_loss, with_some_loss } => {
             let found = [(WITHOUT_LOSS, without_loss), (WITH_SOME_LOSS, with_some_loss)];
-            Ok(found.into_iter().filter_map(|(metric, rate)| Some((metric, rate?))).collect())
+            let found = found.into_iter().filter_map(|(metric, found)| Some((metric, found?.rate)));
+            Ok(found.chain(without_loss.map(Highest::by_source)).collect())
         }
         echo::Outcome::Sweep(_) => bail!("{name} swept unasked"),
     })?;
-    let shown = [WITHOUT_LOSS, WITH_SOME_LOSS];
-    tell(report, &plan, &runs, &shown, &shown);
+    let shown = [WITHOUT_LOSS, BY_SOURCE, WITH_SOME_LOSS];
+    tell(report, &plan, &runs, &[WITHOUT_LOSS, WITH_SOME_LOSS], &shown);
     report.curves.extend(open_loop::curves(
         &plan,
         ("datagrams", echo::COMMON_RATE),

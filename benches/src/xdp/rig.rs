@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result};
 use bypass_core::sandbox::{Interface, Sandbox};
 use bypass_xdp::program::XskMap;
 
+use super::bpf::{self, Program, Verdict};
 use crate::cable::unique;
-
-use super::bpf::{self, Attached, Program, Verdict};
+use crate::generator::live::{Attached, index};
 
 /// Bytes in a frame, the shortest that Ethernet has.
 pub(crate) const LEN: usize = 60;
@@ -93,9 +93,4 @@ impl Place {
     pub(crate) fn inject(&self, count: u32) -> Result<()> {
         self.redirect.run(&self.frame, self.index, count)
     }
-}
-
-pub(crate) fn index(interface: &str) -> Result<u32> {
-    let index = nix::net::if_::if_nametoindex(interface);
-    index.with_context(|| format!("there is no interface {interface}"))
 }

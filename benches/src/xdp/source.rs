@@ -15,19 +15,14 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// Sends what the far end would.
+    /// Sends copies of the far end's frame.
     pub(crate) fn open(rig: &Rig) -> Result<Self> {
-        Self::of(rig, &rig.far()?.frame)
-    }
-
-    /// Sends copies of a frame from the far end.
-    pub(crate) fn of(rig: &Rig, frame: &[u8]) -> Result<Self> {
         let mut options = XdpOptions::new(&*rig.far.name);
         options.receive = Receive::Nothing;
         options.umem.pool.rx_reserve = 1;
         let port = options.open()?;
         let burst = Burst::with_capacity(options.umem.pool.chunks as usize);
-        Ok(Self { port, burst, frame: frame.to_vec() })
+        Ok(Self { port, burst, frame: rig.far()?.frame.to_vec() })
     }
 
     /// Sends up to `count` frames, as many as the kernel takes, and returns how many.

@@ -1,5 +1,5 @@
-//! The XDP programs, the one that is shipped and one of a test: builds the object that lies beside each
-//! source, and checks that the two agree.
+//! The BPF programs (the one that is shipped, one of a test, the benchmarks' load generator): builds the
+//! object that lies beside each source, and checks that the two agree.
 //!
 //! An object carries a stamp: a hash of its sources and of the way it is built, and the compiler.
 //! Changing a source without building is found on every machine; that the bytes are those of the
@@ -15,9 +15,21 @@ use sha2::{Digest as _, Sha256};
 
 use super::cargo::{root, shown};
 
-/// What is built: `NAME.bpf.c` with the header becomes `NAME.bpf.o`.
-const PROGRAMS: &[&str] = &["steer", "tail"];
-const HEADER: &str = "kernel.h";
+/// What is built, by folder and name: `NAME.bpf.c` with the header becomes `NAME.bpf.o`.
+const PROGRAMS: &[(&str, &str)] =
+    &[("xdp/bpf", "steer"), ("xdp/bpf", "tail"), ("benches/src/generator", "traffic")];
+const HEADER: &str = "xdp/bpf/kernel.h";
+
+/// A program, in a copy of the repository or of the parts that matter.
+struct Program<'a> {
+    root: &'a Path,
+    folder: &'a str,
+    name: &'a str,
+}
+
+fn programs(root: &Path) -> impl Iterator<Item = Program<'_>> {
+    PROGRAMS.iter().map(move |&(folder, name)| Program { root, folder, name })
+}
 
 /// No path of this machine, and no default of a compiler that differs between distributions.
 const FLAGS: &[&str] = &[
@@ -35,20 +47,19 @@ const FLAGS: &[&str] = &[
 
 /// `cargo xtask bpf [--check]`
 pub(crate) fn run(arguments: &[&str]) -> Result<ExitCode> {
-    let folder = root().join("xdp/bpf");
     match arguments {
         [] => {
             let compiler =
                 compiler()?.context("there is no clang: `apt-get install clang llvm`")?;
-            for program in PROGRAMS {
-                let object = folder.join(object(program));
-                fs::write(&object, build(&folder, program, &compiler)?)?;
+            for program in programs(root()) {
+                let object = program.object();
+                fs::write(&object, program.build(&compiler)?)?;
                 println!("bpf: {} is built by {compiler}", object.display());
             }
         }
         ["--check"] => {
-            for program in PROGRAMS {
-                println!("bpf: {}", check(&folder, program)?);
+            for program in programs(root()) {
+                println!("bpf: {}", program.check()?);
             }
         }
         [other, ..] => bail!("`bpf` has no option `{other}`"),
@@ -56,33 +67,65 @@ pub(crate) fn run(arguments: &[&str]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn source(program: &str) -> String {
-    format!("{program}.bpf.c")
-}
+impl Program<'_> {
+    fn source(&self) -> PathBuf {
+        self.root.join(self.folder).join(format!("{}.bpf.c", self.name))
+    }
 
-fn object(program: &str) -> String {
-    format!("{program}.bpf.o")
-}
+    fn object(&self) -> PathBuf {
+        self.root.join(self.folder).join(format!("{}.bpf.o", self.name))
+    }
 
-/// Fails unless the object is what its sources make.
-fn check(folder: &Path, program: &str) -> Result<String> {
-    let name = object(program);
-    let object = fs::read(folder.join(&name)).with_context(|| format!("cannot read {name}"))?;
-    let hash = hash(folder, program)?;
-    let Some(built_by) = stamped(&object, &hash) else {
-        bail!("{name} is not built from the sources beside it: run `cargo xtask bpf`");
-    };
-    match compiler()? {
-        Some(compiler) if compiler == built_by => {}
-        other => {
-            let here = other.unwrap_or_else(|| "no clang".to_owned());
-            return Ok(format!("the sources are those of {name} ({here} here, {built_by} there)"));
+    /// Fails unless the object is what its sources make.
+    fn check(&self) -> Result<String> {
+        let name = format!("{}.bpf.o", self.name);
+        let object = fs::read(self.object()).with_context(|| format!("cannot read {name}"))?;
+        let Some(built_by) = stamped(&object, &self.hash()?) else {
+            bail!("{name} is not built from the sources beside it: run `cargo xtask bpf`");
+        };
+        match compiler()? {
+            Some(compiler) if compiler == built_by => {}
+            other => {
+                let here = other.unwrap_or_else(|| "no clang".to_owned());
+                return Ok(format!(
+                    "the sources are those of {name} ({here} here, {built_by} there)"
+                ));
+            }
         }
+        if self.build(&built_by)? != object {
+            bail!("{name} is not what {built_by} makes of its sources: run `cargo xtask bpf`");
+        }
+        Ok(format!("{name} is what {built_by} makes of its sources, byte for byte"))
     }
-    if build(folder, program, &built_by)? != object {
-        bail!("{name} is not what {built_by} makes of its sources: run `cargo xtask bpf`");
+
+    fn hash(&self) -> Result<String> {
+        let mut hash = Sha256::new();
+        for source in [self.root.join(HEADER), self.source()] {
+            let read = fs::read(&source);
+            hash.update(read.with_context(|| format!("cannot read {}", source.display()))?);
+        }
+        hash.update(FLAGS.join(" "));
+        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
-    Ok(format!("{name} is what {built_by} makes of its sources, byte for byte"))
+
+    fn build(&self, compiler: &str) -> Result<Vec<u8>> {
+        let object = Scratch::new()?;
+        let mut clang = Command::new("clang");
+        clang.args(FLAGS).arg(format!("-DSTAMP=\"{}\"", stamp(&self.hash()?, compiler)));
+        clang.args(["-c", &format!("{}.bpf.c", self.name), "-o"]).arg(&object.0);
+        clang.current_dir(self.root.join(self.folder));
+        // The kernel reads BTF, which stays; nobody reads DWARF.
+        let mut strip = Command::new("llvm-strip");
+        strip.arg("--strip-debug").arg(&object.0);
+        for mut command in [clang, strip] {
+            let output =
+                command.output().with_context(|| format!("cannot run {}", shown(&command)))?;
+            if !output.status.success() {
+                bail!("{}:\n{}", shown(&command), String::from_utf8_lossy(&output.stderr).trim());
+            }
+        }
+        fs::read(&object.0).context("clang has left no object")
+    }
 }
 
 /// The compiler in an object's stamp, if that is of these sources.
@@ -97,39 +140,11 @@ fn stamp(hash: &str, compiler: &str) -> String {
     format!("sources {hash} compiler {compiler}")
 }
 
-fn hash(folder: &Path, program: &str) -> Result<String> {
-    let mut hash = Sha256::new();
-    for source in [HEADER, &source(program)] {
-        hash.update(
-            fs::read(folder.join(source)).with_context(|| format!("cannot read {source}"))?,
-        );
-    }
-    hash.update(FLAGS.join(" "));
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
 /// The first line of `clang --version`; `None` where there is no clang.
 fn compiler() -> Result<Option<String>> {
     let Ok(output) = Command::new("clang").arg("--version").output() else { return Ok(None) };
     let said = String::from_utf8(output.stdout).context("clang's version is not UTF-8")?;
     Ok(said.lines().next().map(str::to_owned))
-}
-
-fn build(folder: &Path, program: &str, compiler: &str) -> Result<Vec<u8>> {
-    let object = Scratch::new()?;
-    let mut clang = Command::new("clang");
-    clang.args(FLAGS).arg(format!("-DSTAMP=\"{}\"", stamp(&hash(folder, program)?, compiler)));
-    clang.args(["-c", &source(program), "-o"]).arg(&object.0).current_dir(folder);
-    // The kernel reads BTF, which stays; nobody reads DWARF.
-    let mut strip = Command::new("llvm-strip");
-    strip.arg("--strip-debug").arg(&object.0);
-    for mut command in [clang, strip] {
-        let output = command.output().with_context(|| format!("cannot run {}", shown(&command)))?;
-        if !output.status.success() {
-            bail!("{}:\n{}", shown(&command), String::from_utf8_lossy(&output.stderr).trim());
-        }
-    }
-    fs::read(&object.0).context("clang has left no object")
 }
 
 /// A file of its own, which goes with this value.
@@ -159,32 +174,32 @@ mod tests {
 
     #[test]
     fn the_objects_are_what_their_sources_make() {
-        for program in PROGRAMS {
-            check(&root().join("xdp/bpf"), program).unwrap();
+        for program in programs(root()) {
+            program.check().unwrap();
         }
     }
 
     #[test]
     fn a_changed_source_or_object_is_found() {
-        let folder = root().join("xdp/bpf");
+        let original = programs(root()).next().unwrap();
         let copy = std::env::temp_dir().join(format!("bypass-bpf-{}", std::process::id()));
-        let check = || check(&copy, "steer");
-        fs::create_dir(&copy).unwrap();
-        for file in [HEADER, &source("steer"), &object("steer")] {
-            fs::copy(folder.join(file), copy.join(file)).unwrap();
-        }
-        check().unwrap();
-        let shipped = fs::read(copy.join(object("steer"))).unwrap();
+        let program = Program { root: &copy, ..original };
+        fs::create_dir_all(copy.join(program.folder)).unwrap();
+        fs::copy(original.root.join(HEADER), copy.join(HEADER)).unwrap();
+        fs::copy(original.source(), program.source()).unwrap();
+        fs::copy(original.object(), program.object()).unwrap();
+        program.check().unwrap();
+        let shipped = fs::read(program.object()).unwrap();
         let instructions = shipped.iter().position(|byte| *byte == 0xbf).unwrap();
         let mut other = shipped.clone();
         other[instructions] ^= 1;
-        fs::write(copy.join(object("steer")), other).unwrap();
-        let built_by = stamped(&shipped, &hash(&copy, "steer").unwrap());
+        fs::write(program.object(), other).unwrap();
+        let built_by = stamped(&shipped, &program.hash().unwrap());
         let same_compiler = built_by == compiler().unwrap();
-        assert_eq!(check().is_err(), same_compiler, "only the compiler can tell");
-        fs::write(copy.join(object("steer")), shipped).unwrap();
+        assert_eq!(program.check().is_err(), same_compiler, "only the compiler can tell");
+        fs::write(program.object(), shipped).unwrap();
         fs::write(copy.join(HEADER), "#define XDP_PASS 3\n").unwrap();
-        let error = check().unwrap_err().to_string();
+        let error = program.check().unwrap_err().to_string();
         fs::remove_dir_all(&copy).unwrap();
         assert!(error.contains("cargo xtask bpf"), "{error}");
     }

@@ -12,7 +12,7 @@
 //! | [`skips`] | the tests that found that they cannot run here |
 //! | [`unprivileged`] | runs a built test binary as the user `nobody` |
 //! | [`tally`] | counts, and the closing line |
-//! | [`bpf`] | builds the XDP program, and checks that it is what its source makes |
+//! | [`bpf`] | builds the BPF programs, and checks that they are what their sources make |
 //! | [`cargo`] | where the workspace is, and how cargo is called |
 #![allow(
     clippy::print_stdout,
@@ -49,7 +49,7 @@ usage: cargo xtask <command>
        [--rounds N]      pairs that count
        [--only A,B]      these contestants only
        [--dir DIR]       where files lie, and with them the device that is measured
-  bpf                    build the XDP program; needs clang and llvm
+  bpf                    build the BPF programs; needs clang and llvm
       [--check]          only check that the object is what its source makes
   ci [STEP...]           the named steps, or all of them: fmt clippy doc features
                          override bpf test";
