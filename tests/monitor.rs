@@ -227,6 +227,39 @@ fn the_key_value_store_and_the_dns_server_show_what_they_count() {
     assert!(text.contains(r#",name="queries"} 1"#), "{text}");
 }
 
+/// It works in a network of its own, and is looked at from outside.
+#[test]
+fn market_data_shows_its_feed_while_it_runs() {
+    if cfg!(feature = "xdp") && skip(&[Need::Bpf]) {
+        return;
+    }
+    let arguments = ["--rate", "20000", "--seconds", "30", "--loss", "20", "--telemetry"];
+    let mut running = Running::start(example("market_data").args(arguments).arg("127.0.0.1:0"));
+    let telemetry = running.line().trim().strip_prefix("telemetry at ").unwrap().to_owned();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let worker = loop {
+        let mut json: Value = serde_json::from_str(&get(&telemetry, "/json", "*/*")).unwrap();
+        let worker = json["workers"].get_mut(0).map(Value::take).unwrap_or_default();
+        let counted = ["messages", "recovered", "orders"].map(|name| &worker["counters"][name]);
+        if counted.iter().all(|count| count.as_u64() > Some(100)) {
+            break worker;
+        }
+        assert!(Instant::now() < deadline, "{json:#} {worker:#}");
+    };
+    assert_eq!((&worker["worker"], &worker["backend"]), (&"receiver".into(), &"socket".into()));
+    let count = |value: &Value| value.as_u64().unwrap();
+    // Each message has its time, and what was lost was asked for.
+    assert_eq!(worker["latency"]["count"], worker["counters"]["messages"]);
+    assert!(count(&worker["counters"]["re_requested"]) >= count(&worker["counters"]["gaps"]));
+    assert!(count(&worker["stats"]["rx_packets"]) > 10);
+    let output = example("monitor").args([&telemetry, "--once"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("worker receiver core ") && text.contains("backend socket running"),
+        "{text}"
+    );
+}
+
 /// In a terminal of other hands: what is on the screen is what was sent, and `q` ends it.
 #[test]
 fn the_screen_shows_what_happens_until_q_is_pressed() {

@@ -4,6 +4,7 @@
 //! ```text
 //! cargo run --release --example market_data
 //! cargo run --release --example market_data -- --rate 500000 --seconds 5 --loss 10
+//! cargo run --release --example market_data -- --seconds 60 --telemetry 127.0.0.1:9100
 //! cargo run --release --example market_data -- 01302020.NASDAQ_ITCH50.gz --json
 //! sudo -E cargo run --release --features xdp --example market_data             # on AF_XDP
 //! ```
@@ -52,7 +53,7 @@ use std::time::Duration;
 
 use bypass_io::backend::socket::UdpSocket;
 use bypass_io::prelude::*;
-use bypass_io::telemetry::{Clock, Meter, Snapshot};
+use bypass_io::telemetry::{Board, Clock, Exporter, Listening, Snapshot};
 use bypass_io::worker::{available_cores, pin_to};
 use bypass_io::{Bind, DefaultSocket, Error, UdpOptions};
 
@@ -60,7 +61,7 @@ use day::Day;
 use exchange::{Exchange, Progress};
 use network::Network;
 use options::Job;
-use receiver::{Receiver, Schedule};
+use receiver::{Market, Receiver, Schedule};
 use report::Row;
 
 /// Until the first message is due: both sides are ready then.
@@ -68,15 +69,27 @@ const LEAD: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
     let job = match Job::from_args() {
-        Ok(job) => job,
-        Err(usage) => {
-            eprintln!("{usage}");
+        Ok(Some(job)) => job,
+        Ok(None) => {
+            println!("{}", options::USAGE);
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("error: {error}\n{}", options::USAGE);
             return ExitCode::from(2);
         }
     };
-    // First of all, while there is only one thread.
+    // Where others reach it, not in the namespace to come.
+    let telemetry = match job.telemetry.as_deref().map(Exporter::listen).transpose() {
+        Ok(telemetry) => telemetry,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    // While there is only one thread.
     let network = Network::make();
-    match run(&job, &network) {
+    match run(&job, telemetry, &network) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
             eprintln!("there are messages, packets or orders that no counter explains");
@@ -90,13 +103,18 @@ fn main() -> ExitCode {
 }
 
 /// Runs every backend and shows the results; false when something is unaccounted for.
-fn run(job: &Job, network: &Network) -> Result<bool> {
+fn run(job: &Job, telemetry: Option<Listening>, network: &Network) -> Result<bool> {
+    let board = Board::new();
+    let exporter = telemetry.map(|listening| listening.serve(&board)).transpose()?;
+    if let Some(exporter) = exporter.as_ref().filter(|_| !job.json) {
+        println!("telemetry at {}", exporter.address());
+    }
     let day = read_day(job)?;
     write(job.save.as_deref(), || day.bytes().to_vec())?;
     let clock = Clock::new();
-    let mut rows = vec![measure::<UdpSocket>(job, &day, network, &clock)?];
+    let mut rows = vec![measure::<UdpSocket>(job, &day, network, &clock, &board)?];
     if TypeId::of::<DefaultSocket>() != TypeId::of::<UdpSocket>() {
-        rows.push(measure::<DefaultSocket>(job, &day, network, &clock)?);
+        rows.push(measure::<DefaultSocket>(job, &day, network, &clock, &board)?);
     }
     if job.json {
         rows.iter().for_each(|row| println!("{}", row.json()));
@@ -128,7 +146,13 @@ fn read_day(job: &Job) -> Result<Day> {
 }
 
 /// One exchange, one receiver on the backend `S`.
-fn measure<S: Bind>(job: &Job, day: &Day, network: &Network, clock: &Clock) -> Result<Row> {
+fn measure<S: Bind>(
+    job: &Job,
+    day: &Day,
+    network: &Network,
+    clock: &Clock,
+    board: &Board,
+) -> Result<Row> {
     let cores = available_cores()?;
     pin_to(cores[0])?;
     let mut options = UdpOptions::new(SocketAddr::from((network.receiver(), 0)));
@@ -157,7 +181,8 @@ fn measure<S: Bind>(job: &Job, day: &Day, network: &Network, clock: &Clock) -> R
         });
         // An exchange that failed says so when it is joined.
         let received = is_open.recv().ok().map(|servers| {
-            let mut receiver = Receiver::new(socket, servers, schedule, clock.clone());
+            let market = Market::new(schedule, board.meter("receiver", Some(cores[0]))?);
+            let mut receiver = Receiver::new(socket, servers, market, clock.clone());
             let snapshot = receive(&mut receiver, &progress)?;
             Ok::<_, Error>((receiver, snapshot))
         });
@@ -190,7 +215,6 @@ fn measure<S: Bind>(job: &Job, day: &Day, network: &Network, clock: &Clock) -> R
 
 /// Takes the feed until its session is over.
 fn receive<S: Bind>(receiver: &mut Receiver<S>, progress: &Progress) -> Result<Snapshot> {
-    let mut meter = Meter::start(receiver.clock().clone());
     let mut wait = Adaptive::new(100);
     while !receiver.sequencer.is_over() {
         let gone = progress.exchange_gone.load(Ordering::Acquire);
@@ -199,12 +223,12 @@ fn receive<S: Bind>(receiver: &mut Receiver<S>, progress: &Progress) -> Result<S
         if received == 0 && gone {
             break;
         }
+        receiver.show();
         receiver.wait(received, &mut wait)?;
     }
     receiver.finish()?;
-    meter.latency.merge(&receiver.market.latency);
     progress.orders.store(receiver.orders, Ordering::Release);
-    Ok(meter.snapshot(receiver.socket.stats()))
+    Ok(receiver.market.meter.snapshot(receiver.socket.stats()))
 }
 
 struct SetOnDrop<'a>(&'a AtomicBool);

@@ -1,6 +1,9 @@
 //! What the command line asks for.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
+
+use lexopt::prelude::*;
 
 use super::exchange::Settings;
 
@@ -14,11 +17,15 @@ pub struct Job {
     pub save: Option<PathBuf>,
     /// Where to write the last receiver's books to, as JSON.
     pub books: Option<PathBuf>,
+    /// Where to show what happens while it does.
+    pub telemetry: Option<String>,
     pub settings: Settings,
 }
 
-const USAGE: &str = "\
-known: FILE        an ITCH file, .gz or not, in the place of a day that is made up
+pub const USAGE: &str = "\
+usage: market_data [FILE] [options]
+
+       FILE        an ITCH file, .gz or not, in the place of a day that is made up
        --rate N    messages a second
        --seconds N
        --seed N    of the day, and of what is lost
@@ -26,10 +33,12 @@ known: FILE        an ITCH file, .gz or not, in the place of a day that is made 
        --retain N  messages that can be asked for again, the latest ones
        --save FILE    writes the day as an ITCH file
        --books FILE   writes the books at the end, as JSON
+       --telemetry ADDRESS    shows what happens to the example `monitor` and to Prometheus, such as 127.0.0.1:9100
        --json";
 
 impl Job {
-    pub fn from_args() -> Result<Self, String> {
+    /// What the command line says; `None` when it asks for help.
+    pub fn from_args() -> Result<Option<Self>, lexopt::Error> {
         let settings = Settings { loss: 0, retain: u64::MAX, seed: 1 };
         let mut job = Self {
             rate: 100_000,
@@ -38,32 +47,29 @@ impl Job {
             file: None,
             save: None,
             books: None,
+            telemetry: None,
             settings,
         };
-        let mut args = std::env::args_os().skip(1);
-        while let Some(arg) = args.next() {
-            let name = arg.to_string_lossy().into_owned();
-            let mut number = |least: u64| {
-                let text = args.next().unwrap_or_default();
-                let number: Option<u64> = text.to_str().and_then(|text| text.parse().ok());
-                number.filter(|number| *number >= least).ok_or(format!("{name} takes a number"))
-            };
-            match name.as_str() {
-                "--rate" => job.rate = number(1)?.min(1_000_000_000),
-                "--seconds" => job.seconds = number(1)?,
-                "--seed" => job.settings.seed = number(0)?,
-                "--loss" => job.settings.loss = number(0)?.min(1000) as u32,
-                "--retain" => job.settings.retain = number(0)?,
-                "--json" => job.json = true,
-                "--save" => job.save = Some(args.next().ok_or("--save takes a file")?.into()),
-                "--books" => job.books = Some(args.next().ok_or("--books takes a file")?.into()),
-                _ if name.starts_with("--") || job.file.is_some() => {
-                    return Err(format!("{name}?\n{USAGE}"));
+        let mut args = lexopt::Parser::from_env();
+        while let Some(arg) = args.next()? {
+            match arg {
+                Long("rate") => {
+                    job.rate = args.value()?.parse::<NonZeroU64>()?.get().min(1_000_000_000)
                 }
-                _ => job.file = Some(arg.into()),
+                Long("seconds") => job.seconds = args.value()?.parse::<NonZeroU64>()?.get(),
+                Long("seed") => job.settings.seed = args.value()?.parse()?,
+                Long("loss") => job.settings.loss = args.value()?.parse::<u32>()?.min(1000),
+                Long("retain") => job.settings.retain = args.value()?.parse()?,
+                Long("json") => job.json = true,
+                Long("save") => job.save = Some(args.value()?.into()),
+                Long("books") => job.books = Some(args.value()?.into()),
+                Long("telemetry") => job.telemetry = Some(args.value()?.string()?),
+                Long("help") | Short('h') => return Ok(None),
+                Value(file) if job.file.is_none() => job.file = Some(file.into()),
+                _ => return Err(arg.unexpected()),
             }
         }
-        Ok(job)
+        Ok(Some(job))
     }
 
     /// How many messages are sent, if the day has as many.

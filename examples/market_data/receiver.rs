@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bypass_io::Error;
 use bypass_io::prelude::*;
-use bypass_io::telemetry::{Clock, Latency};
+use bypass_io::telemetry::{Clock, Latency, Meter};
 use zerocopy::IntoBytes as _;
 
 use super::book::{Books, Oddity};
@@ -48,8 +48,8 @@ pub struct Market {
     pub books: Books,
     pub trader: Trader,
     pub schedule: Schedule,
-    /// From when a message was due until it came, those before it and itself.
-    pub latency: Latency,
+    /// What it costs, and the times from when a message was due until it came, those before it and itself.
+    pub meter: Meter,
     /// Messages by what was wrong with them, as in [`Malformed::ALL`] and [`Oddity::ALL`].
     pub malformed: [u64; Malformed::ALL.len()],
     pub oddities: [u64; Oddity::ALL.len()],
@@ -58,12 +58,12 @@ pub struct Market {
 }
 
 impl Market {
-    pub fn new(schedule: Schedule) -> Self {
+    pub fn new(schedule: Schedule, meter: Meter) -> Self {
         Self {
             books: Books::new(),
             trader: Trader::new(),
             schedule,
-            latency: Latency::new(),
+            meter,
             malformed: Default::default(),
             oddities: Default::default(),
             now: 0,
@@ -73,7 +73,7 @@ impl Market {
 
 impl Handler for Market {
     fn message(&mut self, sequence: u64, bytes: &[u8]) {
-        self.latency.record(self.now.saturating_sub(self.schedule.due(sequence)));
+        self.meter.latency.record(self.now.saturating_sub(self.schedule.due(sequence)));
         let message = match Message::read(bytes) {
             Ok(message) => message,
             Err(malformed) => return self.malformed[malformed as usize] += 1,
@@ -101,11 +101,11 @@ pub struct Receiver<S: DatagramIo> {
 }
 
 impl<S: DatagramIo> Receiver<S> {
-    pub fn new(socket: S, servers: Servers, schedule: Schedule, clock: Clock) -> Self {
+    pub fn new(socket: S, servers: Servers, market: Market, clock: Clock) -> Self {
         Self {
             socket,
             sequencer: Sequencer::new(FIRST),
-            market: Market::new(schedule),
+            market,
             tick_to_trade: Latency::new(),
             orders: 0,
             servers,
@@ -148,8 +148,23 @@ impl<S: DatagramIo> Receiver<S> {
         strategy.after(received, &mut self.socket, Interest::RX)
     }
 
-    pub fn clock(&self) -> &Clock {
-        &self.clock
+    /// Shows what has happened so far, if somebody has asked.
+    pub fn show(&mut self) {
+        let Self { socket, sequencer, market, orders, .. } = self;
+        let (counts, forgone) = (&sequencer.counts, market.trader.forgone);
+        market.meter.show_with(socket, |showing| {
+            for (name, count) in [
+                ("messages", counts.live + counts.recovered),
+                ("gaps", counts.gaps),
+                ("re_requested", counts.requests),
+                ("recovered", counts.recovered),
+                ("lost", counts.lost),
+                ("orders", *orders),
+                ("orders_forgone", forgone),
+            ] {
+                showing.counter(name, count);
+            }
+        });
     }
 
     /// Sends the orders that have been decided on.

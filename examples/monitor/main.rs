@@ -1,7 +1,7 @@
 //! A view of a running application: rates, drops by cause, latency, CPU time, rings.
 //!
 //! ```text
-//! cargo run --release --example kv -- --telemetry 127.0.0.1:9100      # in one terminal; or echo, or dns
+//! cargo run --release --example kv -- --telemetry 127.0.0.1:9100      # in one terminal; or echo, dns, market_data
 //! cargo run --release --example monitor                               # in another; 127.0.0.1:9100
 //! cargo run --release --example monitor -- unix:/run/kv.sock          # elsewhere
 //! cargo run --release --example monitor -- --once                     # as text, for scripts
@@ -27,6 +27,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use lexopt::prelude::*;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyModifiers};
 
 use history::History;
@@ -52,23 +53,18 @@ fn main() -> ExitCode {
 fn run() -> Result {
     let mut address = "127.0.0.1:9100".to_owned();
     let (mut interval, mut once, mut json) = (Duration::from_millis(500), false, false);
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--interval" => {
-                let value = args.next().and_then(|ms| ms.parse().ok());
-                interval = Duration::from_millis(value.ok_or("--interval takes milliseconds")?);
-            }
-            "--once" => once = true,
-            "--json" => json = true,
-            "--help" | "-h" => {
+    let mut args = lexopt::Parser::from_env();
+    while let Some(arg) = args.next()? {
+        match arg {
+            Long("interval") => interval = Duration::from_millis(args.value()?.parse()?),
+            Long("once") => once = true,
+            Long("json") => json = true,
+            Long("help") | Short('h') => {
                 println!("{USAGE}");
                 return Ok(());
             }
-            other if other.starts_with('-') => {
-                return Err(format!("there is no option {other}\n\n{USAGE}").into());
-            }
-            other => address = other.to_owned(),
+            Value(value) => address = value.string()?,
+            _ => return Err(format!("{}\n{USAGE}", arg.unexpected()).into()),
         }
     }
     // Less than the exporter keeps its answers for is the same answer again.

@@ -27,7 +27,7 @@ mod usage;
 pub use board::{Board, Showing};
 pub use clock::Clock;
 #[cfg(feature = "exporter")]
-pub use exporter::{Address, Exporter};
+pub use exporter::{Address, Exporter, Listening};
 pub use latency::{Latency, LatencySummary};
 pub use reading::Reading;
 pub use snapshot::{Meter, Snapshot};

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use rustix::event::{EventfdFlags, eventfd};
 
 pub use self::address::Address;
+use self::address::Listener;
 use self::pages::Pages;
 use self::server::Server;
 use super::Board;
@@ -62,7 +63,52 @@ impl Exporter {
     /// [`Error::Config`] for what is no address; [`Error::Os`] when it cannot be listened at, with
     /// what to do about it.
     pub fn start(board: &Board, place: &str) -> Result<Self> {
+        Self::listen(place)?.serve(board)
+    }
+
+    /// Listens at an [`Address`], and serves nothing yet: for a program that enters another network
+    /// namespace or gives up privileges, or that may have one thread only until it has done so.
+    ///
+    /// ```
+    /// use bypass_core::telemetry::{Board, Exporter};
+    ///
+    /// let listening = Exporter::listen("127.0.0.1:0")?; // where others reach it
+    /// // ... enter the namespace in which the packets are ...
+    /// let exporter = listening.serve(&Board::new())?;
+    /// # Ok::<(), bypass_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn listen(place: &str) -> Result<Listening> {
         let (listener, address) = place.parse::<Address>()?.listen()?;
+        Ok(Listening { listener, address })
+    }
+
+    /// Where it listens; port 0 has become one that was free.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+}
+
+/// An exporter's address that is [listened](Exporter::listen) at: clients connect, and are answered when it
+/// [serves](Self::serve).
+#[derive(Debug)]
+pub struct Listening {
+    listener: Listener,
+    address: Address,
+}
+
+impl Listening {
+    /// Serves the board. The thread runs on the cores that the calling thread may run on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] when there is no thread or no descriptor to be had.
+    pub fn serve(self, board: &Board) -> Result<Exporter> {
+        let Self { listener, address } = self;
         let refused = |what| move |error| Error::os(what, error);
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(refused("make an eventfd for the exporter"))?;
@@ -72,13 +118,7 @@ impl Exporter {
             .name("exporter".to_owned())
             .spawn(move || server.run())
             .map_err(|error| Error::os("start the exporter's thread", error))?;
-        Ok(Self { address, stop, thread: Some(thread) })
-    }
-
-    /// Where it listens; port 0 has become one that was free.
-    #[must_use]
-    pub fn address(&self) -> &Address {
-        &self.address
+        Ok(Exporter { address, stop, thread: Some(thread) })
     }
 }
 
