@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bypass_core::testing::needs::{Need, skip, skip_because};
 use bypass_core::testing::rig::{Veth, VethOptions};
-use common::{Running, example, socat};
+use common::{Running, example, meatpy, socat, without_direct_listings};
 
 /// What the backends that the features chose need, beyond a namespace.
 const DEFAULT_PORT: &[Need] = if cfg!(feature = "xdp") { &[Need::Bpf] } else { &[] };
@@ -307,29 +307,11 @@ fn market_data_recovers_what_it_can_and_counts_the_rest() {
     }
 }
 
-/// The blocks of an ITCH file but for those of type `O`, in which meatpy 0.5 expects a price more than the
-/// specification has.
-fn without_direct_listings(mut day: &[u8]) -> Vec<&[u8]> {
-    let mut blocks = Vec::new();
-    while let Some((length, _)) = day.split_first_chunk() {
-        let (block, rest) = day.split_at(2 + usize::from(u16::from_be_bytes(*length)));
-        blocks.extend((block[2] != b'O').then_some(block));
-        day = rest;
-    }
-    blocks
-}
-
 /// The day and the books of a run with losses, which `meatpy`, a reader of ITCH that others have written, is
 /// then asked about.
 #[test]
 fn books_after_losses_are_those_that_meatpy_reads_from_the_day() {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python");
     if skip(DEFAULT_PORT) {
-        return;
-    }
-    // What setup writes last.
-    if !python.join("complete").exists() {
-        skip_because("no meatpy: `cargo xtask setup` installs it");
         return;
     }
     let folder = std::env::temp_dir().join(format!("market-books-{}", std::process::id()));
@@ -349,18 +331,53 @@ fn books_after_losses_are_those_that_meatpy_reads_from_the_day() {
     let kept = without_direct_listings(&whole);
     let count = kept.len();
     std::fs::write(&day, kept.concat()).unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/market/replay.py");
-    let output = Command::new(python.join("bin/python")).arg(script).arg(&day).output().unwrap();
-    let why = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{why}");
-    let theirs: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let ours: serde_json::Value = serde_json::from_slice(&std::fs::read(&books).unwrap()).unwrap();
+    let said = meatpy("replay.py", Path::new(&day));
+    let ours = std::fs::read(&books).unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+    let Some(said) = said else { return };
+    let theirs: serde_json::Value = serde_json::from_slice(&said).unwrap();
+    let ours: serde_json::Value = serde_json::from_slice(&ours).unwrap();
     assert!(count > 19_900, "{count}");
     assert_eq!(theirs["messages"], count);
     assert_eq!(theirs["books"], ours);
     let levels = ours["AAPL"]["bids"].as_array().unwrap();
     assert!(levels.len() > 3, "{levels:?}");
-    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// A day that was written to a file is what is published from it, packed or not.
+#[test]
+fn market_data_takes_a_file_for_its_day() {
+    if skip(DEFAULT_PORT) {
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("market-file-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (day, packed) = (folder.join("day.itch"), folder.join("day.itch.gz"));
+    let run = |file: &[&Path], books: &str, more: &[&str]| -> (u64, Vec<u8>) {
+        let books = folder.join(books);
+        let mut market = example("market_data");
+        market.args(file).args(["--rate", "20000", "--json", "--books"]).arg(&books).args(more);
+        let output = market.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        let row: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!(row["lost"], 0, "{row}");
+        (row["sent"].as_u64().unwrap(), std::fs::read(books).unwrap())
+    };
+    let saved = ["--seconds", "1", "--seed", "9", "--save", day.to_str().unwrap()];
+    let (sent, made_up) = run(&[], "made-up", &saved);
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, &std::fs::read(&day).unwrap()).unwrap();
+    std::fs::write(&packed, encoder.finish().unwrap()).unwrap();
+    assert_eq!(sent, 20_000);
+    for file in [&day, &packed] {
+        // All of it, though there is time for more.
+        assert!(run(&[file], "read", &[]) == (sent, made_up.clone()));
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+    let output = example("market_data").arg(&day).output().unwrap();
+    let why = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && why.contains("day.itch"), "{why}");
 }
 
 /// The table of the storage example: one row for each time that its writer was killed.

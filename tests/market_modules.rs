@@ -22,8 +22,12 @@ mod sequence;
 #[path = "../examples/market_data/trader.rs"]
 mod trader;
 
+mod common;
+
 #[path = "market/books.rs"]
 mod books;
+#[path = "market/decoded.rs"]
+mod decoded;
 #[path = "market/dissected.rs"]
 mod dissected;
 #[path = "market/formats.rs"]

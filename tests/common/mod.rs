@@ -3,8 +3,10 @@
 #![allow(dead_code, unreachable_pub, reason = "not every test uses everything")]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+
+use bypass_core::testing::needs::skip_because;
 
 /// The program of an example, which cargo has built beside this test; but for `cargo test --test ...`, which
 /// builds no examples: there `cargo build --examples` with the same features goes first.
@@ -66,4 +68,32 @@ pub fn socat(address: &str, text: &str) -> String {
     });
     assert!(output.status.success(), "socat failed");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a script in `tests/market` prints about an ITCH file, with meatpy, which reads and writes such;
+/// `None` where it is not installed, and that has been said.
+pub fn meatpy(script: &str, file: &Path) -> Option<Vec<u8>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join("target/python");
+    // What setup writes last.
+    if !python.join("complete").exists() {
+        skip_because("no meatpy: `cargo xtask setup` installs it");
+        return None;
+    }
+    let script = root.join("tests/market").join(script);
+    let output = Command::new(python.join("bin/python")).arg(script).arg(file).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(output.stdout)
+}
+
+/// The blocks of an ITCH file but for those of type `O`, in which meatpy 0.5 expects a price more than the
+/// specification has.
+pub fn without_direct_listings(mut day: &[u8]) -> Vec<&[u8]> {
+    let mut blocks = Vec::new();
+    while let Some((length, _)) = day.split_first_chunk() {
+        let (block, rest) = day.split_at(2 + usize::from(u16::from_be_bytes(*length)));
+        blocks.extend((block[2] != b'O').then_some(block));
+        day = rest;
+    }
+    blocks
 }

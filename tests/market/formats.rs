@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bypass_io::telemetry::{Clock, Meter};
 use proptest::prelude::*;
 use zerocopy::IntoBytes as _;
 
@@ -9,10 +10,11 @@ use crate::day::Day;
 use crate::itch::{Malformed, Message};
 use crate::mold::{self, Content, FIRST, Header, LONGEST, Packet};
 use crate::ouch::EnterOrder;
+use crate::receiver::{Market, Schedule};
 use crate::sequence::{Handler, Origin, Sequencer};
 
 /// Type and length, from chapter 1 of the specification of ITCH 5.0.
-const LENGTHS: [(u8, usize); 23] = [
+pub const LENGTHS: [(u8, usize); 23] = [
     (b'S', 12),
     (b'R', 39),
     (b'H', 25),
@@ -45,6 +47,11 @@ struct Nobody;
 
 impl Handler for Nobody {
     fn message(&mut self, _: u64, _: &[u8]) {}
+}
+
+/// What takes the messages of a feed with so many a second.
+pub fn market(rate: u64) -> Market {
+    Market::new(Schedule { begin: 0, rate }, Meter::start(Clock::new()))
 }
 
 /// A packet of the messages from number `first` on, below `end`, and how many they are.
@@ -163,7 +170,7 @@ proptest! {
         packets in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 1..20),
     ) {
         let mut sequencer = Sequencer::new(FIRST);
-        let mut market = crate::receiver::Market::new(crate::receiver::Schedule { begin: 0, rate: 1 });
+        let mut market = market(1);
         for (now, packet) in (0..).zip(&packets) {
             sequencer.take(packet, Origin::Feed, now, &mut market);
             while sequencer.request(now, &mut market).is_some() {}
@@ -181,7 +188,7 @@ proptest! {
         cut in any::<prop::sample::Index>(),
     ) {
         let day = Day::generate(seed, 400);
-        let mut market = crate::receiver::Market::new(crate::receiver::Schedule { begin: 0, rate: 1 });
+        let mut market = market(1);
         let mut sequencer = Sequencer::new(FIRST);
         let (mut next, mut now) = (FIRST, 0);
         while next < FIRST + day.len() {
@@ -205,7 +212,7 @@ proptest! {
     fn any_message_is_taken_or_counted(
         kinds in prop::collection::vec((0..LENGTHS.len(), any::<[u8; 50]>(), 0u64..6), 1..200),
     ) {
-        let mut market = crate::receiver::Market::new(crate::receiver::Schedule { begin: 0, rate: 1 });
+        let mut market = market(1);
         for (sequence, (kind, mut bytes, reference)) in (FIRST..).zip(kinds) {
             let (kind, length) = LENGTHS[kind];
             bytes[0] = kind;

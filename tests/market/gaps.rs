@@ -14,10 +14,10 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use crate::book::Books;
 use crate::day::Day;
-use crate::formats::{SESSION, messages, packet};
+use crate::formats::{SESSION, market, messages, packet};
 use crate::itch::{Message, Side};
 use crate::mold::{FIRST, Header};
-use crate::receiver::{Receiver, Schedule, Servers};
+use crate::receiver::{Receiver, Servers};
 use crate::sequence::{Handler, Origin, PATIENCE, RETRY, Sequencer, TRIES, WINDOW};
 
 #[global_allocator]
@@ -84,8 +84,7 @@ fn run(day: &Day, faults: Faults, retain: u64) -> Receiver<Socket> {
     // Feed and retransmissions are told apart by their ports; here all counts as recovered.
     let servers =
         Servers { retransmission: there, orders: SocketAddr::from(([10, 0, 0, 2], 9001)) };
-    let schedule = Schedule { begin: 0, rate: 1_000_000 };
-    let mut receiver = Receiver::new(near, servers, schedule, Clock::new());
+    let mut receiver = Receiver::new(near, servers, market(1_000_000), Clock::new());
     let mut next = FIRST;
     while !receiver.sequencer.is_over() {
         next = publish(&mut exchange, here, day, next, retain);
@@ -125,7 +124,7 @@ fn what_a_lossy_link_swallows_is_asked_for_and_recovered() {
         assert_eq!(receiver.market.oddities, [0; 4]);
         assert_eq!(receiver.market.malformed, [0; 3]);
         assert_eq!(levels(&receiver.market.books), levels(&books(&day)));
-        assert_eq!(receiver.market.latency.summary().count, day.len());
+        assert_eq!(receiver.market.meter.latency.summary().count, day.len());
     }
 }
 
@@ -213,7 +212,7 @@ fn a_message_allocates_nothing() {
     .map(|first| packet(&day, first, u64::MAX).0)
     .collect();
     let mut sequencer = Sequencer::new(FIRST);
-    let mut market = crate::receiver::Market::new(Schedule { begin: 0, rate: 1_000_000 });
+    let mut market = market(1_000_000);
     let mut before = None;
     for packet in &packets {
         sequencer.take(packet, Origin::Feed, 0, &mut market);
