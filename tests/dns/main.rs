@@ -1,12 +1,14 @@
 //! The DNS server of the examples: its rules, its answers beside those of other servers, and what other
 //! programs get from it.
 
+#![allow(clippy::print_stdout, reason = "how much was tried")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its tools too")]
 
 mod clients;
 #[path = "../common/mod.rs"]
 mod common;
 mod differential;
+mod mutations;
 mod process;
 mod properties;
 mod query;

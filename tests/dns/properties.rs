@@ -11,10 +11,14 @@ use crate::responder::query::{Silence, Transport};
 use crate::responder::zone::Zone;
 
 /// A datagram's room in a buffer of two KiB.
-const UDP: Transport = Transport::Udp { room: 2048 };
+pub(crate) const UDP: Transport = Transport::Udp { room: 2048 };
 
 /// What goes back, written over the query as a server does.
-fn exchange(responder: &Responder, query: &[u8], transport: Transport) -> Result<Vec<u8>, Silence> {
+pub(crate) fn exchange(
+    responder: &Responder,
+    query: &[u8],
+    transport: Transport,
+) -> Result<Vec<u8>, Silence> {
     let reply = responder.reply(query, transport)?;
     let mut message = query.to_vec();
     message.resize(reply.len(), 0xaa);
@@ -27,7 +31,7 @@ fn ask(responder: &Responder, query: &Query) -> Response {
 }
 
 /// Names around those of the zone.
-fn names() -> impl Strategy<Value = String> {
+pub(crate) fn names() -> impl Strategy<Value = String> {
     let known = prop::sample::select(vec![
         "example.com",
         "www",
@@ -71,7 +75,7 @@ fn queries() -> impl Strategy<Value = Query> {
 }
 
 /// What holds of every response.
-fn check(query: &[u8], response: &[u8], limit: usize) -> Result<(), TestCaseError> {
+pub(crate) fn check(query: &[u8], response: &[u8], limit: usize) -> Result<(), TestCaseError> {
     prop_assert!(response.len() <= limit, "{} bytes", response.len());
     prop_assert_eq!(&response[..2], &query[..2], "the number");
     prop_assert_eq!(
