@@ -35,7 +35,7 @@ use zerocopy::byteorder::big_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 const USAGE: &str = "\
-usage: order_sender [--orders N] [--rate N] [--interface NAME --from IP/PREFIX:PORT --to IP:PORT]";
+usage: order_sender [--orders N] [--rate N] [--json] [--interface NAME --from IP/PREFIX:PORT --to IP:PORT]";
 
 const BURST: usize = 32;
 /// How long the last acknowledgements may take.
@@ -60,7 +60,11 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         Some(_) => send_outside(&job)?,
         None => send_inside(&job)?,
     };
-    println!("{report}");
+    if job.json {
+        println!("{}", report.json())
+    } else {
+        println!("{report}")
+    }
     Ok(())
 }
 
@@ -71,6 +75,7 @@ struct Job {
     to: SocketAddr,
     orders: u64,
     rate: u64,
+    json: bool,
 }
 
 /// An order as its owner numbers it, in letters and digits.
@@ -144,6 +149,7 @@ impl Job {
             to: ([10, 77, 0, 2], 6000).into(),
             orders: 20_000,
             rate: 10_000,
+            json: false,
         };
         let mut args = lexopt::Parser::from_env();
         while let Some(arg) = args.next()? {
@@ -156,6 +162,7 @@ impl Job {
                 Long("to") => job.to = args.value()?.parse()?,
                 Long("orders") => job.orders = args.value()?.parse::<NonZeroU64>()?.get(),
                 Long("rate") => job.rate = args.value()?.parse::<NonZeroU64>()?.get(),
+                Long("json") => job.json = true,
                 Long("help") | Short('h') => return Ok(None),
                 _ => return Err(format!("{}\n{USAGE}", arg.unexpected()).into()),
             }
@@ -383,6 +390,23 @@ struct Report {
     acknowledged: u64,
     exchange: Option<Exchange>,
     telemetry: Snapshot,
+}
+
+impl Report {
+    fn json(&self) -> serde_json::Value {
+        let exchange = self.exchange.as_ref().map(|exchange| {
+            let Exchange { orders, out_of_order, malformed, dropped } = exchange;
+            serde_json::json!({
+                "orders": orders, "out_of_order": out_of_order, "malformed": malformed, "dropped": dropped,
+            })
+        });
+        serde_json::json!({
+            "sent": self.sent,
+            "acknowledged": self.acknowledged,
+            "exchange": exchange,
+            "telemetry": self.telemetry,
+        })
+    }
 }
 
 impl std::fmt::Display for Report {

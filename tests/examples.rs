@@ -199,6 +199,13 @@ fn orders_are_acknowledged_in_a_network_of_their_own() {
     }
     assert!(text.starts_with("500 orders sent, 500 acknowledged"), "{text}{why}");
     assert!(text.contains("received 500 with good checksums, 0 out of order"), "{text}");
+    let output = example("order_sender").args(["--orders", "50", "--json"]).output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let counts = ["orders", "out_of_order", "malformed"].map(|name| &report["exchange"][name]);
+    assert_eq!(
+        (&report["acknowledged"], counts),
+        (&50.into(), [50, 0, 0].map(serde_json::Value::from).each_ref())
+    );
 }
 
 #[cfg(feature = "io-uring")]

@@ -186,14 +186,14 @@ fn prometheus_reads_what_is_shown() {
 #[cfg(feature = "io-uring")]
 #[test]
 fn the_key_value_store_and_the_dns_server_show_what_they_count() {
-    if skip(&[Need::IoUring]) {
+    if skip(&[Need::IoUring, Need::Tool("kill")]) {
         return;
     }
     // On the loopback interface, which only the kernel's sockets have.
     let shown = ["--telemetry", "127.0.0.1:0"];
     let udp = "udp+uring://127.0.0.1:{port}";
     let mut kv = example("kv");
-    kv.args(["127.0.0.1:0", "--udp", udp]).args(shown);
+    kv.args(["127.0.0.1:0", "--udp", udp, "--json"]).args(shown);
     let mut kv = Running::start(&mut kv);
     let telemetry = kv.line().trim().strip_prefix("telemetry at ").unwrap().to_owned();
     let greeting = kv.line();
@@ -213,6 +213,12 @@ fn the_key_value_store_and_the_dns_server_show_what_they_count() {
         (&worker["stats"]["rx_packets"], &worker["latency"]["count"]),
         (&4.into(), &4.into())
     );
+    // What is printed at the end is the same.
+    let interrupted = Command::new("kill").args(["-INT", &kv.child.id().to_string()]).status();
+    assert!(interrupted.unwrap().success());
+    let printed: Value = serde_json::from_str(&kv.finish()).unwrap();
+    assert_eq!(printed["workers"][0]["stats"]["rx_packets"], 4, "{printed:#}");
+    assert_eq!((&printed["kv"]["cmd_set"], &printed["kv"]["get_hits"]), (&1.into(), &2.into()));
 
     let mut dns = example("dns");
     dns.args(["udp+uring://127.0.0.1:0", "--tcp", "off"]).args(shown);

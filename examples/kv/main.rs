@@ -41,12 +41,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bypass_io::any::open_socket;
-use bypass_io::telemetry::{Board, Exporter};
+use bypass_io::telemetry::{Board, Exporter, Snapshot};
 use bypass_io::worker::{Stop, Worker, Workers};
 use bypass_io::{Bind as _, DefaultSocket, Error, UdpOptions};
 
 use options::Options;
-use server::worker::{Setup, Summary};
+use server::worker::Setup;
 use server::{handover, tokio, worker};
 use stats::{Figure, Stats};
 
@@ -102,8 +102,15 @@ fn run() -> Result {
     if options.check {
         workers.stop();
     }
-    for (index, summary) in workers.join()?.iter().enumerate() {
-        println!("worker {index}: {summary}");
+    let snapshots = workers.join()?;
+    if options.json {
+        let mut totals = serde_json::Map::new();
+        stats.each_total(|name, total| drop(totals.insert(name.to_owned(), total.into())));
+        println!("{}", serde_json::json!({ "workers": snapshots, "kv": totals }));
+        return Ok(());
+    }
+    for (index, snapshot) in snapshots.iter().enumerate() {
+        println!("worker {index}: {snapshot}");
     }
     let total = |figure| stats.total(figure);
     println!(
@@ -141,7 +148,7 @@ fn start(
     stats: &Arc<Stats>,
     board: &Board,
     stop: &Stop,
-) -> Result<Workers<Summary>> {
+) -> Result<Workers<Snapshot>> {
     let shards = options.cores.len();
     let (ready, announced) = channel();
     let setup = |handover| -> Result<_> {
@@ -175,7 +182,7 @@ fn serve(
     address: SocketAddr,
     shards: usize,
     worker: &Worker,
-) -> Result<Summary> {
+) -> Result<Snapshot> {
     let setup = setup.ok_or("each worker is started once")?;
     match udp {
         // The backend that the features chose, known to the compiler.

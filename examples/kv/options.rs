@@ -25,6 +25,7 @@ usage: kv [ADDRESS] [options]
   --front tokio         serve with tokio in place of all that
   --spin                never sleep
   --check               start, and end at once
+  --json                print what happened as JSON
   --log FOLDER          keep a log there, and begin with what it has
   --sync LEVEL          when a change is on the disk: `durable`, before it is acknowledged (the default);
                         `interval`, within the time below; `none`, never: no log
@@ -41,6 +42,7 @@ pub struct Options {
     pub tokio: bool,
     pub spin: bool,
     pub check: bool,
+    pub json: bool,
     pub log: Option<log::Options>,
     pub telemetry: Option<String>,
 }
@@ -49,7 +51,8 @@ impl Options {
     /// What the command line says; `None` when it asks for help.
     pub fn read(mut args: lexopt::Parser) -> Result<Option<Self>> {
         let mut address = SocketAddr::from(([127, 0, 0, 1], 11211));
-        let (mut udp, mut tokio, mut spin, mut check) = (None, false, false, false);
+        let (mut udp, mut tokio, mut spin, mut check, mut json) =
+            (None, false, false, false, false);
         let mut telemetry = None;
         let (mut workers, mut cores, mut memory) = (1, None, 64);
         let (mut folder, mut sync, mut interval, mut compact) =
@@ -58,6 +61,7 @@ impl Options {
             match arg {
                 Long("spin") => spin = true,
                 Long("check") => check = true,
+                Long("json") => json = true,
                 Long("udp") => udp = Some(args.value()?.string()?),
                 Long("workers") => workers = args.value()?.parse()?,
                 Long("cores") => {
@@ -104,9 +108,11 @@ impl Options {
         let compact_at = (compact * f64::from(1 << 20)) as u64;
         let log =
             folder.zip(level).map(|(folder, level)| log::Options { folder, level, compact_at });
-        if tokio && (log.is_some() || udp.is_some() || telemetry.is_some()) {
-            return Err("--front tokio has no log, no other backend, and no telemetry".into());
+        if tokio && (log.is_some() || udp.is_some() || telemetry.is_some() || json) {
+            return Err(
+                "--front tokio has no log, no other backend, no telemetry and no report".into()
+            );
         }
-        Ok(Some(Self { address, udp, cores, memory, tokio, spin, check, log, telemetry }))
+        Ok(Some(Self { address, udp, cores, memory, tokio, spin, check, json, log, telemetry }))
     }
 }

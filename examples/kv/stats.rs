@@ -129,6 +129,14 @@ impl Stats {
         values.fold(0, u64::wrapping_add)
     }
 
+    /// Shows the sum of each figure by name.
+    pub fn each_total(&self, mut visit: impl FnMut(&'static str, u64)) {
+        for (at, &name) in NAMES.iter().enumerate() {
+            let values = self.shards.iter().map(|shard| shard.0[at].load(Ordering::Relaxed));
+            visit(name, values.fold(0, u64::wrapping_add));
+        }
+    }
+
     /// Shows the figures of a shard by name.
     pub fn each(&self, shard: usize, mut visit: impl FnMut(&str, u64)) {
         for (name, place) in NAMES.iter().zip(&self.shards[shard].0) {
@@ -161,10 +169,7 @@ impl Stats {
         let gets = self.total(Figure::GetHits) + self.total(Figure::GetMisses);
         stat("cmd_get", gets);
         stat("cmd_touch", self.total(Figure::TouchHits) + self.total(Figure::TouchMisses));
-        for (at, name) in NAMES.iter().enumerate() {
-            let values = self.shards.iter().map(|shard| shard.0[at].load(Ordering::Relaxed));
-            stat(name, values.fold(0, u64::wrapping_add));
-        }
+        self.each_total(&mut stat);
         let _written = write!(out, "STAT version {}\r\nEND\r\n", env!("CARGO_PKG_VERSION"));
     }
 }

@@ -1,17 +1,16 @@
 //! A worker: one thread on one core, with a socket, a ring, a shard and a log of its own.
 
-use std::fmt;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use bypass_io::Stats as SocketStats;
 use bypass_io::io_uring::Ring;
 use bypass_io::io_uring::driver::LocalExecutor;
 use bypass_io::prelude::*;
-use bypass_io::telemetry::{Board, Usage};
+use bypass_io::telemetry::{Board, Snapshot};
 use bypass_io::worker::Worker;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
@@ -48,31 +47,6 @@ pub struct Setup {
     pub ready: Sender<(String, std::net::SocketAddr)>,
 }
 
-/// What a worker has done, and what that cost.
-#[derive(Clone, Copy, Debug)]
-pub struct Summary {
-    elapsed: Duration,
-    usage: Usage,
-    socket: SocketStats,
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { elapsed, usage, socket } = self;
-        write!(
-            f,
-            "{} datagrams received, {} sent, {} dropped in {elapsed:.1?}",
-            socket.rx_packets,
-            socket.tx_packets,
-            socket.drops.total()
-        )?;
-        socket.drops.iter().try_for_each(|(cause, n)| write!(f, ", {} {n}", cause.name()))?;
-        let (user, system) = (usage.user, usage.system);
-        let switches = usage.voluntary_switches + usage.involuntary_switches;
-        write!(f, "; cpu user {user:.2?}, system {system:.2?}, {switches} context switches")
-    }
-}
-
 /// Shows the counters of the socket and of the ring to the others.
 fn show(socket: &SocketStats, core: &Core, ring: &Ring) {
     let (stats, index) = (&core.shard.stats, core.shard.index);
@@ -89,8 +63,8 @@ pub fn now() -> u32 {
     since.map_or(0, |since| u32::try_from(since.as_secs()).unwrap_or(u32::MAX))
 }
 
-/// Serves until it is told to stop.
-pub fn run<S: DatagramIo>(socket: S, setup: Setup, worker: &Worker) -> crate::Result<Summary> {
+/// Serves until it is told to stop, and says what that was and what it cost.
+pub fn run<S: DatagramIo>(socket: S, setup: Setup, worker: &Worker) -> crate::Result<Snapshot> {
     let Setup { listener, handover, stats, memory, log, spin, board, ready } = setup;
     // A connection has a receive and a send in flight.
     let ring = Ring::builder().entries(512).completions(16384).operations(16384).build_local()?;
@@ -111,7 +85,6 @@ pub fn run<S: DatagramIo>(socket: S, setup: Setup, worker: &Worker) -> crate::Re
     // Whoever waited for it may have given up.
     let _waiting = ready.send((backend, udp.socket.local_addr()));
 
-    let (begin, usage) = (Instant::now(), Usage::of_thread()?);
     let mut meter = worker.meter(&board)?;
     let (mut second, mut credits, mut sleeps) = (0, SPINS, 0);
     while !worker.stopping() {
@@ -120,8 +93,7 @@ pub fn run<S: DatagramIo>(socket: S, setup: Setup, worker: &Worker) -> crate::Re
         work += run_tasks(&ring, &executor)?;
         meter.record(turned, udp.sent - sent);
         meter.show_with(&udp.socket, |showing| {
-            *showing.stats.syscalls.get_or_insert_default() += ring.counters().enters + sleeps;
-            *showing.stats.wakeups.get_or_insert_default() += sleeps;
+            add_own(showing.stats, &ring, sleeps);
             stats.each(worker.index(), |name, value| showing.counter(name, value));
         });
         if let Some(failure) = shared.failure.borrow_mut().take() {
@@ -140,11 +112,15 @@ pub fn run<S: DatagramIo>(socket: S, setup: Setup, worker: &Worker) -> crate::Re
     }
     let log = shared.core.borrow_mut().log.take();
     log.map_or(Ok(()), |log| log.close(&ring))?;
-    Ok(Summary {
-        elapsed: begin.elapsed(),
-        usage: Usage::of_thread()?.since(&usage),
-        socket: udp.socket.stats(),
-    })
+    let mut socket = udp.socket.stats();
+    add_own(&mut socket, &ring, sleeps);
+    Ok(meter.snapshot(socket))
+}
+
+/// Adds what the worker asked the kernel for beside its socket.
+fn add_own(stats: &mut SocketStats, ring: &Ring, sleeps: u64) {
+    *stats.syscalls.get_or_insert_default() += ring.counters().enters + sleeps;
+    *stats.wakeups.get_or_insert_default() += sleeps;
 }
 
 /// Everything that waits for nobody, once.
