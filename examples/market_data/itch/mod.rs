@@ -6,65 +6,7 @@
 
 mod messages;
 
-use zerocopy::FromBytes as _;
-
 pub use messages::*;
-
-/// Ties each type to its structure: the enumeration, the lengths, and the way from bytes.
-macro_rules! messages {
-    ($($kind:literal $name:ident)*) => {
-        /// A message of any type.
-        #[derive(Debug, Clone, Copy)]
-        #[allow(dead_code, reason = "all that a feed says, whether this program reads it or not")]
-        pub enum Message<'a> {
-            $($name(&'a $name),)*
-        }
-
-        impl<'a> Message<'a> {
-            /// The types, each with its length in bytes.
-            #[allow(dead_code, reason = "tests go through all of them")]
-            pub const TYPES: &'static [(u8, usize)] = &[$(($kind, size_of::<$name>()),)*];
-
-            /// Reads one message, which is all of `bytes`.
-            pub fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
-                match bytes.first() {
-                    $(Some(&$kind) => match $name::ref_from_bytes(bytes) {
-                        Ok(message) => Ok(Self::$name(message)),
-                        Err(_) => Err(Malformed::Length),
-                    },)*
-                    Some(_) => Err(Malformed::Type),
-                    None => Err(Malformed::Empty),
-                }
-            }
-        }
-    };
-}
-
-messages! {
-    b'S' SystemEvent
-    b'R' StockDirectory
-    b'H' TradingAction
-    b'Y' RegSho
-    b'L' ParticipantPosition
-    b'V' MwcbDeclineLevels
-    b'W' MwcbStatus
-    b'K' IpoQuotingPeriod
-    b'J' LuldAuctionCollar
-    b'h' OperationalHalt
-    b'A' AddOrder
-    b'F' AddOrderAttributed
-    b'E' OrderExecuted
-    b'C' OrderExecutedWithPrice
-    b'X' OrderCancel
-    b'D' OrderDelete
-    b'U' OrderReplace
-    b'P' Trade
-    b'Q' CrossTrade
-    b'B' BrokenTrade
-    b'I' Noii
-    b'N' RetailInterest
-    b'O' DirectListing
-}
 
 /// Why bytes are no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
