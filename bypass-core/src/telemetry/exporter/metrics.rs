@@ -94,7 +94,7 @@ impl Family<'_> {
     fn histogram(&mut self, labels: &Labels<'_>, latency: &Latency) -> fmt::Result {
         let up_to = latency.up_to(&BOUNDS);
         let mut below = 0;
-        let buckets: Vec<_> = BOUNDS
+        let mut buckets: Vec<_> = BOUNDS
             .iter()
             .zip(&up_to)
             .map(|(&bound, &count)| {
@@ -102,6 +102,8 @@ impl Family<'_> {
             })
             .collect();
         let (sum, count) = (in_seconds(latency.sum()), latency.count());
+        // OpenMetrics wants this one, too, and the library writes it by itself in Prometheus' format only.
+        buckets.push((f64::INFINITY, count - below));
         self.0.encode_family(labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
 }
