@@ -101,7 +101,7 @@ const PASSES: &[Pass] = &[
         packages: Some(&[
             "--package=bypass-build-support",
             "--package=bypass-benches",
-            "--features=xtask",
+            "--features=xtask,xdp",
         ]),
         kind: Kind::Plain,
     },
