@@ -41,13 +41,9 @@ usage: monitor [ADDRESS] [--interval MS] [--once | --json]
   ADDRESS is where an application shows its telemetry: 127.0.0.1:9100, or unix:PATH";
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let Err(error) = run() else { return ExitCode::SUCCESS };
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
 }
 
 fn run() -> Result {
