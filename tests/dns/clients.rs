@@ -291,7 +291,7 @@ fn zones_of_ones_own_are_served_and_mistakes_are_explained() {
         (&["--zone", "test=/there/is/none"][..], "cannot read zone file /there/is/none"),
         (&["--zone", &broken], "needs one SOA record"),
         (&["--zone", "test"], "NAME=FILE"),
-        (&["--feathers"], "no option --feathers"),
+        (&["--feathers"], "invalid option '--feathers'"),
         (&["--cores", "9999"], "9999"),
         (&["--tcp", "off", "udp+pigeon://127.0.0.1:1"], "no such backend"),
         (&["--cores", "0,1", "udp+packet://10.0.0.1:1"], "only sockets share an address"),
