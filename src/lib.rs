@@ -12,7 +12,7 @@ pub use choice::{DefaultPort, DefaultSocket};
 pub use open::{Attach, Bind};
 
 pub use bypass_core::backend::packet::PacketOptions;
-pub use bypass_core::backend::socket::UdpOptions;
+pub use bypass_core::backend::socket::{Share, UdpOptions};
 
 /// The crate `bypass-dpdk`, and UDP on top of its ports.
 #[cfg(feature = "dpdk")]

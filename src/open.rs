@@ -58,7 +58,7 @@ impl Bind for UringSocket {
 impl Bind for XdpSocket {
     fn bind(options: &UdpOptions) -> Result<Self> {
         Self::beside_kernel(options, |beside| {
-            Queues::new(XdpOptions::beside_kernel(options, beside)?.open_all()?)
+            Queues::new(XdpOptions::beside_kernel(options, beside)?.open_part(options.share)?)
         })
     }
 }
@@ -66,6 +66,7 @@ impl Bind for XdpSocket {
 #[cfg(feature = "dpdk")]
 impl Bind for DpdkSocket {
     fn bind(options: &UdpOptions) -> Result<Self> {
+        options.share.refuse("dpdk")?;
         Self::beside_kernel(options, |beside| {
             let mut packet = PacketOptions::new(&*beside.station.interface);
             packet.pool = options.pool.clone();

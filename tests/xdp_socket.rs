@@ -15,7 +15,7 @@ use bypass_io::any::{AnySocket, open_socket};
 use bypass_io::prelude::*;
 use bypass_io::udp::UdpOverL2;
 use bypass_io::xdp::{XdpOptions, XdpSocket};
-use bypass_io::{Bind, DropCause, Error, Queues, UdpOptions};
+use bypass_io::{Bind, DropCause, Error, Queues, Share, UdpOptions};
 
 const PORT: u16 = 7000;
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -325,7 +325,9 @@ fn what_cannot_be_had_is_refused_with_what_to_do() {
         (changed(|it| it.interface = Some("nowhere0".to_owned())), "no interface \"nowhere0\""),
         (changed(|it| it.interface = Some("lo".to_owned())), "10.66.0.1"),
         (changed(|it| it.peer = Some(([10, 66, 0, 2], 1).into())), "from one peer only"),
-        (changed(|it| it.reuse_port = true), "one port for each queue"),
+        (changed(|it| it.reuse_port = true), "with `share`"),
+        (changed(|it| it.share = Share { index: 1, count: 2 }), "has 1 queues"),
+        (changed(|it| it.share = Share { index: 2, count: 2 }), "share = 2/2"),
         (changed(|it| it.gro = true), "leave `gro` off"),
         (changed(|it| it.ttl = Some(0)), "ttl = 0"),
         (changed(|it| it.pool.chunk_size = 8192), "2048 or 4096"),
@@ -343,6 +345,8 @@ fn what_cannot_be_had_is_refused_with_what_to_do() {
         ("udp+xdp://10.66.0.1:1?busy_poll_budget=1", "without `busy_poll="),
         ("udp+xdp://10.66.0.1:1?mode=zero-copy", "zero-copy"),
         ("udp+xdp://10.66.0.1:1?queue=3", "no queue 3"),
+        ("udp+xdp://10.66.0.1:1?share=half", "INDEX/COUNT"),
+        ("udp+packet://10.66.0.1:1?share=0/2", "take one worker"),
         ("udp+xdp://10.66.0.9:1?prefix=24", "interface=NAME"),
         (
             "udp+xdp://10.66.0.9:1?prefix=24&interface=veth0&colour=red",

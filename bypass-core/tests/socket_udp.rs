@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use bypass_core::backend::socket::{Multicast, UdpOptions, UdpSocket};
+use bypass_core::backend::socket::{Multicast, Share, UdpOptions, UdpSocket};
 use bypass_core::pool::PoolOptions;
 use bypass_core::sys::option;
 use bypass_core::testing::loopback::{self, tools::*};
@@ -118,7 +118,7 @@ fn buffers_are_as_asked_or_the_fallback_says_why() {
 
 #[test]
 fn workers_share_a_port_and_each_flow_stays_with_one() {
-    let mut first = open(|options| options.reuse_port = true);
+    let mut first = open(|options| options.share = Share { index: 0, count: 2 });
     let address = first.local_addr();
     let mut sharing = UdpOptions::new(address);
     let error = sharing.open().unwrap_err();

@@ -41,7 +41,7 @@ use bypass_io::any::open_socket;
 use bypass_io::prelude::DatagramIo;
 use bypass_io::telemetry::{Board, Exporter, Meter};
 use bypass_io::worker::{Stop, Worker, Workers};
-use bypass_io::{Bind as _, DefaultSocket, UdpOptions};
+use bypass_io::{Bind as _, DefaultSocket, Share, UdpOptions};
 
 use options::{Options, Place};
 use report::Report;
@@ -118,13 +118,14 @@ fn work(
         // An address: the backend that the features chose, known to the compiler.
         Place::Address(address) => {
             let mut socket = UdpOptions::new(*address);
-            socket.reuse_port = options.cores.len() > 1;
+            let (index, count) = (worker.index() as u32, options.cores.len() as u32);
+            socket.share = Share { index, count };
             socket.recv_buffer = Some(RECV_BUFFER);
             start(DefaultSocket::bind(&socket)?, options, responder, worker, meter)
         }
         // A URI: whichever backend it names.
         Place::Uri(uri) => {
-            let socket = open_socket(&options.uri(uri))?;
+            let socket = open_socket(&options.uri(uri, worker.index()))?;
             start(socket, options, responder, worker, meter)
         }
     }

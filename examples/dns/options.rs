@@ -85,7 +85,7 @@ impl Options {
         }
         options.place = Place::read(place);
         if options.cores.len() > 1 && !options.place.is_shared() {
-            let why = "only sockets share an address; elsewhere one worker has all queues";
+            let why = "only sockets and queues of AF_XDP share an address of the kernel's";
             return Err(format!("--cores: {why}, so name one core").into());
         }
         Ok(Some(options))
@@ -100,14 +100,13 @@ impl Options {
         }
     }
 
-    /// The URI as each worker opens it: sockets share their address, among which the kernel spreads the
-    /// queries.
-    pub(crate) fn uri(&self, uri: &str) -> String {
+    /// The URI as each worker opens it: they share their address, among which the kernel or the device
+    /// spreads the queries.
+    pub(crate) fn uri(&self, uri: &str, worker: usize) -> String {
         let separator = if uri.contains('?') { '&' } else { '?' };
-        if self.cores.len() == 1 {
-            uri.to_owned()
-        } else {
-            format!("{uri}{separator}reuse_port=true")
+        match self.cores.len() {
+            1 => uri.to_owned(),
+            count => format!("{uri}{separator}share={worker}/{count}"),
         }
     }
 }
@@ -121,7 +120,11 @@ impl Place {
     fn is_shared(&self) -> bool {
         match self {
             Self::Address(_) => true,
-            Self::Uri(uri) => uri.starts_with("udp+socket:") || uri.starts_with("udp+uring:"),
+            Self::Uri(uri) => {
+                let shared = ["udp+socket:", "udp+uring:", "udp+xdp:"];
+                shared.iter().any(|scheme| uri.starts_with(scheme))
+                    && self.kernel_address().is_some()
+            }
         }
     }
 

@@ -43,7 +43,7 @@ use std::time::Duration;
 use bypass_io::any::open_socket;
 use bypass_io::telemetry::{Board, Exporter, Snapshot};
 use bypass_io::worker::{Stop, Worker, Workers};
-use bypass_io::{Bind as _, DefaultSocket, Error, UdpOptions};
+use bypass_io::{Bind as _, DefaultSocket, Error, Share, UdpOptions};
 
 use options::Options;
 use server::worker::Setup;
@@ -184,13 +184,14 @@ fn serve(
         // The backend that the features chose, known to the compiler.
         None => {
             let mut options = UdpOptions::new(address);
-            options.reuse_port = shards > 1;
+            options.share = Share { index: worker.index() as u32, count: shards as u32 };
             options.recv_buffer = Some(QUEUE);
             options.pool.chunks = 4096;
             worker::run(DefaultSocket::bind(&options)?, setup, worker)
         }
         Some(uri) => {
             let uri = uri.replace("{worker}", &worker.index().to_string());
+            let uri = uri.replace("{workers}", &shards.to_string());
             let uri = uri.replace("{port}", &address.port().to_string());
             worker::run(open_socket(&uri)?, setup, worker)
         }

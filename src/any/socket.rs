@@ -80,7 +80,7 @@ pub fn open_socket(uri: &str) -> Result<AnySocket> {
 
 /// UDP in user space. With the `prefix` of a network the address is the endpoint's own; without it is
 /// the kernel's, which knows the rest.
-fn over_frames(backend: &str, mut uri: Uri<'_>) -> Result<AnySocket> {
+fn over_frames(backend: &'static str, mut uri: Uri<'_>) -> Result<AnySocket> {
     if uri.has("prefix") {
         return at_own_address(backend, uri);
     }
@@ -93,7 +93,7 @@ fn over_frames(backend: &str, mut uri: Uri<'_>) -> Result<AnySocket> {
             settings.apply(&mut xdp)?;
             let ports = match settings.queue() {
                 Some(_) => vec![xdp.open()?],
-                None => xdp.open_all()?,
+                None => xdp.open_part(options.share)?,
             };
             Ok(Box::new(Lane::new(Queues::new(ports)?)))
         };
@@ -102,6 +102,7 @@ fn over_frames(backend: &str, mut uri: Uri<'_>) -> Result<AnySocket> {
     let max_frame = uri.take("max_frame")?;
     let ring = uri.take("ring")?;
     let options = options(uri)?;
+    options.share.refuse(backend)?;
     let open = |beside: &Beside| -> Result<AnyPort> {
         let mut packet = PacketOptions::new(&*beside.station.interface);
         packet.pool = options.pool.clone();
@@ -154,6 +155,7 @@ fn options(mut uri: Uri<'_>) -> Result<UdpOptions> {
     uri.set("coalesce", &mut options.coalesce)?;
     uri.set("gro", &mut options.gro)?;
     uri.set("reuse_port", &mut options.reuse_port)?;
+    uri.set("share", &mut options.share)?;
     uri.set("timestamps", &mut options.timestamps)?;
     crate::any::port::pool(&mut uri, &mut options.pool)?;
     uri.finish()?;

@@ -344,6 +344,51 @@ fn kv_answers_datagrams_as_memcached_does_but_in_one_message() {
     }
 }
 
+/// Each worker has a queue of the interface, and what arrives at the wrong one is handed over.
+#[test]
+#[cfg(feature = "xdp")]
+fn kv_has_a_worker_for_each_queue_of_an_interface() {
+    let needed = [Need::IoUring, Need::Namespaces, Need::Bpf, Need::Tool("ethtool")];
+    if skip(&needed) || lacks_cores(2) {
+        return;
+    }
+    let veth = Veth::new(&VethOptions { queues: 2, ..VethOptions::default() }).unwrap();
+    // A veth pair leaves checksums to a device that is not there, and tells AF_XDP nothing.
+    veth.b.run("ethtool", "-K veth0 tx off").unwrap();
+    let server = {
+        let _inside = veth.a.enter().unwrap();
+        let udp = "udp+xdp://10.66.0.1:{port}?hook=native&share={worker}/{workers}";
+        Server::kv_at("10.66.0.1:11211", &["--workers", "2", "--udp", udp])
+    };
+    assert!(server.greeting.contains("backend xdp, 2 shards"), "{}", server.greeting);
+    let from_queue = |queue: u32| {
+        let counters = veth.a.run("ethtool", "-S veth0").unwrap();
+        let name = format!("rx_queue_{queue}_xdp_redirect: ");
+        let line = counters.lines().find_map(|line| line.trim().strip_prefix(&*name)?.parse().ok());
+        line.unwrap_or(0_u64)
+    };
+    // The device chooses the queue by the flow, so there will be one for each before long.
+    for _ in 0..64 {
+        let socket = {
+            let _inside = veth.b.enter().unwrap();
+            UdpSocket::bind("10.66.0.2:0").unwrap()
+        };
+        socket.connect("10.66.0.1:11211").unwrap();
+        socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        talk(&socket);
+        if from_queue(0) > 0 && from_queue(1) > 0 {
+            break;
+        }
+    }
+    assert!(from_queue(0) > 0 && from_queue(1) > 0);
+    let figure = |name: &str| {
+        let _inside = veth.b.enter().unwrap();
+        server.stat(name)
+    };
+    assert!(figure("handed_over") > 20, "{}", figure("handed_over"));
+    assert_eq!(figure("handover_full"), 0);
+}
+
 #[test]
 fn kv_says_what_it_cannot_do() {
     for (arguments, words) in [

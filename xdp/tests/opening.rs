@@ -10,7 +10,7 @@ use std::thread;
 
 use bypass_core::testing::rig::{Namespace, Veth, VethOptions};
 use bypass_core::{Buffer, Burst, Endpoint, Error, Frame, PacketIo};
-use bypass_xdp::program::{Filter, ProgramOptions, XskMap};
+use bypass_xdp::program::{Filter, Program, ProgramOptions, XskMap};
 use bypass_xdp::{
     CopyMode, Hook, Interface, Receive, Umem, UmemOptions, Want, XdpError, XdpOptions, XdpQueue,
 };
@@ -265,6 +265,55 @@ fn all_queues_of_an_interface_open_with_one_call() {
             });
         }
     });
+    rig.assert_clean();
+}
+
+/// Whichever thread opens a queue, and when: those that ask for the same share one program.
+#[test]
+fn queues_that_are_opened_one_by_one_share_a_program() {
+    let Some(rig) = Rig::new(&VethOptions { queues: 2, ..VethOptions::default() }) else { return };
+    let ports = |options: &mut XdpOptions, filter: &[u16]| {
+        options.receive = Receive::Filter(Filter::new().udp(filter.iter().copied()));
+    };
+    let both = Barrier::new(2);
+    let number = |program: &Arc<Program>| Arc::as_ptr(program).addr();
+    let mut programs: Vec<usize> = thread::scope(|scope| {
+        let open = |queue| {
+            let port = open(&rig.veth.a, Hook::Native, |options| {
+                options.queue = queue;
+                // The same in another order.
+                ports(options, if queue == 0 { &[1, 2] } else { &[2, 1] });
+            });
+            both.wait();
+            number(port.program().unwrap())
+        };
+        let threads = [0, 1].map(|queue| scope.spawn(move || open(queue)));
+        threads.map(|thread| thread.join().unwrap()).into()
+    });
+    programs.dedup();
+    assert_eq!(programs.len(), 1);
+    rig.assert_clean();
+
+    let first = open(&rig.veth.a, Hook::Native, |options| ports(options, &[1]));
+    // The same interface by name and number, in another namespace, is another one.
+    let other = open(&rig.veth.b, Hook::Native, |options| ports(options, &[1]));
+    assert!(!Arc::ptr_eq(first.program().unwrap(), other.program().unwrap()));
+    let second = |hook, filter: &'static [u16]| {
+        try_open(&rig.veth.a, hook, |options| {
+            options.queue = 1;
+            ports(options, filter);
+        })
+    };
+    for (hook, filter) in [(Hook::Native, &[1, 2][..]), (Hook::Generic, &[1])] {
+        let error = second(hook, filter).unwrap_err().to_string();
+        assert!(error.contains("this process has it there"), "{error}");
+    }
+    // What counts is what the program takes now.
+    first.program().unwrap().set_filter(&Filter::new().udp([1, 2])).unwrap();
+    assert!(second(Hook::Native, &[1]).is_err());
+    let last = second(Hook::Native, &[1, 2]).unwrap();
+    assert!(Arc::ptr_eq(first.program().unwrap(), last.program().unwrap()));
+    drop((first, last, other));
     rig.assert_clean();
 }
 

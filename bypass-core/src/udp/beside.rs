@@ -77,7 +77,7 @@ impl<P: PacketIo> UdpOverL2<P, Kernel> {
 fn refuse(options: &UdpOptions) -> Result<()> {
     let asked = [
         (options.peer.is_some(), "way to receive from one peer only", "look at who sent it"),
-        (options.reuse_port, "sharing of ports", "open one port for each queue of the interface"),
+        (options.reuse_port, "sharing of ports", "say how many share it, with `share`"),
         (options.gro, "receiving in trains", "leave `gro` off"),
     ];
     match asked.into_iter().find(|(asked, ..)| *asked) {

@@ -31,6 +31,7 @@ mod options;
 mod owner;
 mod routes;
 mod running;
+mod shared;
 mod sockets;
 #[allow(unsafe_code, reason = "what libbpf has and its safe wrapper has not")]
 mod sys;

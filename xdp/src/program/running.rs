@@ -13,6 +13,7 @@ use super::filter::Filter;
 use super::load::Loaded;
 use super::routes;
 use super::sockets::XskMap;
+use super::sys;
 use super::tables::FilterMaps;
 
 /// The program of this crate on an interface, until this value is dropped.
@@ -26,6 +27,7 @@ pub struct Program {
     counters: MapHandle,
     filter: Mutex<FilterMaps>,
     traits: Traits,
+    id: u32,
     pub(super) no_hints: Option<ProgramError>,
     /// What libbpf knows of the program; libxdp takes it off with that.
     _loaded: Loaded,
@@ -47,7 +49,10 @@ impl Program {
         traits: Traits,
     ) -> Result<Self> {
         let sockets = duplicate(loaded.map("sockets")?.as_fd())?;
+        let id = loaded.with_fd(sys::program_id)?;
+        let id = id.map_err(|error| Error::os("ask for the number of an XDP program", error))?;
         Ok(Self {
+            id,
             attachment,
             sockets: XskMap::from_fd(sockets)?,
             counters: loaded.map("counters")?,
@@ -71,6 +76,16 @@ impl Program {
         routes::check(self.attachment.interface(), filter, self.traits.force)?;
         let mut maps = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(maps.set(filter)?)
+    }
+
+    /// Whether it takes what `filter` says.
+    pub(super) fn takes(&self, filter: &Filter) -> bool {
+        self.filter.lock().unwrap_or_else(PoisonError::into_inner).are(filter)
+    }
+
+    /// The kernel's number of it.
+    pub(super) fn id(&self) -> u32 {
+        self.id
     }
 
     /// Where sockets are entered to receive the frames of their queue.

@@ -75,8 +75,18 @@ pub(super) fn detach(program: BorrowedFd<'_>, ifindex: u32, flags: u32) -> io::R
     check(answer)
 }
 
+/// The kernel's number of a program.
+pub(super) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
+    program_info(program).map(|info| info.id)
+}
+
 /// A program's name.
 pub(super) fn program_name(program: BorrowedFd<'_>) -> io::Result<String> {
+    let name = program_info(program)?.name.map(|byte| byte as u8);
+    Ok(name.split(|byte| *byte == 0).next().map(String::from_utf8_lossy).unwrap_or_default().into())
+}
+
+fn program_info(program: BorrowedFd<'_>) -> io::Result<bpf_prog_info> {
     let mut info = bpf_prog_info::default();
     let mut size = size_of::<bpf_prog_info>() as u32;
     let fd = program.as_raw_fd();
@@ -84,8 +94,7 @@ pub(super) fn program_name(program: BorrowedFd<'_>) -> io::Result<String> {
     // are null, which asks for nothing behind them.
     let answer = unsafe { libbpf_sys::bpf_prog_get_info_by_fd(fd, &raw mut info, &raw mut size) };
     check(answer)?;
-    let name = info.name.map(|byte| byte as u8);
-    Ok(name.split(|byte| *byte == 0).next().map(String::from_utf8_lossy).unwrap_or_default().into())
+    Ok(info)
 }
 
 /// A map that was found to be of type `BPF_MAP_TYPE_XSKMAP`, whose keys and values are 4 bytes

@@ -156,6 +156,12 @@ impl FilterMaps {
         Self { config, sets, prefixes_v4, prefixes_v6, state: State::default() }
     }
 
+    /// Whether this filter is in force.
+    pub(super) fn are(&self, filter: &Filter) -> bool {
+        let active = &self.state.written[self.state.active as usize];
+        Tables::new(filter).is_ok_and(|tables| tables == *active)
+    }
+
     /// Puts a filter in force, and waits until it is the only one (`membarrier(2)`, which waits for
     /// a grace period of RCU). Every packet is judged by the old one or by the new one, never by
     /// parts of both; after an error the old one stays.

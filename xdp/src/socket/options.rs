@@ -4,8 +4,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bypass_core::backend::socket::Share;
 use bypass_core::{Error, Result};
 
+use super::queue::has_queue;
 use super::{CopyMode, Hook, Interface, Want, XdpQueue};
 use crate::port::XdpPort;
 use crate::program::{Filter, Hints, Program, XskMap};
@@ -64,7 +66,7 @@ pub struct XdpOptions {
 #[non_exhaustive]
 pub enum Receive {
     /// What the filter names, by the program of this crate, which is attached for as long as a port
-    /// lives.
+    /// lives. All ports of the process that ask for the same at one interface share it.
     Filter(Filter),
     /// What a program takes that is attached already.
     Program(Arc<Program>),
@@ -149,11 +151,17 @@ impl XdpOptions {
 
     /// [`queue`](Self::queue), to be opened on another thread or with memory that others use, too.
     ///
+    /// Queues of one interface that are asked for with the same [`Receive::Filter`] and mode share one
+    /// program, whichever thread of the process asks.
+    ///
     /// # Errors
     ///
     /// As [`queues`](Self::queues).
     pub fn one(&self) -> Result<XdpQueue> {
-        let mut queues = XdpQueue::prepare(self, Some(self.queue))?;
+        let mut queues = XdpQueue::prepare(self, |link| {
+            has_queue(link, self.queue)?;
+            Ok(vec![self.queue])
+        })?;
         queues.pop().ok_or_else(|| Error::config("queue", self.queue, "there is no such queue"))
     }
 
@@ -188,7 +196,23 @@ impl XdpOptions {
     /// [`Error::Backend`] with an [`XdpError`](crate::XdpError) or a
     /// [`ProgramError`](crate::program::ProgramError).
     pub fn queues(&self) -> Result<Vec<XdpQueue>> {
-        XdpQueue::prepare(self, None)
+        self.part(Share::default())
+    }
+
+    fn part(&self, share: Share) -> Result<Vec<XdpQueue>> {
+        share.check()?;
+        XdpQueue::prepare(self, |link| {
+            let queues: Vec<_> = share.of(link.queues).collect();
+            if queues.is_empty() {
+                let (name, have) = (&link.name, link.queues);
+                let why = format!(
+                    "{name} has {have} queues, too few for all to get one: `ethtool -L` makes more, \
+                     or have fewer share"
+                );
+                return Err(Error::config("share", share, why));
+            }
+            Ok(queues)
+        })
     }
 
     /// All queues of the interface, opened for the calling thread over one [`Umem`], so that frames of
@@ -199,7 +223,17 @@ impl XdpOptions {
     ///
     /// As [`queues`](Self::queues), [`Umem::new`] and [`XdpQueue::open_on`].
     pub fn open_all(&self) -> Result<Vec<XdpPort>> {
-        let queues = self.queues()?;
+        self.open_part(Share::default())
+    }
+
+    /// A part of the queues, for one of several threads, opened as by [`open_all`](Self::open_all). All
+    /// parts together are all queues.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_all`](Self::open_all); [`Error::Config`] when there are more parts than queues.
+    pub fn open_part(&self, share: Share) -> Result<Vec<XdpPort>> {
+        let queues = self.part(share)?;
         let mut memory = self.umem.clone();
         let others = u32::try_from(queues.len().saturating_sub(1)).unwrap_or(u32::MAX);
         let pool = &mut memory.pool;

@@ -58,7 +58,7 @@ impl Source {
         if options.multi_buffer {
             program.frags = Frags::On;
         }
-        Ok(Self::Program(Arc::new(program.attach()?)))
+        Ok(Self::Program(program.share()?))
     }
 
     pub(crate) fn map(&self) -> Option<&XskMap> {
@@ -94,24 +94,21 @@ impl Opened {
 }
 
 impl XdpQueue {
-    /// One queue of the interface, or all.
-    pub(super) fn prepare(options: &XdpOptions, only: Option<u32>) -> Result<Vec<Self>> {
+    /// The queues of the interface that `choose` chooses.
+    pub(super) fn prepare(
+        options: &XdpOptions,
+        choose: impl FnOnce(&Interface) -> Result<Vec<u32>>,
+    ) -> Result<Vec<Self>> {
         options.check()?;
         let link = Arc::new(Interface::find(&options.interface)?);
-        let queues = match only {
-            Some(queue) => {
-                has_queue(&link, queue)?;
-                queue..queue + 1
-            }
-            None => 0..link.queues,
-        };
+        let queues = choose(&link)?;
         // Sockets first: they are the least that is needed, and cost nothing to give up.
         let sockets = queues
-            .clone()
+            .iter()
             .map(|_| sys::socket().map_err(|error| no_socket(&link, error)))
             .collect::<Result<Vec<_>>>()?;
         let source = Source::new(options, &link)?;
-        let ready = queues.zip(sockets).map(|(queue, socket)| Self {
+        let ready = queues.into_iter().zip(sockets).map(|(queue, socket)| Self {
             socket,
             is_ours: true,
             place: Place { interface: link.index, queue },
@@ -358,7 +355,7 @@ fn tune(socket: BorrowedFd<'_>, options: &XdpOptions, fallbacks: &mut Vec<String
     })
 }
 
-fn has_queue(link: &Interface, queue: u32) -> Result<()> {
+pub(super) fn has_queue(link: &Interface, queue: u32) -> Result<()> {
     if queue < link.queues {
         return Ok(());
     }

@@ -31,6 +31,7 @@
 
 mod options;
 mod refusal;
+mod share;
 mod tx;
 
 use std::io;
@@ -42,6 +43,7 @@ use socket2::Socket as RawSocket;
 
 pub use self::options::{ConfiguredUdp, Multicast, UdpOptions};
 pub use self::refusal::may_be_pending;
+pub use self::share::Share;
 pub use self::tx::Sender;
 use crate::pool::{DatagramMeta, Kind, Pool, PoolBuf};
 use crate::sys::{self, Batch, QueueDrops, RecvSlots, decode, option, segments};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket as RawSocket, Type};
 
-use super::{MAX_PAYLOAD, Socket, UdpSocket};
+use super::{MAX_PAYLOAD, Share, Socket, UdpSocket};
 use crate::pool::{Kind, Pool, PoolOptions};
 use crate::sys::option::{self, Queue};
 use crate::sys::{Family, interface};
@@ -52,9 +52,11 @@ pub struct UdpOptions {
     pub recv_buffer: Option<usize>,
     /// The same for sending.
     pub send_buffer: Option<usize>,
-    /// Share the port with other sockets, among which the kernel spreads the flows
-    /// (`SO_REUSEPORT`): one socket for each worker.
+    /// Share the port with other sockets, however many, among which the kernel spreads the flows
+    /// (`SO_REUSEPORT`).
     pub reuse_port: bool,
+    /// The same for a known number of endpoints, one for each worker, also past the kernel.
+    pub share: Share,
     /// Do not receive IPv4 on an IPv6 wildcard address (`IPV6_V6ONLY`).
     pub only_v6: bool,
     /// Send trains of equal datagrams with one message (`UDP_SEGMENT`); see
@@ -150,6 +152,7 @@ impl UdpOptions {
             recv_buffer: None,
             send_buffer: None,
             reuse_port: false,
+            share: Share::default(),
             only_v6: false,
             coalesce: true,
             gro: false,
@@ -181,6 +184,7 @@ impl UdpOptions {
     /// As [`open`](Self::open).
     pub fn bind(&self) -> Result<OwnedFd> {
         let local = self.local;
+        self.share.check()?;
         let failed = |error| Error::os(format!("open a UDP socket for {local}"), error);
         let kind = Type::DGRAM.nonblocking().cloexec();
         let raw = RawSocket::new(Domain::for_address(local), kind, Some(Protocol::UDP));
@@ -188,7 +192,7 @@ impl UdpOptions {
         if local.is_ipv6() {
             raw.set_only_v6(self.only_v6).map_err(failed)?;
         }
-        raw.set_reuse_port(self.reuse_port).map_err(failed)?;
+        raw.set_reuse_port(self.reuse_port || !self.share.is_all()).map_err(failed)?;
         raw.set_reuse_address(!self.multicast.groups.is_empty()).map_err(failed)?;
         if let Some(name) = &self.interface {
             let attempt = format!("bind a UDP socket to {name}");
