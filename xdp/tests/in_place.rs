@@ -7,7 +7,7 @@ mod common;
 use std::time::Instant;
 
 use bypass_core::testing::rig::VethOptions;
-use bypass_core::{Buffer, Burst, Endpoint, Error, FrameError, PacketIo, Verdict};
+use bypass_core::{Buffer, Burst, Endpoint, Error, Frame, FrameError, PacketIo, Verdict};
 use bypass_xdp::{Hook, XdpPort};
 use common::*;
 
@@ -91,6 +91,29 @@ fn what_a_visitor_sends_back_arrives_in_order_through_a_small_ring() {
         assert_eq!((stats.tx_packets, stats.drops.total(), kept.held), (480, 0, 0));
         assert!(kept.adds_up());
     }
+}
+
+/// What waits tells the queue that it came by, as what was received does.
+#[test]
+fn frames_that_wait_know_their_queue() {
+    let options = VethOptions { queues: 2, ..VethOptions::default() };
+    let Some(rig) = Rig::new(&options) else { return };
+    let (mut a, mut b) = rig.pair(Hook::Native, |options| {
+        options.queue = 1;
+        (options.rings.tx, options.rings.completion) = (16, 16);
+    });
+    send(&mut a, &(0..60).map(|n| numbered(n, 60)).collect::<Vec<_>>());
+    let mut waiting = Burst::with_capacity(64);
+    let deadline = Instant::now() + PATIENCE.unwrap();
+    while waiting.is_empty() {
+        b.visit(&mut waiting, |_, meta| {
+            assert_eq!(meta.queue, 1);
+            Verdict::Send
+        })
+        .unwrap();
+        assert!(Instant::now() < deadline, "nothing waits for the small ring");
+    }
+    assert!(waiting.iter().all(|frame| frame.rx_meta().queue == 1));
 }
 
 /// A visitor sees the first piece of a frame of several, and sends all of them.

@@ -52,10 +52,12 @@ impl<K: Kind> Pool<K> {
         let shared = &self.shared;
         let buffers = buffers.min(shared.states.len());
         hold(shared, buffers);
+        let states = &*shared.states;
         Ledger {
             shared,
-            states: &shared.states,
-            extents: &shared.extents,
+            states,
+            // As many: who has looked up the one need not check for the other.
+            extents: shared.extents.get(..states.len()).unwrap_or_default(),
             base: shared.arena.base(),
             chunk_size: shared.chunk_size as usize,
             counted: buffers,
@@ -82,7 +84,7 @@ impl<K: Kind> Ledger<'_, K> {
         offset: u32,
         len: u32,
     ) -> Result<PoolBuf<K>, StrayChunk> {
-        self.came(chunk, offset, len)?.set(State::plain(Owner::Application));
+        self.came(chunk, offset, len.into())?.set(State::plain(Owner::Application));
         self.received += 1;
         Ok(self.buffer(chunk, offset, len))
     }
@@ -95,7 +97,7 @@ impl<K: Kind> Ledger<'_, K> {
     ///
     /// # Errors
     ///
-    /// As [`received`](Self::received); then `f` has not run.
+    /// As [`received`](Self::received), whatever the length; then `f` has not run.
     ///
     /// # Safety
     ///
@@ -105,13 +107,15 @@ impl<K: Kind> Ledger<'_, K> {
         &mut self,
         chunk: usize,
         offset: u32,
-        len: u32,
+        len: u64,
         f: impl FnOnce(&mut [u8]) -> Option<Lent>,
     ) -> Result<Shown<K>, StrayChunk> {
         // Of the pool, not of the ledger, which counts below.
         let states = self.states;
         self.came(chunk, offset, len)?.set(State::plain(Owner::Application));
-        let lent = self.in_hand(chunk, offset, len, true, f);
+        // No chunk is so long.
+        let len = len as u32;
+        let lent = self.in_hand(chunk, offset, len, Some(Lent::Rx), f);
         Ok(match lent {
             Some(Lent::Rx) => {
                 if let Some(state) = states.get(chunk) {
@@ -145,12 +149,36 @@ impl<K: Kind> Ledger<'_, K> {
         mut f: impl FnMut(&mut [u8]),
         mut queue: impl FnMut(Filled),
     ) -> usize {
-        let (states, offset) = (self.states, self.shared.headroom);
-        let before = self.sent;
-        let filled = |sent: u32| (sent - before) as usize;
+        let offset = self.shared.headroom;
+        if !self.holds(offset, len.into()) {
+            return 0;
+        }
+        self.each_free(n, |ledger, chunk, state| {
+            state.set(State::plain(Owner::Application));
+            ledger.in_hand(chunk as usize, offset, len, None, &mut f);
+            ledger.lend_tx(chunk as usize, offset, len);
+            queue(Filled { chunk, offset });
+        })
+    }
+
+    /// [`Pool::lend_rx`] with the ledger open.
+    #[inline]
+    pub(super) fn lend_rx(&mut self, n: usize, mut post: impl FnMut(u32)) -> usize {
+        self.each_free(n, |ledger, chunk, state| {
+            state.set(State::plain(Owner::Rx));
+            ledger.received = ledger.received.wrapping_sub(1);
+            post(chunk);
+        })
+    }
+
+    /// Hands up to `n` free chunks to `f`, which gives each a new owner before it calls anybody, and returns
+    /// how many there were.
+    #[inline]
+    fn each_free(&mut self, n: usize, mut f: impl FnMut(&mut Self, u32, &Cell<State>)) -> usize {
+        let (states, mut taken) = (self.states, 0);
         let mut memory = [0; ASIDE];
-        while filled(self.sent) < n && self.holds(offset, len) {
-            let rest = self.set_aside(&mut memory, n - filled(self.sent));
+        while taken < n {
+            let rest = self.set_aside(&mut memory, n - taken);
             if rest.is_empty() {
                 break;
             }
@@ -158,15 +186,58 @@ impl<K: Kind> Ledger<'_, K> {
             while let Some(&chunk) = aside.rest.next_back() {
                 let Some(state) = states.get(chunk as usize) else { continue };
                 if state.get() != State::plain(Owner::Free) {
-                    self.shared.blank(chunk);
+                    self.blank(chunk);
                 }
-                state.set(State::plain(Owner::Application));
-                self.in_hand(chunk as usize, offset, len, false, &mut f);
-                self.lend_tx(chunk as usize, offset, len);
-                queue(Filled { chunk, offset });
+                taken += 1;
+                f(self, chunk, state);
             }
         }
-        filled(self.sent)
+        taken
+    }
+
+    /// Has `f` fill `len` bytes behind the headroom of a chunk that was sent, and lends it to be sent again.
+    /// Returns how many bytes it was lent with before.
+    ///
+    /// When `f` panics the chunk is freed.
+    ///
+    /// # Errors
+    ///
+    /// [`StrayChunk`] when the chunk was not being sent, or has no room for so many bytes; then `f` has not
+    /// run.
+    ///
+    /// # Safety
+    ///
+    /// As for [`received`](Self::received).
+    #[inline]
+    pub unsafe fn resend(
+        &mut self,
+        chunk: usize,
+        len: u32,
+        f: impl FnOnce(&mut [u8]),
+    ) -> Result<(Filled, u32), StrayChunk> {
+        let (states, extents, offset) = (self.states, self.extents, self.shared.headroom);
+        let (Some(state), Some(extent)) = (states.get(chunk), extents.get(chunk)) else {
+            return Err(stray(chunk));
+        };
+        if !state.get().is_of(Owner::Tx) || !self.holds(offset, len.into()) {
+            return Err(stray(chunk));
+        }
+        if state.get() != State::plain(Owner::Tx) {
+            self.blank(chunk as u32);
+        }
+        let (_, before) = extent.get();
+        state.set(State::plain(Owner::Application));
+        self.in_hand(chunk, offset, len, Some(Lent::Tx), f);
+        extent.set((offset, len));
+        state.set(State::plain(Owner::Tx));
+        Ok((Filled { chunk: chunk as u32, offset }, before))
+    }
+
+    /// Resets the meta of a chunk, which few have.
+    #[cold]
+    #[inline(never)]
+    fn blank(&self, chunk: u32) {
+        self.shared.blank(chunk);
     }
 
     /// Takes up to `n` chunks off the stack of free ones; those whose detached buffers were dropped, when no
@@ -183,19 +254,18 @@ impl<K: Kind> Ledger<'_, K> {
 
     /// The state of a chunk that was received into.
     #[inline]
-    fn came(&self, chunk: usize, offset: u32, len: u32) -> Result<&Cell<State>, StrayChunk> {
-        let stray = || StrayChunk { chunk: u32::try_from(chunk).unwrap_or(NONE) };
-        let state = self.states.get(chunk).ok_or_else(stray)?;
+    fn came(&self, chunk: usize, offset: u32, len: u64) -> Result<&Cell<State>, StrayChunk> {
+        let state = self.states.get(chunk).ok_or_else(|| stray(chunk))?;
         if state.get() != State::plain(Owner::Rx) || !self.holds(offset, len) {
-            return Err(stray());
+            return Err(stray(chunk));
         }
         Ok(state)
     }
 
     /// Whether the data lies inside a chunk.
     #[inline]
-    fn holds(&self, offset: u32, len: u32) -> bool {
-        u64::from(offset) + u64::from(len) <= self.chunk_size as u64
+    fn holds(&self, offset: u32, len: u64) -> bool {
+        len.checked_add(offset.into()).is_some_and(|end| end <= self.chunk_size as u64)
     }
 
     /// Shows data in a chunk that is the ledger's.
@@ -205,10 +275,10 @@ impl<K: Kind> Ledger<'_, K> {
         chunk: usize,
         offset: u32,
         len: u32,
-        was_posted: bool,
+        was_lent: Option<Lent>,
         f: impl FnOnce(&mut [u8]) -> R,
     ) -> R {
-        let hand = InHand { shared: self.shared, chunk: chunk as u32, was_posted };
+        let hand = InHand { shared: self.shared, chunk: chunk as u32, was_lent };
         // SAFETY: the callers have seen that chunk and data lie inside the mapping.
         let data = unsafe { self.base.add(chunk * self.chunk_size + offset as usize) };
         // SAFETY: the bytes are initialised (see `PoolBuf`), and nobody else has the chunk for as long as
@@ -236,6 +306,12 @@ impl<K: Kind> Ledger<'_, K> {
         }
         PoolBuf::counted(self.shared, chunk as u32, offset, len)
     }
+}
+
+/// The kernel or device named a chunk that it did not have.
+#[inline]
+fn stray(chunk: usize) -> StrayChunk {
+    StrayChunk { chunk: u32::try_from(chunk).unwrap_or(NONE) }
 }
 
 /// Where a chunk lies that was [filled](Ledger::fill).
@@ -269,15 +345,17 @@ impl<K: Kind> Drop for Aside<'_, K> {
 struct InHand<'a, K: Kind> {
     shared: &'a Shared<K>,
     chunk: u32,
-    was_posted: bool,
+    was_lent: Option<Lent>,
 }
 
 impl<K: Kind> Drop for InHand<'_, K> {
     #[cold]
     fn drop(&mut self) {
         self.shared.release(self.chunk);
-        let posted = self.shared.rx_posted.get();
-        self.shared.rx_posted.set(posted.wrapping_sub(u32::from(self.was_posted)));
+        if let Some(was) = self.was_lent {
+            let lent = self.shared.lent(was);
+            lent.set(lent.get().wrapping_sub(1));
+        }
     }
 }
 

@@ -182,21 +182,9 @@ impl<K: Kind> Pool<K> {
     /// Lends up to `n` free chunks to be received into, which `post` gets; may use the reserve.
     /// Returns how many there were. The same as [`alloc_rx`](Self::alloc_rx) and
     /// [`post`](PoolBuf::post) for each, for those who need no buffers between the two.
-    pub fn lend_rx(&self, n: usize, mut post: impl FnMut(u32)) -> usize {
-        let shared = &self.shared;
-        if (shared.free_len.get() as usize) < n {
-            shared.collect_returned();
-        }
-        let (lent, mut posted) = (&shared.rx_posted, 0);
-        // One at a time, for `post` may use the pool as well.
-        while posted < n
-            && let Some(chunk) = shared.take_one(Owner::Rx)
-        {
-            lent.set(lent.get().wrapping_add(1));
-            posted += 1;
-            post(chunk);
-        }
-        posted
+    #[inline]
+    pub fn lend_rx(&self, n: usize, post: impl FnMut(u32)) -> usize {
+        self.ledger(0).lend_rx(n, post)
     }
 
     /// Takes a chunk back that the kernel or device has finished with, as a buffer whose data is

@@ -207,24 +207,6 @@ impl<K: Kind> Shared<K> {
         self.free_len.set(self.push(self.free_len.get(), chunk));
     }
 
-    /// Takes the free chunk on top for its next owner.
-    #[inline]
-    pub(super) fn take_one(&self, owner: Owner) -> Option<u32> {
-        let below = self.free_len.get().checked_sub(1)?;
-        let chunk = self.free.get(below as usize)?.get();
-        self.free_len.set(below);
-        self.take(chunk, owner);
-        Some(chunk)
-    }
-
-    #[inline]
-    fn take(&self, chunk: u32, owner: Owner) {
-        if self.state(chunk).has(State::HAS_META) {
-            self.blank(chunk);
-        }
-        self.set_state(chunk, State::plain(owner));
-    }
-
     pub(super) fn meta(&self, chunk: u32) -> K::Meta {
         self.metas[chunk as usize].get()
     }

@@ -7,8 +7,8 @@ use bypass_core::{
 };
 
 use super::XdpPort;
+use super::direct::{Direct, MIN_LEN};
 use super::rx::Guest;
-use super::tx::{Direct, MIN_LEN};
 use crate::sys::Desc;
 use crate::umem::{Xdp, XdpFrame};
 
@@ -94,23 +94,28 @@ impl XdpPort {
         waiting: &mut Burst<XdpFrame>,
         n: usize,
         len: usize,
-        f: impl FnMut(&mut [u8]),
+        mut f: impl FnMut(&mut [u8]),
     ) -> Result<usize> {
         self.kernel.still_there()?;
         self.check_len(len)?;
-        self.tx.reclaim();
         if !waiting.is_empty() || !self.kernel.is_up() {
+            self.tx.reclaim();
             return self.generate_behind(waiting, n, len, f);
         }
         if !self.tx.has_room_for(n) {
             // Those in the ring go first; whatever happens to them is not about these.
             let _told_by_flush = self.transmit();
         }
+        let again = self.tx.resend(n, len as u32, &mut f);
+        if again == n {
+            return Ok(n);
+        }
+        self.tx.reclaim();
         let Self { tx, kernel, umem, .. } = self;
-        let mut direct = tx.direct(n, kernel.link());
-        let n = n.min(direct.room()).min(umem.spare());
+        let mut direct = tx.direct(n - again, kernel.link());
+        let n = (n - again).min(direct.room()).min(umem.spare());
         umem.hand(0).fill(n, len as u32, f, |desc| direct.push(desc));
-        Ok(direct.sent())
+        Ok(again + direct.sent())
     }
 
     /// Refuses what no frame of one segment can be.

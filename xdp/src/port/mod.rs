@@ -1,9 +1,11 @@
 //! [`XdpPort`]: whole frames through one queue of a network device.
 
+mod direct;
 mod endpoint;
 mod in_place;
 mod kernel;
 mod rx;
+mod times;
 #[cfg(feature = "tokio")]
 mod tokio;
 mod tx;
@@ -20,9 +22,9 @@ use bypass_core::{
 
 use self::kernel::Kernel;
 use self::rx::Rx;
+pub use self::times::SentTime;
 #[cfg(feature = "tokio")]
 pub use self::tokio::TokioPort;
-pub use self::tx::SentTime;
 use self::tx::{Outcome, Tx};
 use crate::program::Program;
 use crate::socket::{CopyMode, Opened, Source};

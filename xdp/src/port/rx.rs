@@ -223,7 +223,11 @@ impl Rx {
     pub(super) fn show(&mut self, most: usize, guest: &mut impl Guest) -> usize {
         let mut seen = 0;
         if self.is_plain() {
-            seen = self.show_plain(most, guest);
+            seen = if self.umem.is_unaligned() {
+                self.show_plain::<true>(most, guest)
+            } else {
+                self.show_plain::<false>(most, guest)
+            };
         } else {
             self.ring.look_up();
         }
@@ -242,7 +246,7 @@ impl Rx {
 
     /// Frames of one piece; what is not kept or sent goes from the RX ring to the fill ring.
     #[inline]
-    fn show_plain(&mut self, most: usize, guest: &mut impl Guest) -> usize {
+    fn show_plain<const UNALIGNED: bool>(&mut self, most: usize, guest: &mut impl Guest) -> usize {
         let Self { ring, fill, umem, counters, queue, .. } = self;
         let mut meta = RxMeta::default();
         meta.queue = *queue;
@@ -252,8 +256,8 @@ impl Rx {
         // What was posted has left the fill ring, so there is a place for each.
         entries.limit(places.left());
         let mut tally = Tally { counters, umem, entries, places, bytes: 0, strays: 0 };
-        let mut hand = umem.hand(0);
-        while let Some(desc) = tally.entries.next_if(is_whole) {
+        let mut hand = umem.hand_of::<UNALIGNED>(0);
+        while let Some(desc) = tally.entries.next() {
             let seen = hand.show(&desc, |data| {
                 tally.bytes += u64::from(desc.len);
                 guest.look(data, &meta)
@@ -263,7 +267,14 @@ impl Rx {
                     tally.places.push(address);
                 }
                 Ok(Seen::Sent(desc)) => guest.sent(desc),
-                Ok(Seen::Kept(frame)) => guest.keep(frame),
+                // A chunk comes with empty data beside it, which is right for queue 0.
+                Ok(Seen::Kept(frame)) if *queue == 0 => guest.keep(frame),
+                Ok(Seen::Kept(frame)) => guest.keep(described(frame, *queue, false)),
+                // It is described, or a piece of a longer one.
+                Err(_) if desc.options != DescOptions::empty() => {
+                    tally.entries.put_back();
+                    break;
+                }
                 Err(_) => tally.strays += 1,
             }
         }

@@ -1,5 +1,8 @@
 //! What no application can do: descriptors that are wrong, and answers of the kernel that are.
 
+use std::os::fd::AsRawFd as _;
+
+use bypass_core::pool::PoolOptions;
 use bypass_core::testing::needs::{Need, skip};
 use bypass_core::testing::rig::{Veth, VethOptions};
 use bypass_core::testing::veth::tools::{compose, is_ours, numbered, receive};
@@ -7,8 +10,9 @@ use bypass_core::{Buffer, DropCause, Endpoint};
 
 use super::*;
 use crate::program::Filter;
+use crate::ring::{Consumer, Layout, Mapped, Producer};
 use crate::sys::{Desc, DescOptions};
-use crate::{Hook, Receive, Want, XdpOptions};
+use crate::{Hook, Receive, UmemOptions, Want, XdpOptions};
 
 /// Chunks that are posted for receiving, fewer than the fill ring has places.
 const POSTED: u32 = 16;
@@ -39,6 +43,46 @@ fn kernel_counter(port: &XdpPort, wanted: &str) -> u64 {
         }
     });
     found.unwrap()
+}
+
+/// The kernel may have shown only some pieces of a frame when they are looked for.
+#[test]
+fn a_frame_whose_end_comes_in_a_later_turn_is_whole_then() {
+    let layout = Layout { producer: 0, consumer: 64, flags: 128, entries: 192, size: 8 };
+    let flags = rustix::fs::MemfdFlags::CLOEXEC;
+    let (len, file) = (layout.len::<Desc>(), rustix::fs::memfd_create("ring", flags).unwrap());
+    rustix::fs::ftruncate(&file, len as u64).unwrap();
+    let map = || memmap2::MmapOptions::new().len(len).map_raw(file.as_raw_fd()).unwrap();
+    let mut kernel = Producer::new(Mapped::<Desc>::new(map(), &layout).unwrap());
+    let ring = Consumer::new(Mapped::<Desc>::new(map(), &layout).unwrap());
+    let nowhere = memmap2::MmapOptions::new().len(len).map_anon().unwrap();
+    let fill = Producer::new(Mapped::<u64>::new(nowhere.into(), &layout).unwrap());
+
+    let pool = PoolOptions { rx_reserve: 4, ..PoolOptions::new(8) };
+    let umem = Umem::new(&UmemOptions { pool, ..UmemOptions::default() }).unwrap();
+    assert!(umem.promise(4));
+    let mut lent = Vec::new();
+    umem.posted(umem.lend(4, |address| lent.push(address)));
+    let mut rx = Rx::new(ring, fill, umem.clone(), 4, 4, 0, false);
+    let mut show = |pieces: &[(usize, u32, DescOptions)]| {
+        let mut places = kernel.reserve(8);
+        for &(chunk, len, options) in pieces {
+            assert!(places.push(Desc { addr: lent[chunk] + 384, len, options }));
+        }
+    };
+    let (more, end) = (DescOptions::XDP_PKT_CONTD, DescOptions::empty());
+    let mut out = Burst::with_capacity(4);
+    show(&[(0, 100, more)]);
+    assert_eq!(rx.take(&mut out), 0);
+    show(&[(1, 50, more)]);
+    assert_eq!((rx.take(&mut out), rx.take(&mut out)), (0, 0));
+    show(&[(2, 7, end), (3, 60, end)]);
+    assert_eq!(rx.take(&mut out), 2);
+    let lens = |frame: &XdpFrame| frame.segments().map(<[u8]>::len).collect::<Vec<_>>();
+    assert_eq!((lens(&out[0]), lens(&out[1])), (vec![100, 50, 7], vec![60]));
+    let mut stats = bypass_core::Stats::default();
+    rx.count(&mut stats);
+    assert_eq!((stats.rx_packets, stats.rx_bytes, stats.drops.total()), (2, 217, 0));
 }
 
 /// The kernel skips what it cannot send and counts it; what is right goes on.

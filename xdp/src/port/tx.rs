@@ -1,21 +1,16 @@
 //! [`Tx`]: sending, and taking back what was sent.
 
-use std::collections::VecDeque;
 use std::io;
 
 use bypass_core::pool::{Kind as _, Lent, Released};
-use bypass_core::{
-    Buffer, Burst, Clock, DropCause, FrameError, Occupancy, Stats, Timestamp, TxOffloads,
-    Unsupported,
-};
+use bypass_core::{Buffer, Burst, DropCause, FrameError, Occupancy, Stats, Unsupported};
 
-use crate::ring::{Consumer, Mapped, Producer, Reserved};
+use super::direct::{Again, Direct, MIN_LEN, Totals};
+use super::times::{Marks, SentTime, Times};
+use crate::ring::{Consumer, Mapped, Producer};
 use crate::socket::Interface;
 use crate::sys::{Desc, DescOptions};
 use crate::umem::{Umem, Xdp, XdpFrame, metadata};
-
-/// A frame has at least a header.
-pub(super) const MIN_LEN: usize = 14;
 
 /// The sending half of a port.
 #[derive(Debug)]
@@ -27,64 +22,15 @@ pub(super) struct Tx {
     max_segments: usize,
     /// Chunks in flight that are not the last of their frame.
     parts: Marks,
-    chunks_in_flight: u32,
-    /// Frames taken, and frames that came back.
-    taken: u64,
-    done: u64,
-    bytes_done: u64,
+    totals: Totals,
     /// Frames that came back and were not sent.
     failed: u64,
     bytes_failed: u64,
-    strays: u64,
     /// The kernel did not take everything when it was last called.
     stalled: bool,
     /// Frames may ask for something.
     offloads: bool,
     times: Times,
-}
-
-/// Places in the TX ring for frames that are lent one at a time; they count as taken when this is dropped,
-/// also by a panic.
-#[derive(Debug)]
-pub(super) struct Direct<'a> {
-    places: Reserved<'a, Mapped<Desc>>,
-    max_len: usize,
-    chunks_in_flight: &'a mut u32,
-    taken: &'a mut u64,
-}
-
-impl Direct<'_> {
-    /// How many frames can be sent.
-    #[inline]
-    pub(super) fn room(&self) -> usize {
-        self.places.left() as usize
-    }
-
-    /// Whether a frame of so many bytes can be sent.
-    #[inline]
-    pub(super) fn takes(&self, len: usize) -> bool {
-        self.room() > 0 && (MIN_LEN..=self.max_len).contains(&len)
-    }
-
-    /// Queues a frame that was lent.
-    #[inline]
-    pub(super) fn push(&mut self, desc: Desc) {
-        self.places.push(desc);
-    }
-
-    /// How many frames were queued.
-    #[inline]
-    pub(super) fn sent(&self) -> usize {
-        self.places.written() as usize
-    }
-}
-
-impl Drop for Direct<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        *self.chunks_in_flight += self.places.written();
-        *self.taken += u64::from(self.places.written());
-    }
 }
 
 /// How far [`Tx::take`] came.
@@ -111,13 +57,9 @@ impl Tx {
             zero_copy,
             max_segments,
             parts,
-            chunks_in_flight: 0,
-            taken: 0,
-            done: 0,
-            bytes_done: 0,
+            totals: Totals::default(),
             failed: 0,
             bytes_failed: 0,
-            strays: 0,
             stalled: false,
             offloads: !umem.tx_offloads().is_empty(),
             times: Times::new(&umem, zero_copy),
@@ -160,7 +102,7 @@ impl Tx {
 
     /// Whether there is anything that has not come back.
     pub(super) fn is_sending(&self) -> bool {
-        self.chunks_in_flight > 0
+        self.totals.chunks_in_flight > 0
     }
 
     /// Puts frames into the ring, from the front, and returns how many.
@@ -182,7 +124,7 @@ impl Tx {
                 places.push(desc);
             },
         );
-        self.chunks_in_flight += taken as u32;
+        self.totals.chunks_in_flight += taken as u32;
         let outcome = loop {
             let Some(first) = frames.first() else { break Outcome::All };
             let segments = match check(first, &self.umem, link, self.max_segments) {
@@ -194,7 +136,7 @@ impl Tx {
             }
             let Some(mut frame) = frames.pop_front() else { break Outcome::All };
             taken += 1;
-            self.chunks_in_flight += segments;
+            self.totals.chunks_in_flight += segments;
             let (mut options, mut is_timed) = if self.offloads {
                 metadata::put(&mut frame)
             } else {
@@ -214,28 +156,57 @@ impl Tx {
             }
         };
         drop(places);
-        self.taken += taken as u64;
+        self.totals.taken += taken as u64;
         (taken, outcome)
     }
 
     /// Places in the ring for about `most` frames of one segment that ask for nothing.
     #[inline]
     pub(super) fn direct(&mut self, most: usize, link: &Interface) -> Direct<'_> {
-        let Self { ring, chunks_in_flight, taken, .. } = self;
-        let max_len = link.max_len();
-        Direct { places: ring.reserve(most as u32), max_len, chunks_in_flight, taken }
+        let Self { ring, totals, .. } = self;
+        Direct::new(ring.reserve(most as u32), link.max_len(), totals)
+    }
+
+    /// Has `f` fill up to `n` frames of `len` bytes in chunks that were sent, and queues them to be sent
+    /// again: no chunk is freed and taken in between. Returns how many.
+    #[inline]
+    pub(super) fn resend(&mut self, n: usize, len: u32, mut f: impl FnMut(&mut [u8])) -> usize {
+        if !self.all_are_plain() || self.umem.is_owing() {
+            return 0;
+        }
+        let Self { ring, completion, umem, totals, .. } = self;
+        let mut entries = completion.entries(n as u32);
+        entries.limit(n as u32);
+        let places = ring.reserve(entries.left());
+        entries.limit(places.left());
+        let mut again = Again::new(entries, places, totals);
+        let mut hand = umem.hand(0);
+        while let Some(address) = again.next() {
+            match hand.resend(address, len, &mut f) {
+                Ok((desc, bytes)) => again.push(desc, bytes),
+                Err(_) => again.stray(),
+            }
+        }
+        again.sent()
+    }
+
+    /// Whether every chunk in flight is a frame, and is awaited for nothing but itself.
+    #[inline]
+    fn all_are_plain(&self) -> bool {
+        self.parts.is_empty() && self.times.awaited.is_empty()
     }
 
     /// Takes back what was sent.
     #[inline]
     pub(super) fn reclaim(&mut self) {
-        if self.chunks_in_flight == 0 {
+        if self.totals.chunks_in_flight == 0 {
             return;
         }
+        let are_plain = self.all_are_plain();
         let Self { completion, umem, parts, times, .. } = self;
         let mut entries = completion.entries(1);
         let (mut sum, mut ends) = (Released::default(), 0);
-        if parts.is_empty() && times.awaited.is_empty() {
+        if are_plain {
             sum = umem.sent(entries.by_ref());
             ends = sum.chunks;
         }
@@ -246,10 +217,10 @@ impl Tx {
             ends += u32::from(released.chunks > 0 && !parts.take(chunk));
         }
         drop(entries);
-        self.chunks_in_flight = self.chunks_in_flight.saturating_sub(sum.chunks);
-        self.done += u64::from(ends);
-        self.bytes_done += sum.bytes;
-        self.strays += u64::from(sum.strays);
+        self.totals.chunks_in_flight = self.totals.chunks_in_flight.saturating_sub(sum.chunks);
+        self.totals.done += u64::from(ends);
+        self.totals.bytes_done += sum.bytes;
+        self.totals.strays += u64::from(sum.strays);
     }
 
     /// Calls the kernel until it has taken everything, or takes no more for now.
@@ -260,7 +231,7 @@ impl Tx {
     pub(super) fn transmit(&mut self, mut kick: impl FnMut() -> io::Result<()>) -> io::Result<()> {
         self.stalled = false;
         while self.ring.waiting() > 0 && self.ring.needs_wakeup() {
-            let before = (self.ring.consumed(), self.done);
+            let before = (self.ring.consumed(), self.totals.done);
             let outcome = kick();
             self.kicked_from(&outcome, before.0);
             match outcome.as_ref().map_err(io::Error::raw_os_error) {
@@ -276,7 +247,7 @@ impl Tx {
             if self.zero_copy {
                 break;
             }
-            if (self.ring.consumed(), self.done) == before {
+            if (self.ring.consumed(), self.totals.done) == before {
                 self.stalled = true;
                 break;
             }
@@ -317,14 +288,14 @@ impl Tx {
     }
 
     pub(super) fn count(&self, stats: &mut Stats) {
-        stats.tx_packets = self.done.saturating_sub(self.failed);
-        stats.tx_bytes = self.bytes_done.saturating_sub(self.bytes_failed);
-        stats.tx_in_flight = self.taken.saturating_sub(self.done);
+        stats.tx_packets = self.totals.done.saturating_sub(self.failed);
+        stats.tx_bytes = self.totals.bytes_done.saturating_sub(self.bytes_failed);
+        stats.tx_in_flight = self.totals.taken.saturating_sub(self.totals.done);
         stats.drops[DropCause::TxError] = self.failed;
     }
 
     pub(super) fn visit(&self, visit: &mut dyn FnMut(&str, u64)) {
-        visit("tx_strays", self.strays);
+        visit("tx_strays", self.totals.strays);
         visit("tx_times_lost", self.times.lost);
     }
 }
@@ -378,101 +349,4 @@ fn check(
         }));
     }
     Ok(segments as u32)
-}
-
-/// When a frame was sent that asked for it with [`TxMeta::timestamp`](bypass_core::TxMeta::timestamp).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SentTime {
-    /// The number that the sender gave it.
-    pub tag: u64,
-    /// In copy mode: when the driver, or the kernel that had to drop the frame, was done with it, by the
-    /// kernel's clock (`CLOCK_TAI`). Without copies: when the device sent it, by the device's.
-    pub time: Timestamp,
-}
-
-/// When frames were sent.
-#[derive(Debug)]
-struct Times {
-    /// The first chunks of frames whose time is to come.
-    awaited: Marks,
-    /// As many as there are chunks, at most.
-    told: VecDeque<SentTime>,
-    room: usize,
-    /// Frames whose time nobody took, or that the device did not stamp.
-    lost: u64,
-    clock: Clock,
-}
-
-impl Times {
-    fn new(umem: &Umem, zero_copy: bool) -> Self {
-        let is_used = umem.tx_offloads().contains(TxOffloads::TIMESTAMP);
-        let chunks = if is_used { umem.arena().chunks() } else { 0 };
-        Self {
-            awaited: Marks::new(chunks),
-            told: VecDeque::with_capacity(chunks as usize),
-            room: chunks as usize,
-            lost: 0,
-            clock: if zero_copy { Clock::Device } else { Clock::Tai },
-        }
-    }
-
-    /// Takes a chunk back that was sent, and the time if it was asked for; as [`Umem::sent`].
-    fn sent(&mut self, umem: &Umem, address: u64) -> Released {
-        if self.awaited.is_empty() {
-            return umem.sent(std::iter::once(address));
-        }
-        let chunk = umem.chunk_of(address);
-        let Ok(mut frame) = umem.take_sent(chunk) else {
-            return Released { strays: 1, ..Released::default() };
-        };
-        let bytes = frame.data().len() as u64;
-        if self.awaited.take(chunk) {
-            match metadata::sent_time(&mut frame, self.clock) {
-                Some((tag, time)) if self.told.len() < self.room => {
-                    self.told.push_back(SentTime { tag, time });
-                }
-                _ => self.lost += 1,
-            }
-        }
-        Released { chunks: 1, strays: 0, bytes }
-    }
-}
-
-/// A bit for each chunk.
-#[derive(Debug)]
-struct Marks {
-    words: Box<[u64]>,
-    set: u32,
-}
-
-impl Marks {
-    fn new(chunks: u32) -> Self {
-        Self { words: vec![0; chunks.div_ceil(64) as usize].into(), set: 0 }
-    }
-
-    #[inline]
-    fn is_empty(&self) -> bool {
-        self.set == 0
-    }
-
-    fn set(&mut self, chunk: u32) {
-        if let Some(word) = self.words.get_mut(chunk as usize / 64) {
-            *word |= 1 << (chunk % 64);
-            self.set += 1;
-        }
-    }
-
-    /// Whether the bit was set; it is not any more.
-    #[inline]
-    fn take(&mut self, chunk: u32) -> bool {
-        if self.set == 0 {
-            return false;
-        }
-        let Some(word) = self.words.get_mut(chunk as usize / 64) else { return false };
-        let bit = 1 << (chunk % 64);
-        let was = *word & bit != 0;
-        *word &= !bit;
-        self.set -= u32::from(was);
-        was
-    }
 }

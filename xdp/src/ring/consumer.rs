@@ -2,7 +2,8 @@
 
 use bypass_core::Occupancy;
 
-use super::Memory;
+use super::walk::Walk;
+use super::{Memory, Slots as _};
 
 /// The reading side of a ring: completion and RX in the application.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl<M: Memory> Consumer<M> {
         }
         let next = self.tail;
         let end = next.wrapping_add(self.known());
-        Entries { ring: self, next, end }
+        Entries { walk: Walk::new(self.memory.slots(), self.memory.size(), next, end), ring: self }
     }
 
     /// Looks up what there is to read.
@@ -70,39 +71,45 @@ impl<M: Memory> Consumer<M> {
 #[derive(Debug)]
 pub(crate) struct Entries<'a, M: Memory> {
     ring: &'a mut Consumer<M>,
-    next: u32,
-    /// The first that is not there.
-    end: u32,
+    walk: Walk<M::Slots>,
 }
 
 impl<M: Memory> Entries<'_, M> {
     /// Entries that are left.
     #[inline]
     pub(crate) fn left(&self) -> u32 {
-        self.end.wrapping_sub(self.next)
+        self.walk.left()
     }
 
     /// Entries that were taken.
     #[inline]
     pub(crate) fn taken(&self) -> u32 {
-        self.next.wrapping_sub(self.ring.tail)
+        self.walk.cursor().wrapping_sub(self.ring.tail)
     }
 
     /// Leaves all but the next `most` where they are.
     #[inline]
     pub(crate) fn limit(&mut self, most: u32) {
-        self.end = self.next.wrapping_add(self.left().min(most));
+        self.walk.set_left(self.left().min(most));
+    }
+
+    /// Leaves the entry that was taken last where it is.
+    ///
+    /// At least one must have been taken.
+    #[inline]
+    pub(crate) fn put_back(&mut self) {
+        debug_assert!(self.taken() > 0);
+        self.walk.step_back();
     }
 
     /// The next entry, if it is one of those that are `wanted`; else it stays.
     #[inline]
     pub(crate) fn next_if(&mut self, wanted: impl FnOnce(&M::Entry) -> bool) -> Option<M::Entry> {
-        let next = self.next;
         let entry = self.next()?;
         if wanted(&entry) {
             return Some(entry);
         }
-        self.next = next;
+        self.put_back();
         None
     }
 }
@@ -112,14 +119,10 @@ impl<M: Memory> Iterator for Entries<'_, M> {
 
     #[inline]
     fn next(&mut self) -> Option<M::Entry> {
-        if self.next == self.end {
-            return None;
-        }
-        // SAFETY: the producer had published `next` when its cursor was looked up, and it gets it back
-        // when this guard goes, not before.
-        let entry = unsafe { self.ring.memory.read(self.next) };
-        self.next = self.next.wrapping_add(1);
-        Some(entry)
+        let place = self.walk.step()?;
+        // SAFETY: the memory is there, for the ring is borrowed; the producer had published the entry when its
+        // cursor was looked up, and it gets it back when this guard goes, not before.
+        Some(unsafe { self.walk.slots().read(place) })
     }
 
     #[inline]
@@ -131,9 +134,10 @@ impl<M: Memory> Iterator for Entries<'_, M> {
 impl<M: Memory> Drop for Entries<'_, M> {
     #[inline]
     fn drop(&mut self) {
-        if self.next != self.ring.tail {
-            self.ring.tail = self.next;
-            self.ring.memory.set_consumer(self.next);
+        let next = self.walk.cursor();
+        if next != self.ring.tail {
+            self.ring.tail = next;
+            self.ring.memory.set_consumer(next);
         }
     }
 }

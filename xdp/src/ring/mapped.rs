@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use memmap2::MmapRaw;
 
-use super::Memory;
+use super::{Memory, Slots};
 
 /// Where the parts of a ring lie in its mapping (`struct xdp_ring_offset` of `linux/if_xdp.h`), in
 /// bytes, and how many entries it has.
@@ -52,12 +52,26 @@ pub(crate) struct Mapped<E> {
     producer: NonNull<AtomicU32>,
     consumer: NonNull<AtomicU32>,
     flags: NonNull<AtomicU32>,
-    entries: NonNull<E>,
-    /// The size, less one.
-    mask: u32,
+    slots: MappedSlots<E>,
     /// Keeps the pointers valid.
     _map: MmapRaw,
 }
+
+/// The entries of a ring in mapped memory.
+#[derive(Debug)]
+pub(crate) struct MappedSlots<E> {
+    entries: NonNull<E>,
+    /// The size, less one.
+    mask: u32,
+}
+
+impl<E> Clone for MappedSlots<E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E> Copy for MappedSlots<E> {}
 
 impl<E: Entry> Mapped<E> {
     /// The ring in `map`, which must be memory that lives as long as the mapping does: shared with the
@@ -87,15 +101,12 @@ impl<E: Entry> Mapped<E> {
             producer: word(layout.producer)?,
             consumer: word(layout.consumer)?,
             flags: word(layout.flags)?,
-            entries: place(layout.entries, len, align_of::<E>())?.cast(),
-            mask: layout.size - 1,
+            slots: MappedSlots {
+                entries: place(layout.entries, len, align_of::<E>())?.cast(),
+                mask: layout.size - 1,
+            },
             _map: map,
         })
-    }
-
-    fn entry(&self, cursor: u32) -> NonNull<E> {
-        // SAFETY: the index is less than the number of entries, all of which lie in the mapping.
-        unsafe { self.entries.add((cursor & self.mask) as usize) }
     }
 }
 
@@ -107,10 +118,16 @@ fn word(pointer: &NonNull<AtomicU32>) -> &AtomicU32 {
 
 impl<E: Entry> Memory for Mapped<E> {
     type Entry = E;
+    type Slots = MappedSlots<E>;
+
+    #[inline]
+    fn slots(&self) -> MappedSlots<E> {
+        self.slots
+    }
 
     #[inline]
     fn size(&self) -> u32 {
-        self.mask + 1
+        self.slots.mask + 1
     }
 
     #[inline]
@@ -137,18 +154,38 @@ impl<E: Entry> Memory for Mapped<E> {
     fn flags(&self) -> u32 {
         word(&self.flags).load(Ordering::Relaxed)
     }
+}
+
+impl<E: Entry> Slots for MappedSlots<E> {
+    type Entry = E;
+    type Place = *mut E;
 
     #[inline]
-    unsafe fn read(&self, cursor: u32) -> E {
-        // SAFETY: the place is inside the mapping, aligned and initialised; the caller says that nobody
-        // writes to it.
-        unsafe { self.entry(cursor).read() }
+    fn place(&self, cursor: u32) -> *mut E {
+        self.entries.as_ptr().wrapping_add((cursor & self.mask) as usize)
     }
 
     #[inline]
-    unsafe fn write(&self, cursor: u32, entry: E) {
-        // SAFETY: the place is inside the mapping and aligned; the caller says that nobody else accesses
-        // it.
-        unsafe { self.entry(cursor).write(entry) };
+    fn ahead(place: *mut E, n: i32) -> *mut E {
+        place.wrapping_offset(n as isize)
+    }
+
+    #[inline]
+    fn between(from: *mut E, to: *mut E) -> u32 {
+        ((to.addr() - from.addr()) / size_of::<E>()) as u32
+    }
+
+    #[inline]
+    unsafe fn read(&self, place: *mut E) -> E {
+        // SAFETY: the caller says that the place is one of the entries, which lie in the mapping, aligned and
+        // initialised, that this is there, and that nobody writes to it.
+        unsafe { place.read() }
+    }
+
+    #[inline]
+    unsafe fn write(&self, place: *mut E, entry: E) {
+        // SAFETY: the caller says that the place is one of the entries, which lie in the mapping, aligned,
+        // that this is there, and that nobody else accesses it.
+        unsafe { place.write(entry) };
     }
 }

@@ -17,6 +17,7 @@
 mod consumer;
 mod mapped;
 mod producer;
+mod walk;
 
 #[cfg(all(test, model))]
 mod model;
@@ -31,6 +32,13 @@ pub(crate) use producer::{Producer, Reserved};
 pub(crate) trait Memory {
     /// What an entry holds.
     type Entry: Copy;
+
+    /// Where the entries are.
+    type Slots: Slots<Entry = Self::Entry>;
+
+    /// Where the entries are: a value of its own, so that a loop over them need not look it up each time.
+    /// It is good for as long as the memory is there.
+    fn slots(&self) -> Self::Slots;
 
     /// Entries in the ring, a power of two.
     fn size(&self) -> u32;
@@ -49,18 +57,37 @@ pub(crate) trait Memory {
 
     /// What the kernel says about the ring (`XDP_RING_NEED_WAKEUP`).
     fn flags(&self) -> u32;
+}
 
-    /// Reads the entry at a cursor.
+/// The entries of a ring.
+pub(crate) trait Slots {
+    /// What an entry holds.
+    type Entry: Copy;
+
+    /// Where an entry is.
+    type Place: Copy + PartialEq + std::fmt::Debug;
+
+    /// Where the entry at a cursor is.
+    fn place(&self, cursor: u32) -> Self::Place;
+
+    /// The place of the entry `n` further on, or behind the last one.
+    fn ahead(place: Self::Place, n: i32) -> Self::Place;
+
+    /// How many entries lie between one place and another one ahead.
+    fn between(from: Self::Place, to: Self::Place) -> u32;
+
+    /// Reads the entry at a place.
     ///
     /// # Safety
     ///
-    /// The entry must belong to the caller's side.
-    unsafe fn read(&self, cursor: u32) -> Self::Entry;
+    /// The memory must be there, and the place must be one of its entries, which belongs to the caller's
+    /// side.
+    unsafe fn read(&self, place: Self::Place) -> Self::Entry;
 
-    /// Writes the entry at a cursor.
+    /// Writes the entry at a place.
     ///
     /// # Safety
     ///
-    /// The entry must belong to the caller's side.
-    unsafe fn write(&self, cursor: u32, entry: Self::Entry);
+    /// As for [`read`](Self::read).
+    unsafe fn write(&self, place: Self::Place, entry: Self::Entry);
 }

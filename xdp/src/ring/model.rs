@@ -36,6 +36,11 @@ impl Watched {
 
 impl Memory for Arc<Watched> {
     type Entry = u64;
+    type Slots = Self;
+
+    fn slots(&self) -> Self {
+        Self::clone(self)
+    }
 
     fn size(&self) -> u32 {
         self.entries.len() as u32
@@ -59,6 +64,23 @@ impl Memory for Arc<Watched> {
 
     fn flags(&self) -> u32 {
         0
+    }
+}
+
+impl Slots for Arc<Watched> {
+    type Entry = u64;
+    type Place = u32;
+
+    fn place(&self, cursor: u32) -> u32 {
+        cursor
+    }
+
+    fn ahead(place: u32, n: i32) -> u32 {
+        place.wrapping_add_signed(n)
+    }
+
+    fn between(from: u32, to: u32) -> u32 {
+        to.wrapping_sub(from)
     }
 
     unsafe fn read(&self, cursor: u32) -> u64 {

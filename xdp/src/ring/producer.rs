@@ -2,7 +2,8 @@
 
 use bypass_core::Occupancy;
 
-use super::Memory;
+use super::walk::Walk;
+use super::{Memory, Slots as _};
 
 /// The kernel sleeps until it is called (`XDP_RING_NEED_WAKEUP`, Linux 5.4).
 const NEED_WAKEUP: u32 = 1 << 0;
@@ -37,7 +38,7 @@ impl<M: Memory> Producer<M> {
         }
         let next = self.head;
         let end = next.wrapping_add(self.known_room());
-        Reserved { ring: self, next, end }
+        Reserved { walk: Walk::new(self.memory.slots(), self.memory.size(), next, end), ring: self }
     }
 
     /// Takes the last `n` entries out again, unless the consumer has taken some of the ring.
@@ -73,8 +74,10 @@ impl<M: Memory> Producer<M> {
 
     /// The entry in front of `cursor`, as it was written; the consumer only reads it.
     pub(crate) fn written_before(&self, cursor: u32) -> M::Entry {
-        // SAFETY: nobody writes to the ring but this side, which is borrowed and not writing.
-        unsafe { self.memory.read(cursor.wrapping_sub(1)) }
+        // SAFETY: the memory is there, and nobody writes to the ring but this side, which is borrowed and
+        // not writing.
+        let slots = self.memory.slots();
+        unsafe { slots.read(slots.place(cursor.wrapping_sub(1))) }
     }
 
     /// Places that are free, as far as is known; none, should the consumer claim the impossible.
@@ -89,22 +92,20 @@ impl<M: Memory> Producer<M> {
 #[derive(Debug)]
 pub(crate) struct Reserved<'a, M: Memory> {
     ring: &'a mut Producer<M>,
-    next: u32,
-    /// The first place that is not free.
-    end: u32,
+    walk: Walk<M::Slots>,
 }
 
 impl<M: Memory> Reserved<'_, M> {
     /// Places that are left.
     #[inline]
     pub(crate) fn left(&self) -> u32 {
-        self.end.wrapping_sub(self.next)
+        self.walk.left()
     }
 
     /// Entries that were written.
     #[inline]
     pub(crate) fn written(&self) -> u32 {
-        self.next.wrapping_sub(self.ring.head)
+        self.walk.cursor().wrapping_sub(self.ring.head)
     }
 
     /// Whether `want` places are left, looked up again when fewer are known of.
@@ -112,9 +113,8 @@ impl<M: Memory> Reserved<'_, M> {
     pub(crate) fn has(&mut self, want: u32) -> bool {
         if self.left() < want {
             self.ring.tail = self.ring.memory.consumer();
-            let used = self.next.wrapping_sub(self.ring.tail);
-            let left = self.ring.size().saturating_sub(used);
-            self.end = self.next.wrapping_add(left);
+            let used = self.walk.cursor().wrapping_sub(self.ring.tail);
+            self.walk.set_left(self.ring.size().saturating_sub(used));
         }
         self.left() >= want
     }
@@ -122,13 +122,10 @@ impl<M: Memory> Reserved<'_, M> {
     /// Writes the next entry; false when there is no place.
     #[inline]
     pub(crate) fn push(&mut self, entry: M::Entry) -> bool {
-        if self.next == self.end {
-            return false;
-        }
-        // SAFETY: `next` is one of the places that were free when they were reserved, and none of those
-        // was published since.
-        unsafe { self.ring.memory.write(self.next, entry) };
-        self.next = self.next.wrapping_add(1);
+        let Some(place) = self.walk.step() else { return false };
+        // SAFETY: the memory is there, for the ring is borrowed; the place is one of those that were free when
+        // they were reserved, and none of those was published since.
+        unsafe { self.walk.slots().write(place, entry) };
         true
     }
 }
@@ -136,9 +133,10 @@ impl<M: Memory> Reserved<'_, M> {
 impl<M: Memory> Drop for Reserved<'_, M> {
     #[inline]
     fn drop(&mut self) {
-        if self.next != self.ring.head {
-            self.ring.head = self.next;
-            self.ring.memory.set_producer(self.next);
+        let next = self.walk.cursor();
+        if next != self.ring.head {
+            self.ring.head = next;
+            self.ring.memory.set_producer(next);
         }
     }
 }

@@ -37,6 +37,11 @@ impl Words {
 
 impl Memory for Rc<Words> {
     type Entry = u64;
+    type Slots = Self;
+
+    fn slots(&self) -> Self {
+        Self::clone(self)
+    }
 
     fn size(&self) -> u32 {
         self.entries.len() as u32
@@ -60,6 +65,23 @@ impl Memory for Rc<Words> {
 
     fn flags(&self) -> u32 {
         self.flags.load(Ordering::Relaxed)
+    }
+}
+
+impl Slots for Rc<Words> {
+    type Entry = u64;
+    type Place = u32;
+
+    fn place(&self, cursor: u32) -> u32 {
+        cursor
+    }
+
+    fn ahead(place: u32, n: i32) -> u32 {
+        place.wrapping_add_signed(n)
+    }
+
+    fn between(from: u32, to: u32) -> u32 {
+        to.wrapping_sub(from)
     }
 
     unsafe fn read(&self, cursor: u32) -> u64 {

@@ -28,6 +28,22 @@ impl Umem {
         let Self { shared } = self;
         Hand { ledger: shared.pool.ledger(frames as usize), addressing: shared.addressing }
     }
+
+    /// The same, for a loop of its own for each way of addressing: `UNALIGNED` must be
+    /// [`is_unaligned`](Self::is_unaligned).
+    #[inline]
+    pub(crate) fn hand_of<const UNALIGNED: bool>(&self, frames: u32) -> Hand<'_> {
+        debug_assert_eq!(UNALIGNED, self.is_unaligned());
+        let mut hand = self.hand(frames);
+        hand.addressing.unaligned = UNALIGNED;
+        hand
+    }
+
+    /// Whether an address has an offset above.
+    #[inline]
+    pub(crate) fn is_unaligned(&self) -> bool {
+        self.shared.addressing.unaligned
+    }
 }
 
 impl Hand<'_> {
@@ -48,7 +64,7 @@ impl Hand<'_> {
     ///
     /// # Errors
     ///
-    /// As [`received`](Self::received); then `f` has seen nothing.
+    /// As [`received`](Self::received), and for a descriptor with options; then `f` has seen nothing.
     #[inline]
     pub(crate) fn show(
         &mut self,
@@ -56,14 +72,37 @@ impl Hand<'_> {
         f: impl FnOnce(&mut [u8]) -> Option<Lent>,
     ) -> Result<Seen, StrayChunk> {
         let (chunk, offset) = self.addressing.locate(desc.addr);
+        // With an option set it would be longer than any chunk: one check does for both.
+        let len = u64::from(desc.len) | u64::from(desc.options.bits()) << 32;
         // SAFETY: as in `received`.
-        let shown = unsafe { self.ledger.show(chunk, offset, desc.len, f) }?;
+        let shown = unsafe { self.ledger.show(chunk, offset, len, f) }?;
         let address = self.addressing.start(desc.addr);
         Ok(match shown {
             Shown::Again => Seen::Again(address),
             Shown::Sent => Seen::Sent(plain(address + u64::from(offset), desc.len)),
             Shown::Kept(frame) => Seen::Kept(frame),
         })
+    }
+
+    /// Has `f` fill a frame of `len` bytes in a chunk whose address is on the completion ring, to be sent
+    /// again: the entry of the TX ring, and how many bytes were sent before.
+    ///
+    /// # Errors
+    ///
+    /// [`StrayChunk`] when the kernel did not have it for that, or it has no room for so many bytes.
+    #[inline]
+    pub(crate) fn resend(
+        &mut self,
+        address: u64,
+        len: u32,
+        f: impl FnOnce(&mut [u8]),
+    ) -> Result<(Desc, u32), StrayChunk> {
+        let (chunk, _) = self.addressing.locate(address);
+        // SAFETY: the address was on the completion ring, so the kernel is done with the chunk (see the
+        // head of the module above).
+        let (filled, before) = unsafe { self.ledger.resend(chunk, len, f) }?;
+        let start = self.addressing.start(address);
+        Ok((plain(start + u64::from(filled.offset), len), before))
     }
 
     /// Has `f` fill up to `n` frames of `len` bytes that are to be sent, for each of which `queue` gets the

@@ -235,6 +235,12 @@ impl Umem {
         self.shared.pool.available().saturating_sub(self.shared.owed.get() as usize)
     }
 
+    /// Whether the ports want to post more chunks than they could: those that come free are theirs.
+    #[inline]
+    pub(crate) fn is_owing(&self) -> bool {
+        self.shared.owed.get() > 0
+    }
+
     /// Promises a port `chunks` to keep posted; false when there are not so many.
     pub(crate) fn promise(&self, chunks: u32) -> bool {
         let Some(sum) = self.shared.promised.get().checked_add(chunks) else { return false };

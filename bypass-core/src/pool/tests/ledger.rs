@@ -59,11 +59,13 @@ fn data_outside_of_the_chunk_is_not_shown() {
     let mut ledger = pool.ledger(0);
     for (offset, len) in [(0, 257), (256, 1), (250, 7), (u32::MAX, u32::MAX), (1, u32::MAX)] {
         // SAFETY: no kernel has seen any address of this pool.
-        let shown = unsafe { ledger.show(chunks[0], offset, len, |_| unreachable!()) };
+        let shown = unsafe { ledger.show(chunks[0], offset, u64::from(len), |_| unreachable!()) };
         assert!(shown.is_err());
         // SAFETY: as above.
         assert!(unsafe { ledger.received(chunks[0], offset, len) }.is_err());
     }
+    // SAFETY: as above.
+    assert!(unsafe { ledger.show(chunks[0], 1, u64::MAX, |_| unreachable!()) }.is_err());
     // SAFETY: as above.
     let shown = unsafe {
         ledger.show(chunks[0], 256, 0, |data| Some(Lent::Rx).filter(|_| data.is_empty()))
@@ -160,6 +162,38 @@ fn a_free_chunk_is_filled_and_sent() {
         let back = unsafe { pool.reclaim_sent(chunk) }.unwrap();
         assert_eq!((back.data(), back.meta()), (&[9; 224][..], 0));
     }
+}
+
+#[test]
+fn a_chunk_that_was_sent_is_filled_and_sent_again() {
+    let pool = pool();
+    let mut first = filled(&pool, b"four");
+    first.set_meta(7);
+    let chunk = first.post(Lent::Tx).chunk as usize;
+    let mut ledger = pool.ledger(0);
+    let mut resend = |chunk: usize, len: u32, byte: u8| {
+        // SAFETY: no kernel has seen any address of this pool.
+        unsafe { ledger.resend(chunk, len, |data| data.fill(byte)) }
+    };
+    let place = Filled { chunk: chunk as u32, offset: 32 };
+    assert_eq!(resend(chunk, 224, 1), Ok((place, 4)));
+    assert_eq!(resend(chunk, 9, 2), Ok((place, 224)));
+    for (stray, len) in [(chunk, 225), (chunk + 1, 1), (8, 1), (usize::MAX, 1)] {
+        assert!(resend(stray, len, 3).is_err(), "{stray}, {len} bytes");
+    }
+    drop(ledger);
+    assert_eq!(places(&pool), [7, 0, 0, 1]);
+    // SAFETY: as above.
+    let back = unsafe { pool.reclaim_sent(chunk as u32) }.unwrap();
+    assert_eq!((back.data(), back.meta()), (&[2; 9][..], 0));
+    let chunk = back.post(Lent::Tx).chunk as usize;
+    let filling = catch_unwind(AssertUnwindSafe(|| {
+        let mut ledger = pool.ledger(0);
+        // SAFETY: as above.
+        unsafe { ledger.resend(chunk, 9, |_| panic!("while it is filled")) }.is_ok()
+    }));
+    assert!(filling.is_err());
+    assert_eq!(places(&pool), [8, 0, 0, 0]);
 }
 
 #[test]

@@ -272,7 +272,7 @@ impl Model {
                 }
             };
             // SAFETY: there is no kernel.
-            unsafe { ledger.show(chunk as usize, offset, len, f) }
+            unsafe { ledger.show(chunk as usize, offset, len.into(), f) }
         }));
         let is_shown = !matches!(shown, Ok(Err(_)));
         assert!(may || !is_shown);

@@ -1,0 +1,85 @@
+//! [`Walk`]: from entry to entry.
+
+use super::Slots;
+
+/// A way over entries of a ring. It knows how far the next ones lie side by side, so that a step is an addition
+/// and a comparison.
+#[derive(Debug)]
+pub(super) struct Walk<S: Slots> {
+    slots: S,
+    at: S::Place,
+    /// Behind the last one that lies beside the others, which is the entry of this cursor.
+    run_end: S::Place,
+    run_end_cursor: u32,
+    /// The first cursor that is not on the way.
+    end: u32,
+    size: u32,
+}
+
+impl<S: Slots> Walk<S> {
+    /// Over the entries from `next` to `end`, exclusive.
+    #[inline]
+    pub(super) fn new(slots: S, size: u32, next: u32, end: u32) -> Self {
+        let at = slots.place(next);
+        let mut walk = Self { slots, at, run_end: at, run_end_cursor: next, end, size };
+        walk.turn();
+        walk
+    }
+
+    /// The cursor of the next entry.
+    #[inline]
+    pub(super) fn cursor(&self) -> u32 {
+        self.run_end_cursor.wrapping_sub(S::between(self.at, self.run_end))
+    }
+
+    /// Entries that are left.
+    #[inline]
+    pub(super) fn left(&self) -> u32 {
+        self.end.wrapping_sub(self.cursor())
+    }
+
+    /// Ends the way `left` entries from here.
+    #[inline]
+    pub(super) fn set_left(&mut self, left: u32) {
+        let next = self.cursor();
+        self.end = next.wrapping_add(left);
+        (self.run_end, self.run_end_cursor) = (self.at, next);
+        self.turn();
+    }
+
+    /// The place of the next entry, which is behind now.
+    #[inline]
+    pub(super) fn step(&mut self) -> Option<S::Place> {
+        if self.at == self.run_end {
+            self.turn();
+            if self.at == self.run_end {
+                return None;
+            }
+        }
+        let place = self.at;
+        self.at = S::ahead(place, 1);
+        Some(place)
+    }
+
+    /// Takes the last step back.
+    #[inline]
+    pub(super) fn step_back(&mut self) {
+        self.at = S::ahead(self.at, -1);
+    }
+
+    #[inline]
+    pub(super) fn slots(&self) -> &S {
+        &self.slots
+    }
+
+    /// From the end of a run to the next one, if there is one.
+    fn turn(&mut self) {
+        let next = self.run_end_cursor;
+        let run = self.end.wrapping_sub(next).min(self.size - (next & (self.size - 1)));
+        if run > 0 {
+            self.at = self.slots.place(next);
+            self.run_end = S::ahead(self.at, run as i32);
+            self.run_end_cursor = next.wrapping_add(run);
+        }
+    }
+}
