@@ -306,7 +306,7 @@ fn queues_that_are_opened_one_by_one_share_a_program() {
     };
     for (hook, filter) in [(Hook::Native, &[1, 2][..]), (Hook::Generic, &[1])] {
         let error = second(hook, filter).unwrap_err().to_string();
-        assert!(error.contains("this process has it there"), "{error}");
+        assert!(error.contains("which is this one, has it there"), "{error}");
     }
     // What counts is what the program takes now.
     first.program().unwrap().set_filter(&Filter::new().udp([1, 2])).unwrap();

@@ -98,11 +98,10 @@ impl Owner {
             return format!("{show}; join them through the dispatcher (feature `libxdp`)");
         }
         match (self.link, &self.process, self.hook) {
-            (Some(_), Some((pid, _)), _) if *pid == std::process::id() => {
-                "this process has it there: ask for the same filter and mode, or name the program \
-                 (`Receive::Program`)"
-                    .to_owned()
-            }
+            (Some(_), Some((pid, _)), _) if *pid == std::process::id() => format!(
+                "process {pid}, which is this one, has it there: ask for the same filter and mode, or \
+                 name its program (`Receive::Program`)"
+            ),
             (Some(_), Some((pid, name)), _) => format!("it goes when process {pid} ({name}) ends"),
             (Some(link), None, _) => format!("`bpftool link detach id {link}` takes it off"),
             (None, _, Hook::Native) => {
