@@ -74,9 +74,9 @@ impl<M: Memory> Producer<M> {
 
     /// The entry in front of `cursor`, as it was written; the consumer only reads it.
     pub(crate) fn written_before(&self, cursor: u32) -> M::Entry {
+        let slots = self.memory.slots();
         // SAFETY: the memory is there, and nobody writes to the ring but this side, which is borrowed and
         // not writing.
-        let slots = self.memory.slots();
         unsafe { slots.read(slots.place(cursor.wrapping_sub(1))) }
     }
 
