@@ -48,6 +48,9 @@ const BATCHES: [f64; 2] = [16.0, 256.0];
 /// Of the pages that frames are in as many are kept as a batch has. A server that takes that long to give
 /// one back has the source make no new ones.
 const COMING_BACK: Duration = Duration::from_micros(200);
+/// How much faster than the rate it sends what is late. After a pause of its core it would else send what a
+/// server's queue cannot hold, as no wire brings it.
+const CATCHING_UP: f64 = 1.25;
 /// A rate without limit, in requests a second.
 const FLOOD: f64 = 1e8;
 
@@ -103,6 +106,7 @@ impl Generator {
         let rate = rate.min(FLOOD);
         self.plan.duration = duration.as_nanos() as u64;
         self.plan.interval = (1e9 * f64::from(1 << FRACTION) / rate) as u64;
+        self.plan.gap = (1e9 / (CATCHING_UP * rate)) as u64;
         write(&self.object, "plan", self.plan.as_bytes())?;
         write(&self.object, "progress", Progress::default().as_bytes())?;
         write(&self.object, "due", &vec![0; DUE])?;

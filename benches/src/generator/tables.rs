@@ -26,6 +26,7 @@ pub(super) struct Plan {
     pub(super) duration: u64,
     /// In units of 2^-[`FRACTION`] ns.
     pub(super) interval: u64,
+    pub(super) gap: u64,
     pub(super) first: u64,
     pub(super) step: u64,
     pub(super) mask: [u8; 8],
@@ -45,6 +46,7 @@ pub(super) struct Plan {
 pub(super) struct Progress {
     pub(super) begin: u64,
     next: u64,
+    last: u64,
     pub(super) sent: u64,
     /// In nanoseconds.
     pub(super) late: u64,

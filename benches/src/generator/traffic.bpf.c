@@ -37,6 +37,8 @@ struct plan {
 	__u64 duration;
 	/* From one request to the next, in units of 2^-FRACTION ns. */
 	__u64 interval;
+	/* The least from one to the next when they are late, in nanoseconds. */
+	__u64 gap;
 	/* A number of 64 bits in the frame: of the first request, and from one to the next. */
 	__u64 first, step;
 	/* Of the eight bytes of an answer at `answer_at`, these are either of those. */
@@ -61,6 +63,8 @@ struct progress {
 	__u64 begin;
 	/* When the next one is, since then, in units of 2^-FRACTION ns. */
 	__u64 next;
+	/* When the last one left. */
+	__u64 last;
 	__u64 sent;
 	/* The latest that a request was, in nanoseconds. */
 	__u64 late;
@@ -168,7 +172,7 @@ int bypass_generate(struct xdp_md *ctx)
 		return XDP_DROP;
 	}
 	when = done->begin + (done->next >> FRACTION);
-	if (now < when)
+	if (now < when || now < done->last + wanted->gap)
 		return XDP_DROP;
 	place = done->place;
 	request = bpf_map_lookup_elem(&order, &place);
@@ -196,6 +200,7 @@ int bypass_generate(struct xdp_md *ctx)
 	}
 	if (now - when > done->late)
 		done->late = now - when;
+	done->last = now;
 	done->next += wanted->interval;
 	done->sent++;
 	done->place = place + 1 < wanted->requests ? place + 1 : 0;
