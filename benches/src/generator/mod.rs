@@ -49,8 +49,9 @@ const BATCHES: [f64; 2] = [16.0, 256.0];
 /// one back has the source make no new ones.
 const COMING_BACK: Duration = Duration::from_micros(200);
 /// How much faster than the rate it sends what is late. After a pause of its core it would else send what a
-/// server's queue cannot hold, as no wire brings it.
-const CATCHING_UP: f64 = 1.25;
+/// server's queue cannot hold, as no wire brings it. Answers take part of the same core: what is left of it must
+/// do for the rate.
+const CATCHING_UP: f64 = 4.0;
 /// A rate without limit, in requests a second.
 const FLOOD: f64 = 1e8;
 
