@@ -2,6 +2,7 @@
 //!
 //! Servers, which need a client beside them, are in `echo`.
 
+#[cfg(feature = "xdp")]
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Command, Stdio};
@@ -16,6 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::allocations;
+#[cfg(feature = "xdp")]
 use crate::paired::Sample;
 
 /// The hidden command of this program that becomes a contestant: scenario, name, job as JSON.
@@ -136,6 +138,7 @@ pub(crate) fn answer(outcome: &impl Serialize) -> Result<()> {
 
 /// Runs the contestant `name` of `scenario` in a process of its own, and returns those of the figures that it
 /// answers that are among `metrics`.
+#[cfg(feature = "xdp")]
 pub(crate) fn sample(
     scenario: &str,
     name: &str,

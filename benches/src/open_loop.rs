@@ -49,6 +49,7 @@ impl Stretch {
     }
 
     /// Books requests that were sent over `duration`, of which the latest left so long after its time.
+    #[cfg(feature = "xdp")]
     pub(crate) fn sent(&mut self, count: u64, duration: Duration, late: Duration) {
         self.in_time &= late.as_nanos() <= u128::from(LATE);
         self.sent += count;
@@ -79,6 +80,7 @@ impl Stretch {
 }
 
 /// By what a search was ended: 1 where the source was the limit, 0 where requests were lost.
+#[cfg(feature = "xdp")]
 pub(crate) const BY_SOURCE: &str = "ended by the source";
 
 /// A search for the highest rate that holds.
@@ -98,8 +100,10 @@ pub(crate) struct Search {
 const PRECISION: f64 = 1.03;
 /// A source that sends less than this part of a rate does not reach it.
 const REACHED: f64 = 0.95;
-/// How often a rate is tried.
+/// How often a rate may lose before it fails.
 const TRIES: usize = 3;
+/// How often a rate is offered for that: a stretch in which the source fell behind says nothing of the server.
+const ATTEMPTS: usize = 9;
 /// How often the first rate is halved before nothing is found.
 const HALVINGS: u32 = 6;
 
@@ -114,6 +118,7 @@ pub(crate) struct Highest {
 
 impl Highest {
     /// Who was the limit, as a figure.
+    #[cfg(feature = "xdp")]
     pub(crate) fn by_source(self) -> (&'static str, f64) {
         (BY_SOURCE, f64::from(u8::from(self.by_source)))
     }
@@ -170,8 +175,8 @@ impl Search {
 
     /// A short pause of the machine is no limit: a rate fails when it fails every time.
     fn outcome(&self, source: &mut dyn Source, rate: f64) -> Result<Outcome> {
-        let mut outcome = Outcome::Behind;
-        for _ in 0..TRIES {
+        let mut losses = 0;
+        for _ in 0..ATTEMPTS {
             let stretch = source.offer(rate, self.duration)?;
             if !stretch.in_time || stretch.offered_rate() < REACHED * rate || stretch.sent == 0 {
                 continue;
@@ -179,9 +184,12 @@ impl Search {
             if stretch.lost() <= self.allowed_loss {
                 return Ok(Outcome::Holds);
             }
-            outcome = Outcome::Lost;
+            losses += 1;
+            if losses == TRIES {
+                break;
+            }
         }
-        Ok(outcome)
+        Ok(if losses > 0 { Outcome::Lost } else { Outcome::Behind })
     }
 }
 
