@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bypass_core::testing::needs::{Need, skip, skip_because};
 use bypass_core::testing::rig::{Veth, VethOptions};
-use common::{Running, example, meatpy, socat, without_direct_listings};
+use common::{Running, example, market_data, meatpy, socat, without_direct_listings};
 
 /// What the backends that the features chose need, beyond a namespace.
 const DEFAULT_PORT: &[Need] = if cfg!(feature = "xdp") { &[Need::Bpf] } else { &[] };
@@ -270,14 +270,9 @@ fn market_data_accounts_for_every_message() {
     if skip(DEFAULT_PORT) {
         return;
     }
-    let arguments = ["--rate", "20000", "--seconds", "1", "--json"];
-    let output = example("market_data").args(arguments).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let why = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{text}{why}");
-    assert!(text.lines().count() >= 1);
-    for line in text.lines() {
-        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+    let rows = market_data(&[]);
+    assert!(!rows.is_empty());
+    for row in rows {
         let number = |key: &str| row[key].as_u64().unwrap();
         assert_eq!(number("sent"), 20_000, "{row}");
         assert_eq!(number("received") + number("lost"), 20_000, "{row}");
@@ -289,12 +284,7 @@ fn market_data_accounts_for_every_message() {
 
 /// Runs `market_data` over a network that loses 2 % of the packets, and returns its rows.
 fn market_data_with_losses(more: &[&str]) -> Vec<serde_json::Value> {
-    let arguments = ["--rate", "20000", "--seconds", "1", "--loss", "20", "--json"];
-    let output = example("market_data").args(arguments).args(more).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let why = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{text}{why}");
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    market_data(&[&["--loss", "20"], more].concat())
 }
 
 #[test]
@@ -363,7 +353,7 @@ fn market_data_takes_a_file_for_its_day() {
     let run = |file: &[&Path], books: &str, more: &[&str]| -> (u64, Vec<u8>) {
         let books = folder.join(books);
         let mut market = example("market_data");
-        market.args(file).args(["--rate", "20000", "--json", "--books"]).arg(&books).args(more);
+        market.args(file).args(["--rate", "5000", "--json", "--books"]).arg(&books).args(more);
         let output = market.output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
@@ -376,7 +366,7 @@ fn market_data_takes_a_file_for_its_day() {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut encoder, &std::fs::read(&day).unwrap()).unwrap();
     std::fs::write(&packed, encoder.finish().unwrap()).unwrap();
-    assert_eq!(sent, 20_000);
+    assert_eq!(sent, 5_000);
     for file in [&day, &packed] {
         // All of it, though there is time for more.
         assert!(run(&[file], "read", &[]) == (sent, made_up.clone()));

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bypass_core::testing::needs::{Need, skip};
 use bypass_core::testing::rig::{Namespace, Veth, VethOptions};
 use bypass_io::DefaultSocket;
-use common::{Running, example, socat};
+use common::{Running, example, feed_and_orders_run_on, socat};
 
 const PORT: u16 = 7777;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -205,22 +205,7 @@ fn market_data_and_order_sender_name_the_backend_that_they_ran_on() {
     if rig(&[]).is_none() {
         return;
     }
-    let arguments = ["--rate", "20000", "--seconds", "1", "--json"];
-    let output = example("market_data").args(arguments).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let why = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{text}{why}");
-    let rows: Vec<serde_json::Value> =
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let backends: Vec<_> = rows.iter().map(|row| row["backend"].as_str().unwrap()).collect();
-    assert_eq!(backends, ["socket", "xdp"]);
-    for row in rows {
-        assert_eq!(row["adds_up"], true, "{row}");
-        assert!(row["received"].as_u64().unwrap() > 0, "{row}");
-    }
-    let output = example("order_sender").args(["--orders", "500"]).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.starts_with("500 orders sent, 500 acknowledged"), "{text}");
+    feed_and_orders_run_on("xdp");
 }
 
 #[test]

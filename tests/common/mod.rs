@@ -70,6 +70,30 @@ pub fn socat(address: &str, text: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// A second of the example `market_data`: what it says of each backend.
+pub fn market_data(more: &[&str]) -> Vec<serde_json::Value> {
+    let arguments = ["--rate", "20000", "--seconds", "1", "--json"];
+    let output = example("market_data").args(arguments).args(more).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let why = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{text}{why}");
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// `market_data` and `order_sender` run on the backend that the features chose, and lose nothing uncounted.
+pub fn feed_and_orders_run_on(backend: &str) {
+    let rows = market_data(&[]);
+    let backends: Vec<_> = rows.iter().map(|row| row["backend"].as_str().unwrap()).collect();
+    assert_eq!(backends, ["socket", backend]);
+    for row in rows {
+        assert_eq!(row["adds_up"], true, "{row}");
+        assert!(row["received"].as_u64().unwrap() > 0, "{row}");
+    }
+    let output = example("order_sender").args(["--orders", "500"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("500 orders sent, 500 acknowledged"), "{text}");
+}
+
 /// What a script in `tests/market` prints about an ITCH file, with meatpy, which reads and writes such;
 /// `None` where it is not installed, and that has been said.
 pub fn meatpy(script: &str, file: &Path) -> Option<Vec<u8>> {
