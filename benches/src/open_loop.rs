@@ -189,7 +189,7 @@ impl Search {
                 break;
             }
         }
-        Ok(if losses > 0 { Outcome::Lost } else { Outcome::Behind })
+        Ok(if losses == TRIES { Outcome::Lost } else { Outcome::Behind })
     }
 }
 

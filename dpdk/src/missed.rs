@@ -45,14 +45,15 @@ impl Missed {
         (made, Self(Mutex::new(own.collect())))
     }
 
-    /// Sets a queue of a `net_af_xdp` up, for which the driver opens one socket. When another thread has
-    /// opened one too meanwhile, nobody can tell which is which, and neither is asked.
-    pub(crate) fn while_setting_up<T>(&self, set_up: impl FnOnce() -> T) -> T {
-        let (done, mut new) = new_sockets(libc::AF_XDP, set_up);
-        if let (Some(fd), true) = (new.pop(), new.is_empty()) {
+    /// Sets a queue of a `net_af_xdp` up, for which the driver opens one socket, unless it answers that it
+    /// could not. When another thread has opened one too meanwhile, nobody can tell which is which, and
+    /// neither is asked.
+    pub(crate) fn while_setting_up(&self, set_up: impl FnOnce() -> i32) -> i32 {
+        let (code, mut new) = new_sockets(libc::AF_XDP, set_up);
+        if let (0, Some(fd), true) = (code, new.pop(), new.is_empty()) {
             self.sockets().push(Socket::Xdp { fd });
         }
-        done
+        code
     }
 
     /// Packets that were dropped for want of room.
@@ -95,6 +96,12 @@ fn new_sockets<T>(family: i32, make: impl FnOnce() -> T) -> (T, Vec<OwnedFd>) {
 /// `socket:[4711]`, whose number is not given again.
 fn sockets(family: i32) -> BTreeMap<PathBuf, OwnedFd> {
     let open = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    // To close any descriptor of a file gives up the locks that this process has on it (fcntl(2)), and DPDK
+    // has some: nothing but sockets is duplicated.
+    let open = open.filter(|entry| {
+        let name = fs::read_link(entry.path());
+        name.is_ok_and(|name| name.as_os_str().as_encoded_bytes().starts_with(b"socket:"))
+    });
     // Gathered first: ours are descriptors too.
     let numbers: Vec<RawFd> =
         open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
@@ -130,6 +137,27 @@ fn duplicate(fd: RawFd) -> Option<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A look at the sockets leaves the process its locks on files.
+    #[test]
+    fn locks_on_files_stay() {
+        let file = tempfile::tempfile().unwrap();
+        let lock = |kind: libc::c_int| {
+            // SAFETY: all zeroes is a lock of the whole file.
+            let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+            lock.l_type = kind as libc::c_short;
+            lock
+        };
+        // SAFETY: the lock is read.
+        let code = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &lock(libc::F_WRLCK)) };
+        assert_eq!(code, 0);
+        sockets(libc::AF_PACKET);
+        // A lock of this description is in the way of the process's own, if that is still there.
+        // SAFETY: the lock is read and written.
+        let mut asked = lock(libc::F_WRLCK);
+        let code = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut asked) };
+        assert_eq!((code, i32::from(asked.l_type)), (0, libc::F_WRLCK));
+    }
 
     /// A thread that opens packet sockets all the time is not taken for a device.
     #[test]

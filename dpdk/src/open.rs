@@ -164,7 +164,7 @@ fn run(
     pool.data_room = sixteen_bits("frame_size", room.max(options.pool.chunk_size as usize))?;
     pool.rx_reserve = options.pool.rx_reserve;
     pool.socket = port.socket();
-    pool.packed = port.capabilities()?.driver == AF_XDP;
+    pool.packed = cfg!(not(dpdk_24_11)) && port.capabilities()?.driver == AF_XDP;
     let pool = Mempool::new(eal, &pool)?;
     let mut asked = PortOptions::new(&pool);
     if let Some(descriptors) = descriptors {

@@ -92,7 +92,8 @@ fn pools_that_net_af_xdp_would_lose_packets_in_are_refused() {
         let device = Vdev::plug(&eal(), &name, "iface=lo").unwrap();
         (device, Port::open(&eal(), &name).unwrap())
     };
-    for (mbufs, packed, remedy) in [(6143, false, "packed"), (2048, true, "twice as many")] {
+    let gaps = cfg!(not(dpdk_24_11)).then_some((6143, false, "packed"));
+    for (mbufs, packed, remedy) in gaps.into_iter().chain([(2048, true, "twice as many")]) {
         let pool = MempoolOptions { packed, ..MempoolOptions::new(mbufs) };
         let options = PortOptions::new(&Mempool::new(&eal(), &pool).unwrap());
         let refused = port.start(&options).unwrap_err();

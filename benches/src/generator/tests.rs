@@ -77,7 +77,7 @@ fn every_request_is_as_it_was_ordered_and_every_answer_is_counted() {
         // A machine with other things to do lets some answers come too late.
         loop {
             let stretch = generator.offer(5000.0, Duration::from_millis(100)).unwrap();
-            if stretch.sent == stretch.answered {
+            if stretch.sent > 1 && stretch.sent == stretch.answered {
                 return stretch;
             }
         }

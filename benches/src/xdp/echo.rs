@@ -101,6 +101,14 @@ pub(crate) fn measure(name: &str, job: Job) -> Result<Outcome> {
     })
 }
 
+/// A socket whose queue holds what a ring of AF_XDP does: in the kernel a datagram takes the page in which it
+/// arrived.
+fn deep(address: SocketAddr) -> UdpOptions {
+    let mut options = UdpOptions::new(address);
+    options.recv_buffer = Some(4 << 20);
+    options
+}
+
 fn serve(
     name: &str,
     rig: &Rig,
@@ -112,12 +120,11 @@ fn serve(
     match name {
         SOCKET => {
             let socket = UdpSocket::bind(address)?;
-            echo(UdpOptions::new(address).adopt(socket)?, ready, stop)
+            echo(deep(address).adopt(socket)?, ready, stop)
         }
         IO_URING => {
             let socket = UdpSocket::bind(address)?;
-            let options = UdpOptions::new(address);
-            echo(UringSocket::adopt(socket, &options, &UringOptions::new())?, ready, stop)
+            echo(UringSocket::adopt(socket, &deep(address), &UringOptions::new())?, ready, stop)
         }
         AF_XDP => {
             let mut options = XdpOptions::new(&*place.interface);

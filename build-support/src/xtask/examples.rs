@@ -34,7 +34,7 @@ const DEPENDENCIES: &[&str] = &[
     "lexopt = \"0.3\"",
     "ratatui = { version = \"0.30\", default-features = false, features = [\"crossterm\"] }",
     "rtrb = \"0.4\"",
-    "rustix = { version = \"1.1\", features = [\"event\"] }",
+    "rustix = { version = \"1.1\", features = [\"event\", \"net\"] }",
     "serde = { version = \"1.0\", features = [\"derive\"] }",
     "serde_json = \"1.0\"",
     "thiserror = \"2.0\"",

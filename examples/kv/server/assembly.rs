@@ -22,7 +22,7 @@ pub const MAX_REQUESTS: usize = 64;
 /// Bytes of all pieces that wait for others.
 pub const MAX_BYTES: usize = 16 << 20;
 /// How long a request may take, from its first piece on. A number that a client uses again much later begins
-/// another request.
+/// another request; within that time it must not be used again for a request of as many datagrams.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The requests of a worker that are not complete.

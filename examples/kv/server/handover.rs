@@ -17,6 +17,9 @@ use rustix::event::{EventfdFlags, eventfd};
 pub const ENVELOPES: usize = 512;
 /// Room for a request or an answer that an envelope has from the beginning.
 pub const ROOM: usize = 4096;
+/// How often a shard hands over what one datagram, or several, asked for. A shard looks for the end of the
+/// line each time, which is far away in a `get` of very many keys.
+const HOPS: u32 = 4096;
 /// Bytes of the largest memory of a request or an answer that is kept to be used again.
 pub const KEPT: usize = 64 << 10;
 
@@ -26,10 +29,13 @@ pub struct Envelope<Back> {
     pub home: usize,
     /// Whom to answer.
     pub back: Option<Back>,
-    /// Requests, the first of which is not finished.
     pub requests: Vec<u8>,
-    /// How much of the first is done.
+    /// Bytes of them that are finished.
+    pub used: usize,
+    /// How much of the next is done.
     pub progress: usize,
+    /// Shards that it may still be sent to.
+    pub hops: u32,
     pub answer: Vec<u8>,
     /// All are finished.
     pub done: bool,
@@ -74,7 +80,9 @@ pub fn between<Back>(shards: usize) -> io::Result<Vec<Handover<Back>>> {
             home,
             back: None,
             requests: Vec::with_capacity(ROOM),
+            used: 0,
             progress: 0,
+            hops: HOPS,
             answer: Vec::with_capacity(ROOM),
             done: false,
         })
@@ -114,7 +122,7 @@ impl<Back> Handover<Back> {
                 memory.shrink_to(ROOM);
             }
         }
-        (envelope.progress, envelope.done) = (0, false);
+        (envelope.used, envelope.progress, envelope.hops, envelope.done) = (0, 0, HOPS, false);
         self.spare.push(envelope);
     }
 

@@ -10,18 +10,19 @@ use std::time::{Duration, Instant};
 
 use bypass_io::UdpOptions;
 use bypass_io::worker::Stop;
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::assembly::{Assembly, PATIENCE, Taken};
 use super::worker::now;
 use super::{Outcome, carry_out_all};
-use crate::Result;
 use crate::protocol::frame::{Frame, HEADER};
 use crate::protocol::{ERROR, REPLY_TOO_LARGE, TOO_LARGE};
 use crate::shard::Shard;
 use crate::stats::{Figure, Stats};
 use crate::store::Store;
+use crate::{QUEUE, Result};
 
 /// How often the signal to stop and the clock are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -58,7 +59,10 @@ async fn serve(setup: Setup, stop: &Stop) -> Result {
     for _ in 0..count {
         let mut options = UdpOptions::new(udp);
         options.reuse_port = count > 1;
-        let socket = UdpSocket::from_std(options.bind()?.into())?;
+        let socket = options.bind()?;
+        // As much as the other front ends have, if the kernel lets it be so much.
+        set_socket_recv_buffer_size(&socket, QUEUE)?;
+        let socket = UdpSocket::from_std(socket.into())?;
         ready.send(("tokio".to_owned(), socket.local_addr()?))?;
         tokio::spawn(datagrams(socket, Arc::clone(&shards), Arc::clone(&stats)));
     }

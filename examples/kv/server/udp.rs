@@ -136,7 +136,7 @@ impl<S: DatagramIo> UdpServer<S> {
         } else {
             let count = |figure| core.shard.stats.add(index, figure, 1);
             // Whoever is not known cannot be answered either.
-            let Some(peer) = datagram.recv_meta().remote else { return };
+            let Some(peer) = datagram.recv_meta().remote else { return count(Figure::Malformed) };
             match self.assembly.take(peer, frame, part, Instant::now(), count) {
                 Taken::Piece => return,
                 Taken::TooLarge => {
@@ -299,18 +299,17 @@ impl<S: DatagramIo> UdpServer<S> {
         let here = core.shard.index;
         let mut ticket = None;
         if !envelope.done {
-            let Envelope { requests, progress, answer, back, .. } = &mut *envelope;
-            let mut used = 0;
-            let (outcome, group) = core.run(requests, &mut used, progress, answer);
-            requests.drain(..used.min(requests.len()));
+            let Envelope { requests, used, progress, hops, answer, back, .. } = &mut *envelope;
+            let (outcome, group) = core.run(requests, used, progress, answer);
             ticket = group;
             match outcome {
-                Outcome::Shard(to, _) => {
+                Outcome::Shard(to, _) if *hops > 0 => {
+                    *hops -= 1;
                     self.pass_on(to, envelope, ticket, handover);
                     return;
                 }
                 // A connection takes the rest of it after it has sent this.
-                Outcome::Full if matches!(back, Some(Back::Tcp { .. })) => {}
+                Outcome::Full | Outcome::Shard(..) if matches!(back, Some(Back::Tcp { .. })) => {}
                 outcome => {
                     conclude(outcome, answer);
                     *progress = 0;
@@ -341,10 +340,11 @@ impl<S: DatagramIo> UdpServer<S> {
 fn conclude(outcome: Outcome, out: &mut Vec<u8>) {
     match outcome {
         Outcome::More => out.extend_from_slice(ERROR.as_bytes()),
-        Outcome::Full => {
+        // What goes to and fro for ever costs as much as what is too long.
+        Outcome::Full | Outcome::Shard(..) => {
             out.clear();
             out.extend_from_slice(REPLY_TOO_LARGE.as_bytes());
         }
-        Outcome::Done | Outcome::Close | Outcome::Shard(..) => {}
+        Outcome::Done | Outcome::Close => {}
     }
 }
