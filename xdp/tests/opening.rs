@@ -317,6 +317,38 @@ fn queues_that_are_opened_one_by_one_share_a_program() {
     rig.assert_clean();
 }
 
+/// Those that open while the last port of a program goes get that program or a new one, and no error.
+#[test]
+fn queues_open_while_others_close() {
+    let Some(rig) = Rig::new(&VethOptions { queues: 2, ..VethOptions::default() }) else { return };
+    thread::scope(|scope| {
+        for queue in [0, 1] {
+            let namespace = &rig.veth.a;
+            scope.spawn(move || {
+                for _ in 0..40 {
+                    drop(open(namespace, Hook::Native, |options| options.queue = queue));
+                }
+            });
+        }
+    });
+    rig.assert_clean();
+}
+
+/// Somebody may keep a program that nobody shares any more; others are told and do not wait for ever.
+#[test]
+fn a_program_that_was_taken_out_of_its_sharing_is_told_of() {
+    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
+    let port = open(&rig.veth.a, Hook::Native, |_| {});
+    let program = Arc::clone(port.program().unwrap());
+    drop(port);
+    let program = Arc::into_inner(program).unwrap();
+    let error = try_open(&rig.veth.a, Hook::Native, |_| {}).unwrap_err().to_string();
+    assert!(error.contains("which is this one, has it there"), "{error}");
+    drop(program);
+    drop(open(&rig.veth.a, Hook::Native, |_| {}));
+    rig.assert_clean();
+}
+
 /// What a privileged parent hands over: a socket and a map.
 #[test]
 fn a_socket_and_a_map_from_elsewhere_will_do() {

@@ -1,7 +1,7 @@
 //! [`Program`]: the program of this crate on an interface.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bypass_core::{Error, Result};
 use libbpf_rs::{MapCore as _, MapHandle};
@@ -12,6 +12,7 @@ use super::error::ProgramError;
 use super::filter::Filter;
 use super::load::Loaded;
 use super::routes;
+use super::shared::Entry;
 use super::sockets::XskMap;
 use super::sys;
 use super::tables::FilterMaps;
@@ -23,11 +24,14 @@ use super::tables::FilterMaps;
 pub struct Program {
     /// Dropped first: nothing is redirected to sockets that are about to go.
     pub(super) attachment: Attachment,
+    /// Dropped when the program is off its interface.
+    pub(super) entry: Option<Entry>,
     sockets: XskMap,
     counters: MapHandle,
-    filter: Mutex<FilterMaps>,
+    pub(super) filter: Arc<Mutex<FilterMaps>>,
     traits: Traits,
-    id: u32,
+    /// The kernel's number of it.
+    pub(super) id: u32,
     pub(super) no_hints: Option<ProgramError>,
     /// What libbpf knows of the program; libxdp takes it off with that.
     _loaded: Loaded,
@@ -54,9 +58,10 @@ impl Program {
         Ok(Self {
             id,
             attachment,
+            entry: None,
             sockets: XskMap::from_fd(sockets)?,
             counters: loaded.map("counters")?,
-            filter: Mutex::new(filter),
+            filter: Arc::new(Mutex::new(filter)),
             traits,
             no_hints: None,
             _loaded: loaded,
@@ -76,16 +81,6 @@ impl Program {
         routes::check(self.attachment.interface(), filter, self.traits.force)?;
         let mut maps = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(maps.set(filter)?)
-    }
-
-    /// Whether it takes what `filter` says.
-    pub(super) fn takes(&self, filter: &Filter) -> bool {
-        self.filter.lock().unwrap_or_else(PoisonError::into_inner).are(filter)
-    }
-
-    /// The kernel's number of it.
-    pub(super) fn id(&self) -> u32 {
-        self.id
     }
 
     /// Where sockets are entered to receive the frames of their queue.
