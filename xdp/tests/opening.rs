@@ -19,10 +19,11 @@ use common::*;
 #[test]
 fn settings_that_make_no_sense_are_named() {
     type Change = fn(&mut XdpOptions);
-    let cases: [(&str, Change); 9] = [
+    let cases: [(&str, Change); 10] = [
         ("rings.rx", |options| options.rings.rx = 0),
         ("rings.tx", |options| options.rings.tx = 511),
         ("rings.fill", |options| options.rings.fill = 3000),
+        ("rings.rx", |options| options.rings.rx = 1 << 31),
         ("rings.completion", |options| options.rings.completion = u32::MAX),
         ("rings.completion", |options| options.rings.completion = 1024),
         ("rings.fill", |options| options.rings.fill = 1024),

@@ -93,13 +93,12 @@ impl<M: Memory> Entries<'_, M> {
         self.walk.set_left(self.left().min(most));
     }
 
-    /// Leaves the entry that was taken last where it is.
-    ///
-    /// At least one must have been taken.
+    /// Leaves the entry that was taken last where it is, if one was.
     #[inline]
     pub(crate) fn put_back(&mut self) {
-        debug_assert!(self.taken() > 0);
-        self.walk.step_back();
+        if self.taken() > 0 {
+            self.walk.step_back();
+        }
     }
 
     /// The next entry, if it is one of those that are `wanted`; else it stays.
@@ -120,8 +119,9 @@ impl<M: Memory> Iterator for Entries<'_, M> {
     #[inline]
     fn next(&mut self) -> Option<M::Entry> {
         let place = self.walk.step()?;
-        // SAFETY: the memory is there, for the ring is borrowed; the producer had published the entry when its
-        // cursor was looked up, and it gets it back when this guard goes, not before.
+        // SAFETY: the memory is there, for the ring is borrowed; the place is inside the ring (see the head of
+        // `walk`), and of a cursor before the walk's end, of which the producer had published the entry when
+        // its cursor was looked up; it gets it back when this guard goes, not before.
         Some(unsafe { self.walk.slots().read(place) })
     }
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use memmap2::MmapRaw;
 
-use super::{Memory, Slots};
+use super::{MAX_SIZE, Memory, Slots};
 
 /// Where the parts of a ring lie in its mapping (`struct xdp_ring_offset` of `linux/if_xdp.h`), in
 /// bytes, and how many entries it has.
@@ -94,7 +94,7 @@ impl<E: Entry> Mapped<E> {
         };
         let word = |offset| Ok::<_, io::Error>(place(offset, 4, 4)?.cast::<AtomicU32>());
         let len = (layout.size as usize).checked_mul(size_of::<E>()).ok_or_else(wrong)?;
-        if !layout.size.is_power_of_two() {
+        if !layout.size.is_power_of_two() || layout.size > MAX_SIZE {
             return Err(wrong());
         }
         Ok(Self {
@@ -166,8 +166,8 @@ impl<E: Entry> Slots for MappedSlots<E> {
     }
 
     #[inline]
-    fn ahead(place: *mut E, n: i32) -> *mut E {
-        place.wrapping_offset(n as isize)
+    fn ahead(place: *mut E, n: u32) -> *mut E {
+        place.wrapping_add(n as usize)
     }
 
     #[inline]

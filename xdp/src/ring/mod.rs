@@ -28,6 +28,9 @@ pub(crate) use consumer::{Consumer, Entries};
 pub(crate) use mapped::{Layout, Mapped};
 pub(crate) use producer::{Producer, Reserved};
 
+/// The most entries of a ring: what is counted in them has a bit to spare.
+pub(crate) const MAX_SIZE: u32 = 1 << 30;
+
 /// The memory of a ring: cursors, flags and entries.
 pub(crate) trait Memory {
     /// What an entry holds.
@@ -40,7 +43,7 @@ pub(crate) trait Memory {
     /// It is good for as long as the memory is there.
     fn slots(&self) -> Self::Slots;
 
-    /// Entries in the ring, a power of two.
+    /// Entries in the ring, a power of two up to [`MAX_SIZE`].
     fn size(&self) -> u32;
 
     /// The producer's cursor, with acquire.
@@ -71,7 +74,7 @@ pub(crate) trait Slots {
     fn place(&self, cursor: u32) -> Self::Place;
 
     /// The place of the entry `n` further on, or behind the last one.
-    fn ahead(place: Self::Place, n: i32) -> Self::Place;
+    fn ahead(place: Self::Place, n: u32) -> Self::Place;
 
     /// How many entries lie between one place and another one ahead.
     fn between(from: Self::Place, to: Self::Place) -> u32;

@@ -28,10 +28,6 @@ impl Watched {
             entries: (0..size).map(|_| UnsafeCell::new(u64::MAX)).collect(),
         })
     }
-
-    fn entry(&self, cursor: u32) -> &UnsafeCell<u64> {
-        &self.entries[cursor as usize & (self.entries.len() - 1)]
-    }
 }
 
 impl Memory for Arc<Watched> {
@@ -69,29 +65,30 @@ impl Memory for Arc<Watched> {
 
 impl Slots for Arc<Watched> {
     type Entry = u64;
-    type Place = u32;
+    /// A walk that leaves the ring meets a place that is not there.
+    type Place = usize;
 
-    fn place(&self, cursor: u32) -> u32 {
-        cursor
+    fn place(&self, cursor: u32) -> usize {
+        cursor as usize & (self.entries.len() - 1)
     }
 
-    fn ahead(place: u32, n: i32) -> u32 {
-        place.wrapping_add_signed(n)
+    fn ahead(place: usize, n: u32) -> usize {
+        place + n as usize
     }
 
-    fn between(from: u32, to: u32) -> u32 {
-        to.wrapping_sub(from)
+    fn between(from: usize, to: usize) -> u32 {
+        (to - from) as u32
     }
 
-    unsafe fn read(&self, cursor: u32) -> u64 {
-        self.entry(cursor).with(|entry| {
+    unsafe fn read(&self, place: usize) -> u64 {
+        self.entries[place].with(|entry| {
             // SAFETY: the pointer is loom's, which checks that nobody writes.
             unsafe { entry.read() }
         })
     }
 
-    unsafe fn write(&self, cursor: u32, entry: u64) {
-        self.entry(cursor).with_mut(|place| {
+    unsafe fn write(&self, place: usize, entry: u64) {
+        self.entries[place].with_mut(|place| {
             // SAFETY: the pointer is loom's, which checks that nobody else reads or writes.
             unsafe { place.write(entry) };
         });

@@ -123,8 +123,9 @@ impl<M: Memory> Reserved<'_, M> {
     #[inline]
     pub(crate) fn push(&mut self, entry: M::Entry) -> bool {
         let Some(place) = self.walk.step() else { return false };
-        // SAFETY: the memory is there, for the ring is borrowed; the place is one of those that were free when
-        // they were reserved, and none of those was published since.
+        // SAFETY: the memory is there, for the ring is borrowed; the place is inside the ring (see the head of
+        // `walk`), and of a cursor before the walk's end, so one of those that were free when they were
+        // reserved, and none of those was published since.
         unsafe { self.walk.slots().write(place, entry) };
         true
     }

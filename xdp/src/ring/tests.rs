@@ -29,10 +29,6 @@ impl Words {
         let (producer, consumer) = (AtomicU32::new(cursor), AtomicU32::new(cursor));
         Rc::new(Self { producer, consumer, flags: AtomicU32::new(0), entries })
     }
-
-    fn entry(&self, cursor: u32) -> &AtomicU64 {
-        &self.entries[cursor as usize & (self.entries.len() - 1)]
-    }
 }
 
 impl Memory for Rc<Words> {
@@ -70,26 +66,27 @@ impl Memory for Rc<Words> {
 
 impl Slots for Rc<Words> {
     type Entry = u64;
-    type Place = u32;
+    /// A walk that leaves the ring meets a place that is not there.
+    type Place = usize;
 
-    fn place(&self, cursor: u32) -> u32 {
-        cursor
+    fn place(&self, cursor: u32) -> usize {
+        cursor as usize & (self.entries.len() - 1)
     }
 
-    fn ahead(place: u32, n: i32) -> u32 {
-        place.wrapping_add_signed(n)
+    fn ahead(place: usize, n: u32) -> usize {
+        place + n as usize
     }
 
-    fn between(from: u32, to: u32) -> u32 {
-        to.wrapping_sub(from)
+    fn between(from: usize, to: usize) -> u32 {
+        (to - from) as u32
     }
 
-    unsafe fn read(&self, cursor: u32) -> u64 {
-        self.entry(cursor).load(Ordering::Relaxed)
+    unsafe fn read(&self, place: usize) -> u64 {
+        self.entries[place].load(Ordering::Relaxed)
     }
 
-    unsafe fn write(&self, cursor: u32, entry: u64) {
-        self.entry(cursor).store(entry, Ordering::Relaxed);
+    unsafe fn write(&self, place: usize, entry: u64) {
+        self.entries[place].store(entry, Ordering::Relaxed);
     }
 }
 
@@ -129,6 +126,37 @@ fn places_are_looked_up_again_when_more_are_wanted() {
     assert!((7..14).all(|n| places.push(n)) && !places.push(14));
     drop(places);
     assert!(consumer.entries(8).eq(6..14));
+}
+
+/// Across the end of the ring, where the next stretch has begun or not.
+#[test]
+fn entries_that_were_taken_can_be_put_back() {
+    for (start, again) in (0..8).flat_map(|start| [(start, false), (start, true)]) {
+        let words = Words::new(8, start);
+        let (mut producer, mut consumer) =
+            (Producer::new(Rc::clone(&words)), Consumer::new(Rc::clone(&words)));
+        let mut places = producer.reserve(8);
+        assert!((0..8).all(|n| places.push(n)));
+        drop(places);
+        let mut entries = consumer.entries(8);
+        entries.put_back();
+        assert_eq!((entries.taken(), entries.left()), (0, 8), "there was none");
+        for n in 0..8 {
+            assert_eq!(entries.next(), Some(n));
+            if again {
+                entries.limit(8);
+            }
+            entries.put_back();
+            assert_eq!((entries.taken(), entries.left()), (n as u32, 8 - n as u32));
+            assert_eq!(entries.next(), Some(n));
+        }
+        assert_eq!(entries.next(), None);
+        // As often as there were.
+        (0..9).for_each(|_| entries.put_back());
+        assert!(entries.by_ref().eq(0..8), "from {start}");
+        drop(entries);
+        assert_eq!(producer.reserve(8).left(), 8);
+    }
 }
 
 #[test]
@@ -277,6 +305,15 @@ fn a_layout_outside_of_the_mapping_is_refused() {
     ] {
         assert!(Mapped::<u64>::new(anonymous(len), &wrong).is_err(), "{wrong:?}");
     }
+    // Also where there is room; nobody touches it.
+    let largest = Layout { size: MAX_SIZE, ..LAYOUT };
+    let larger = Layout { size: MAX_SIZE * 2, ..LAYOUT };
+    let map = || {
+        let map = MmapOptions::new().len(larger.len::<u64>()).no_reserve_swap().map_anon();
+        MmapRaw::from(map.unwrap())
+    };
+    assert!(Mapped::<u64>::new(map(), &largest).is_ok());
+    assert!(Mapped::<u64>::new(map(), &larger).is_err());
 }
 
 /// Both sides of a mapping, on two threads.

@@ -1,4 +1,10 @@
 //! [`Walk`]: from entry to entry.
+//!
+//! # What the unsafe code of its users relies on
+//!
+//! `at..run_end` lies side by side inside the ring and is the places of the cursors before `run_end_cursor`.
+//! Only `turn` begins a stretch, from a masked cursor and no further than the ring's end, so each place of
+//! [`step`](Walk::step) is one of the ring's: that of a cursor from where the walk began to `end`, exclusive.
 
 use super::Slots;
 
@@ -61,10 +67,13 @@ impl<S: Slots> Walk<S> {
         Some(place)
     }
 
-    /// Takes the last step back.
+    /// Takes the last step back; there must have been one.
     #[inline]
     pub(super) fn step_back(&mut self) {
-        self.at = S::ahead(self.at, -1);
+        let next = self.cursor().wrapping_sub(1);
+        let at = self.slots.place(next);
+        (self.at, self.run_end, self.run_end_cursor) = (at, at, next);
+        self.turn();
     }
 
     #[inline]
@@ -78,7 +87,7 @@ impl<S: Slots> Walk<S> {
         let run = self.end.wrapping_sub(next).min(self.size - (next & (self.size - 1)));
         if run > 0 {
             self.at = self.slots.place(next);
-            self.run_end = S::ahead(self.at, run as i32);
+            self.run_end = S::ahead(self.at, run);
             self.run_end_cursor = next.wrapping_add(run);
         }
     }

@@ -11,6 +11,7 @@ use super::queue::has_queue;
 use super::{CopyMode, Hook, Interface, Want, XdpQueue};
 use crate::port::XdpPort;
 use crate::program::{Filter, Hints, Program, XskMap};
+use crate::ring::MAX_SIZE;
 use crate::umem::{Umem, UmemOptions};
 
 /// How queues of an interface are opened.
@@ -76,7 +77,7 @@ pub enum Receive {
     Nothing,
 }
 
-/// Entries in the rings of a socket: powers of two.
+/// Entries in the rings of a socket: powers of two up to 2³⁰; a kernel may have memory for less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingSizes {
     /// Frames received and not yet taken.
@@ -279,9 +280,13 @@ impl XdpOptions {
             ("rings.completion", completion),
         ] {
             if !size.is_power_of_two() {
-                let next = size.checked_next_power_of_two().map_or(1 << 31, |next| next.max(1));
+                let next = size.next_power_of_two();
                 let why = format!("rings have a power of two of entries; {next} is the next");
                 return Err(Error::config(setting, size, why));
+            if size > MAX_SIZE {
+                let why = format!("rings have at most {MAX_SIZE} entries");
+                return Err(Error::config(setting, size, why));
+            }
             }
         }
         if completion < tx {

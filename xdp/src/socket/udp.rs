@@ -6,6 +6,7 @@ use bypass_core::{Error, Result};
 
 use super::{BusyPoll, Receive, RingSizes, XdpOptions};
 use crate::program::{Filter, Hints};
+use crate::ring::MAX_SIZE;
 use crate::umem::UmemOptions;
 
 /// The larger of the two sizes of chunks.
@@ -40,13 +41,21 @@ impl XdpOptions {
         if let Some(bytes) = options.recv_buffer {
             let chunks = u32::try_from(bytes.div_ceil(pool.chunk_size as usize)).ok();
             let sum = |n: u32| n.checked_add(chunks?);
-            let (all, posted) = sum(pool.chunks).zip(sum(pool.rx_reserve)).ok_or_else(|| {
-                Error::config("recv_buffer", bytes, "there are no so many chunks of packet memory")
-            })?;
+            let sums = sum(pool.chunks).zip(sum(pool.rx_reserve));
+            let (all, posted) =
+                sums.filter(|(_, posted)| *posted <= MAX_SIZE).ok_or_else(|| {
+                    let why =
+                        format!("no more than {MAX_SIZE} chunks of packet memory can be posted");
+                    Error::config("recv_buffer", bytes, why)
+                })?;
             (pool.chunks, pool.rx_reserve) = (all, posted);
         }
         let least = RingSizes::default();
-        let ring = pool.rx_reserve.checked_next_power_of_two().unwrap_or(1 << 31);
+        if pool.rx_reserve > MAX_SIZE {
+            let why = format!("no more than {MAX_SIZE} chunks can be posted");
+            return Err(Error::config("rx_reserve", pool.rx_reserve, why));
+        }
+        let ring = pool.rx_reserve.next_power_of_two();
         xdp.rings = RingSizes { rx: ring.max(least.rx), fill: ring.max(least.fill), ..least };
         xdp.multi_buffer = longest > room(&pool);
         xdp.umem = umem(pool);
