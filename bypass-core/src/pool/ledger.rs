@@ -196,7 +196,7 @@ impl<K: Kind> Ledger<'_, K> {
     }
 
     /// Has `f` fill `len` bytes behind the headroom of a chunk that was sent, and lends it to be sent again.
-    /// Returns how many bytes it was lent with before.
+    /// `f` also gets how many bytes it was lent with before.
     ///
     /// When `f` panics the chunk is freed.
     ///
@@ -213,8 +213,8 @@ impl<K: Kind> Ledger<'_, K> {
         &mut self,
         chunk: usize,
         len: u32,
-        f: impl FnOnce(&mut [u8]),
-    ) -> Result<(Filled, u32), StrayChunk> {
+        f: impl FnOnce(&mut [u8], u32),
+    ) -> Result<Filled, StrayChunk> {
         let (states, extents, offset) = (self.states, self.extents, self.shared.headroom);
         let (Some(state), Some(extent)) = (states.get(chunk), extents.get(chunk)) else {
             return Err(stray(chunk));
@@ -227,10 +227,10 @@ impl<K: Kind> Ledger<'_, K> {
         }
         let (_, before) = extent.get();
         state.set(State::plain(Owner::Application));
-        self.in_hand(chunk, offset, len, Some(Lent::Tx), f);
+        self.in_hand(chunk, offset, len, Some(Lent::Tx), |data| f(data, before));
         extent.set((offset, len));
         state.set(State::plain(Owner::Tx));
-        Ok((Filled { chunk: chunk as u32, offset }, before))
+        Ok(Filled { chunk: chunk as u32, offset })
     }
 
     /// Resets the meta of a chunk, which few have.

@@ -96,10 +96,15 @@ impl<'a> Again<'a> {
         self.entries.next()
     }
 
-    /// Queues a frame in its chunk, which was sent with so many bytes before.
+    /// It was sent with so many bytes.
     #[inline]
-    pub(super) fn push(&mut self, desc: Desc, bytes: u32) {
+    pub(super) fn came(&mut self, bytes: u32) {
         self.bytes += u64::from(bytes);
+    }
+
+    /// Queues a frame in its chunk.
+    #[inline]
+    pub(super) fn push(&mut self, desc: Desc) {
         self.places.push(desc);
     }
 

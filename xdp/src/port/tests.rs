@@ -45,6 +45,17 @@ fn kernel_counter(port: &XdpPort, wanted: &str) -> u64 {
     found.unwrap()
 }
 
+/// Frames that were sent and whose chunks were not taken back.
+fn completed(port: &XdpPort) -> u64 {
+    let mut completed = 0;
+    port.visit_rings(&mut |name, occupancy| {
+        if name == "completion" {
+            completed = occupancy.used;
+        }
+    });
+    completed
+}
+
 /// The kernel may have shown only some pieces of a frame when they are looked for.
 #[test]
 fn a_frame_whose_end_comes_in_a_later_turn_is_whole_then() {
@@ -226,6 +237,28 @@ fn a_visitor_that_panics_leaves_the_rest_on_the_ring() {
     assert_eq!((stats.rx_packets, stats.drops.total()), (u64::from(POSTED) * 24, 0));
     let frames = stats.frames.unwrap();
     assert_eq!((frames.rx_posted, frames.held), (u64::from(POSTED), 0), "{frames:?}");
+}
+
+/// A generator that panics over the chunk of a frame that was sent loses neither that nor its bytes.
+#[test]
+fn what_was_sent_counts_also_when_a_generator_panics_over_it() {
+    let Some((_veth, mut a, mut b)) = pair(false, Hook::Native) else { return };
+    let mut waiting = Burst::with_capacity(8);
+    let fill = |data: &mut [u8]| data.copy_from_slice(&numbered(0, 60));
+    assert_eq!(a.generate(&mut waiting, 4, 60, fill).unwrap(), 4);
+    // Not by `flush`, which takes back what has come by then.
+    a.kernel.kick(a.socket.as_fd()).unwrap();
+    receive(&mut b, 4, is_ours);
+    while completed(&a) < 4 {
+        std::thread::yield_now();
+    }
+    let generate = std::panic::AssertUnwindSafe(|| {
+        a.generate(&mut waiting, 4, 100, |_| std::panic::resume_unwind(Box::new(())))
+    });
+    assert!(std::panic::catch_unwind(generate).is_err());
+    assert_eq!((a.stats().tx_packets, a.stats().tx_bytes, completed(&a)), (1, 60, 3));
+    a.recv(&mut waiting).unwrap();
+    assert_eq!((a.stats().tx_packets, a.stats().tx_bytes, a.umem().census().held), (4, 240, 0));
 }
 
 /// A generator that panics frees the frame that it fills and those behind it, whether others wait or not.

@@ -84,8 +84,9 @@ impl Marks {
 
     pub(super) fn set(&mut self, chunk: u32) {
         if let Some(word) = self.words.get_mut(chunk as usize / 64) {
-            *word |= 1 << (chunk % 64);
-            self.set += 1;
+            let bit = 1 << (chunk % 64);
+            self.set += u32::from(*word & bit == 0);
+            *word |= bit;
         }
     }
 

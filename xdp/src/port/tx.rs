@@ -182,8 +182,12 @@ impl Tx {
         let mut again = Again::new(entries, places, totals);
         let mut hand = umem.hand(0);
         while let Some(address) = again.next() {
-            match hand.resend(address, len, &mut f) {
-                Ok((desc, bytes)) => again.push(desc, bytes),
+            let filled = hand.resend(address, len, |data, before| {
+                again.came(before);
+                f(data);
+            });
+            match filled {
+                Ok(desc) => again.push(desc),
                 Err(_) => again.stray(),
             }
         }

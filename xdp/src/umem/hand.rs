@@ -85,7 +85,7 @@ impl Hand<'_> {
     }
 
     /// Has `f` fill a frame of `len` bytes in a chunk whose address is on the completion ring, to be sent
-    /// again: the entry of the TX ring, and how many bytes were sent before.
+    /// again: the entry of the TX ring. `f` also gets how many bytes were sent before.
     ///
     /// # Errors
     ///
@@ -95,14 +95,14 @@ impl Hand<'_> {
         &mut self,
         address: u64,
         len: u32,
-        f: impl FnOnce(&mut [u8]),
-    ) -> Result<(Desc, u32), StrayChunk> {
+        f: impl FnOnce(&mut [u8], u32),
+    ) -> Result<Desc, StrayChunk> {
         let (chunk, _) = self.addressing.locate(address);
         // SAFETY: the address was on the completion ring, so the kernel is done with the chunk (see the
         // head of the module above).
-        let (filled, before) = unsafe { self.ledger.resend(chunk, len, f) }?;
+        let filled = unsafe { self.ledger.resend(chunk, len, f) }?;
         let start = self.addressing.start(address);
-        Ok((plain(start + u64::from(filled.offset), len), before))
+        Ok(plain(start + u64::from(filled.offset), len))
     }
 
     /// Has `f` fill up to `n` frames of `len` bytes that are to be sent, for each of which `queue` gets the

@@ -172,8 +172,15 @@ fn a_chunk_that_was_sent_is_filled_and_sent_again() {
     let chunk = first.post(Lent::Tx).chunk as usize;
     let mut ledger = pool.ledger(0);
     let mut resend = |chunk: usize, len: u32, byte: u8| {
+        let mut sent = 0;
         // SAFETY: no kernel has seen any address of this pool.
-        unsafe { ledger.resend(chunk, len, |data| data.fill(byte)) }
+        let filled = unsafe {
+            ledger.resend(chunk, len, |data, before| {
+                data.fill(byte);
+                sent = before;
+            })
+        };
+        filled.map(|filled| (filled, sent))
     };
     let place = Filled { chunk: chunk as u32, offset: 32 };
     assert_eq!(resend(chunk, 224, 1), Ok((place, 4)));
@@ -190,7 +197,7 @@ fn a_chunk_that_was_sent_is_filled_and_sent_again() {
     let filling = catch_unwind(AssertUnwindSafe(|| {
         let mut ledger = pool.ledger(0);
         // SAFETY: as above.
-        unsafe { ledger.resend(chunk, 9, |_| panic!("while it is filled")) }.is_ok()
+        unsafe { ledger.resend(chunk, 9, |_, _| panic!("while it is filled")) }.is_ok()
     }));
     assert!(filling.is_err());
     assert_eq!(places(&pool), [8, 0, 0, 0]);
