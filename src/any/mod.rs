@@ -31,7 +31,7 @@
 //!
 //! | setting | |
 //! |---|---|
-//! | `queue=N` | this queue; without it 0, or all for a datagram endpoint at an address of the kernel's |
+//! | `queue=N` | this queue, also beside `share`; without it 0, or all (of the part) for a datagram endpoint at an address of the kernel's |
 //! | `hook=native` or `generic` | where the program must run; without it the better one that is to be had, reported in [`Caps::fallbacks`](crate::Caps::fallbacks) |
 //! | `mode=zero-copy` or `copy` | whether the device must read and write the memory itself; without it as `hook` |
 //! | `force=true` | take all frames even of an interface that a default route leads through |

@@ -91,6 +91,7 @@ fn over_frames(backend: &'static str, mut uri: Uri<'_>) -> Result<AnySocket> {
         let open = |beside: &Beside| -> Result<AnyPort> {
             let mut xdp = crate::xdp::XdpOptions::beside_kernel(&options, beside)?;
             settings.apply(&mut xdp)?;
+            // A worker that names its queue has that, whichever part of the others is its own.
             let ports = match settings.queue() {
                 Some(_) => vec![xdp.open()?],
                 None => xdp.open_part(options.share)?,

@@ -5,7 +5,9 @@
 //! The same as [`PoolBuf`]: a chunk whose state says that the application owns it has one owner. While
 //! its data is shown that is the ledger, in the frame of the call that shows it; nobody else is handed the
 //! chunk meanwhile, whatever the function does that sees it, and whatever the kernel names. When that
-//! function panics, [`InHand`] frees the chunk.
+//! function panics, [`InHand`] frees the chunk. Once it is lent again it passes for a chunk that came, should
+//! the kernel name it once more without having had it: that it does not is for the caller to know, who says
+//! of each chunk that the kernel is done with it.
 
 use std::cell::Cell;
 use std::fmt;

@@ -181,7 +181,8 @@ impl<K: Kind> Pool<K> {
 
     /// Lends up to `n` free chunks to be received into, which `post` gets; may use the reserve.
     /// Returns how many there were. The same as [`alloc_rx`](Self::alloc_rx) and
-    /// [`post`](PoolBuf::post) for each, for those who need no buffers between the two.
+    /// [`post`](PoolBuf::post) for each, for those who need no buffers between the two. Up to 64 free chunks
+    /// are set aside while `post` runs, and are not to be had meanwhile.
     #[inline]
     pub fn lend_rx(&self, n: usize, post: impl FnMut(u32)) -> usize {
         self.ledger(0).lend_rx(n, post)

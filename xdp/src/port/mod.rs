@@ -212,7 +212,7 @@ impl XdpPort {
     }
 
     /// The program that redirects frames to the queue, where it is known: its filter can be changed
-    /// while packets flow.
+    /// while packets flow. That changes what all ports receive that share the program.
     #[must_use]
     pub fn program(&self) -> Option<&Arc<Program>> {
         match &self.source {
@@ -333,8 +333,9 @@ impl PacketIo for XdpPort {
     /// the fill ring or the TX ring.
     ///
     /// A chunk that the kernel names twice before the next call, as no driver should, is shown twice, one
-    /// after the other, and posted twice, if the visitor drops what is in it. Sent or kept, it is a stray
-    /// the second time, as it always is to `recv`.
+    /// after the other, and posted twice, if the visitor drops what is in it. Sent or kept the first time, it
+    /// is a stray the second time, as it always is to `recv`. Dropped the first time and kept the second,
+    /// it is the application's and the kernel's.
     #[inline]
     fn visit(
         &mut self,
@@ -345,6 +346,9 @@ impl PacketIo for XdpPort {
     }
 
     /// Frames are filled in the chunks that they are sent from.
+    ///
+    /// A chunk that the kernel returns twice before the next call, as no driver should, is filled and queued
+    /// twice.
     #[inline]
     fn generate(
         &mut self,

@@ -99,8 +99,8 @@ impl Owner {
         }
         match (self.link, &self.process, self.hook) {
             (Some(_), Some((pid, _)), _) if *pid == std::process::id() => format!(
-                "process {pid}, which is this one, has it there: ask for the same filter and mode, or \
-                 name its program (`Receive::Program`)"
+                "process {pid}, which is this one, has it there: ask for the same filter, hook, hints, \
+                 `force` and `multi_buffer`, or name its program (`Receive::Program`)"
             ),
             (Some(_), Some((pid, name)), _) => format!("it goes when process {pid} ({name}) ends"),
             (Some(link), None, _) => format!("`bpftool link detach id {link}` takes it off"),

@@ -70,7 +70,7 @@ impl Program {
 
     /// Exchanges the filter while packets flow. Each packet is judged by the old filter or by the
     /// new one, never by parts of both; when this returns, the old one judges none any more. That
-    /// takes milliseconds.
+    /// takes milliseconds. It is changed for all ports that share the program.
     ///
     /// # Errors
     ///

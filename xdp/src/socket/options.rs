@@ -67,7 +67,10 @@ pub struct XdpOptions {
 #[non_exhaustive]
 pub enum Receive {
     /// What the filter names, by the program of this crate, which is attached for as long as a port
-    /// lives. All ports of the process that ask for the same at one interface share it.
+    /// lives. All ports of the process that ask for the same at one interface share it: for exactly the
+    /// same [`hook`](XdpOptions::hook), [`hints`](XdpOptions::hints), [`force`](XdpOptions::force) and
+    /// [`multi_buffer`](XdpOptions::multi_buffer) (to prefer is not to require), and for the filter that is
+    /// in force there, which [`Program::set_filter`] may have changed for all of them.
     Filter(Filter),
     /// What a program takes that is attached already.
     Program(Arc<Program>),
@@ -152,8 +155,8 @@ impl XdpOptions {
 
     /// [`queue`](Self::queue), to be opened on another thread or with memory that others use, too.
     ///
-    /// Queues of one interface that are asked for with the same [`Receive::Filter`] and mode share one
-    /// program, whichever thread of the process asks.
+    /// Queues of one interface that ask for the same share one program, whichever thread of the process
+    /// asks: see [`Receive::Filter`].
     ///
     /// # Errors
     ///
@@ -232,7 +235,8 @@ impl XdpOptions {
     ///
     /// # Errors
     ///
-    /// As [`open_all`](Self::open_all); [`Error::Config`] when there are more parts than queues.
+    /// As [`open_all`](Self::open_all); [`Error::Config`] for a part without a queue, where there are more
+    /// parts than queues.
     pub fn open_part(&self, share: Share) -> Result<Vec<XdpPort>> {
         let queues = self.part(share)?;
         let mut memory = self.umem.clone();
@@ -279,14 +283,14 @@ impl XdpOptions {
             ("rings.fill", fill),
             ("rings.completion", completion),
         ] {
-            if !size.is_power_of_two() {
-                let next = size.next_power_of_two();
-                let why = format!("rings have a power of two of entries; {next} is the next");
-                return Err(Error::config(setting, size, why));
             if size > MAX_SIZE {
                 let why = format!("rings have at most {MAX_SIZE} entries");
                 return Err(Error::config(setting, size, why));
             }
+            if !size.is_power_of_two() {
+                let next = size.next_power_of_two();
+                let why = format!("rings have a power of two of entries; {next} is the next");
+                return Err(Error::config(setting, size, why));
             }
         }
         if completion < tx {

@@ -4,7 +4,8 @@
 //!
 //! The kernel is done with a chunk when it shows its address on the RX ring or the completion ring, and
 //! not before: the contract of AF_XDP. The pool knows of each chunk whether it is lent, and in which
-//! direction; an address that was not lent is refused, whatever the kernel says. A chunk that was lent
+//! direction; an address that was not lent is refused, whatever the kernel says. One that it repeats passes
+//! once the chunk was lent again in the same direction: there the contract is all there is. A chunk that was lent
 //! to a socket which is closed stays lent: the descriptor may have been duplicated, and a driver may go
 //! on for a while. The kernel holds the pages of registered memory on its own account, so memory that
 //! is unmapped meanwhile is not anybody else's before it is done.
