@@ -5,8 +5,9 @@
 mod common;
 
 use std::os::fd::AsFd;
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use bypass_core::testing::rig::{Namespace, Veth, VethOptions};
 use bypass_core::{Buffer, Burst, Endpoint, Error, Frame, PacketIo};
@@ -326,11 +327,39 @@ fn queues_open_while_others_close() {
         for queue in [0, 1] {
             let namespace = &rig.veth.a;
             scope.spawn(move || {
-                for _ in 0..40 {
-                    drop(open(namespace, Hook::Native, |options| options.queue = queue));
+                let _inside = namespace.enter().unwrap();
+                let mut options = options(Hook::Native);
+                options.queue = queue;
+                // Most often the program alone, for a port takes its time.
+                for n in 0..100 {
+                    let queue = options.one().unwrap();
+                    if n % 50 == 0 {
+                        queue.open().unwrap();
+                    }
                 }
             });
         }
+    });
+    rig.assert_clean();
+}
+
+/// A program that is coming off its interface has no owner any more that others could share it with.
+#[test]
+fn who_opens_waits_for_a_program_that_is_coming_off() {
+    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
+    let port = open(&rig.veth.a, Hook::Native, |_| {});
+    let program = Arc::clone(port.program().unwrap());
+    drop(port);
+    let program = Arc::into_inner(program).unwrap();
+    thread::scope(|scope| {
+        let (tell, told) = mpsc::channel();
+        let namespace = &rig.veth.a;
+        scope.spawn(move || tell.send(try_open(namespace, Hook::Native, |_| {}).map(drop)));
+        // Time to meet the program, and to fail; it opens either way when that is off.
+        let early = told.recv_timeout(Duration::from_millis(100));
+        assert!(early.is_err(), "{early:?}");
+        drop(program);
+        told.recv().unwrap().unwrap();
     });
     rig.assert_clean();
 }
