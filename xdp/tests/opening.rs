@@ -436,7 +436,7 @@ fn what_was_posted_on_a_socket_from_elsewhere_is_nobody_s_when_opening_fails() {
     };
     let mut taking = XdpOptions::new(Veth::NAME);
     taking.receive = Receive::Nothing;
-    taking.bind_timeout = std::time::Duration::from_millis(10);
+    taking.bind_timeout = Duration::from_millis(10);
     let error = adopt(&taking).unwrap_err();
     assert!(matches!(xdp_error(&error), XdpError::QueueInUse { .. }), "{error}");
     let error = adopt(&taking).unwrap_err();
