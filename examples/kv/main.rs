@@ -47,16 +47,13 @@ use bypass_io::{Bind as _, DefaultSocket, Error, Share, UdpOptions};
 
 use options::Options;
 use server::worker::Setup;
-use server::{handover, tokio, worker};
+use server::{QUEUE, handover, tokio, worker};
 use stats::{Figure, Stats};
 
 type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
 /// What a worker says when it serves: its backend, and where it listens for datagrams.
 type Ready = (String, SocketAddr);
-
-/// Bytes of the kernel's queue of datagrams: some 10 ms of requests.
-const QUEUE: usize = 4 << 20;
 
 fn main() -> ExitCode {
     let Err(error) = run() else { return ExitCode::SUCCESS };

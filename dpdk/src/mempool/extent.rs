@@ -12,14 +12,13 @@ impl Mempool {
     pub(crate) fn extent(&self) -> (usize, usize) {
         let pool = self.as_ptr();
         // SAFETY: the pool is there, and its sizes never change.
-        let (header, body, trailer, count) =
-            unsafe { ((*pool).header_size, (*pool).elt_size, (*pool).trailer_size, (*pool).size) };
-        let each = (header + body + trailer) as usize;
+        let sizes = unsafe { &*pool };
+        let each = (sizes.header_size + sizes.elt_size + sizes.trailer_size) as usize;
         let mut found = Bounds { first: usize::MAX, last: 0 };
         // SAFETY: the function is called for each object, with the place that is passed on, and only looks
         // at addresses.
         unsafe { sys::rte_mempool_obj_iter(pool, Some(widen), (&raw mut found).cast()) };
-        (each * count as usize, found.last.saturating_sub(found.first) + each)
+        (each * sizes.size as usize, found.last.saturating_sub(found.first) + each)
     }
 }
 

@@ -20,6 +20,9 @@ use crate::shard::{Change, Next, Shard};
 use crate::stats::Figure;
 use crate::store::Store;
 
+/// Bytes of the kernel's queue of datagrams: some 10 ms of requests.
+pub const QUEUE: usize = 4 << 20;
+
 /// Whom a request that was handed over is answered.
 #[derive(Clone, Copy, Debug)]
 pub enum Back {

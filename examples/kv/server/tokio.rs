@@ -16,13 +16,13 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::assembly::{Assembly, PATIENCE, Taken};
 use super::worker::now;
-use super::{Outcome, carry_out_all};
+use super::{Outcome, QUEUE, carry_out_all};
+use crate::Result;
 use crate::protocol::frame::{Frame, HEADER};
 use crate::protocol::{ERROR, REPLY_TOO_LARGE, TOO_LARGE};
 use crate::shard::Shard;
 use crate::stats::{Figure, Stats};
 use crate::store::Store;
-use crate::{QUEUE, Result};
 
 /// How often the signal to stop and the clock are looked at.
 const TICK: Duration = Duration::from_millis(50);
