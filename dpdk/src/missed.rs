@@ -153,8 +153,8 @@ mod tests {
         assert_eq!(code, 0);
         sockets(libc::AF_PACKET);
         // A lock of this description is in the way of the process's own, if that is still there.
-        // SAFETY: the lock is read and written.
         let mut asked = lock(libc::F_WRLCK);
+        // SAFETY: the lock is read and written.
         let code = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut asked) };
         assert_eq!((code, i32::from(asked.l_type)), (0, libc::F_WRLCK));
     }
