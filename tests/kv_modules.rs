@@ -26,6 +26,7 @@ mod requests {
     use std::net::SocketAddr;
     use std::rc::Rc;
     use std::sync::Arc;
+    use std::time::Duration;
 
     use bypass_core::backend::memory::{LinkOptions, MemoryEnd, MemoryPort, link};
     use bypass_core::testing::allocations::{CountingAllocator, on_this_thread};
@@ -35,8 +36,9 @@ mod requests {
     use bypass_io::io_uring::Ring;
 
     use crate::protocol::How;
+    use crate::server::budget::{ANSWERS, REQUESTS};
     use crate::server::handover::{self, ENVELOPES, Handover};
-    use crate::server::udp::{LONG_BYTES, UdpServer};
+    use crate::server::udp::UdpServer;
     use crate::server::{Back, Core};
     use crate::shard::Shard;
     use crate::stats::{Figure, Stats};
@@ -111,9 +113,12 @@ mod requests {
                 Core::new(Shard { index, store, stats: Arc::clone(&stats) }, None, Rc::clone(&ring))
             };
             let cores = [core(0), core(1)];
-            let servers = [UdpServer::new(bind(far, 2)), UdpServer::new(bind(idle, 3))];
-            let server = servers[0].socket.local_addr();
             let (handovers, out) = (handover::between(2).unwrap(), Burst::with_capacity(32));
+            let serve = |at: usize, end, host| {
+                UdpServer::new(bind(end, host), &handovers[at], Duration::from_secs(600))
+            };
+            let servers = [serve(0, far, 2), serve(1, idle, 3)];
+            let server = servers[0].socket.local_addr();
             Self { client, server, cores, servers, handovers, stats, out, _cut: cut }
         }
 
@@ -214,7 +219,7 @@ mod requests {
         let store = &mut pair.cores[0].shard.store;
         assert_eq!(store.write(How::Set, key.as_bytes(), 0, 0, &[7; VALUE]), Written::Stored);
         let (mut asked, mut answers) = (0, 0);
-        while asked * VALUE < 2 * LONG_BYTES {
+        while asked * VALUE < 2 * ANSWERS {
             pair.ask(|datagram| datagram.fill(&text).unwrap());
             asked += 32;
             pair.turn(0);
@@ -227,7 +232,7 @@ mod requests {
         answers += pair.answers(&mut back);
         let refused = pair.stats.total(Figure::NoBuffer) as usize;
         assert_eq!(answers + refused, asked);
-        assert!(answers >= LONG_BYTES / VALUE - 1 && refused >= asked / 3, "{answers} of {asked}");
+        assert!(answers >= ANSWERS / VALUE - 1 && refused >= asked / 3, "{answers} of {asked}");
     }
 
     /// What another shard has no time for is dropped where it arrived, and counted.
@@ -258,5 +263,93 @@ mod requests {
         (0..6).for_each(|turn| pair.turn(turn % 2));
         assert_eq!(pair.answers(&mut back), 32);
         assert_eq!(pair.stats.total(Figure::HandoverFull), full);
+    }
+
+    /// Large requests for a shard that falls behind: they take no more memory than they may, and give it back.
+    #[test]
+    fn requests_on_their_way_take_no_more_memory_than_they_may() {
+        const VALUE: usize = 1_040_000;
+        if skip(&[Need::IoUring]) {
+            return;
+        }
+        let (mut pair, mut back) = (Pair::acquainted(), Burst::with_capacity(128));
+        let (key, _) = pair.get_from(1);
+        let frame = |numbers: [u16; 3], part: &[u8]| {
+            [&numbers.map(u16::to_be_bytes).concat(), &[0, 0][..], part].concat()
+        };
+        let large = format!("set {key} 0 0 {VALUE}\r\n{}\r\n", "v".repeat(VALUE)).into_bytes();
+        let total = large.len().div_ceil(1392) as u16;
+        let pieces = |request| {
+            let parts = (0..).zip(large.chunks(1392));
+            parts.map(move |(sequence, part)| frame([request, sequence, total], part))
+        };
+        let small = format!("set {key} 0 0 1300\r\n{}\r\n", "s".repeat(1300)).into_bytes();
+        // As many as there is room for, and one more that is forgotten when it has come in part.
+        let fit = REQUESTS / large.len();
+        let mut datagrams: Vec<_> = (0..=fit as u16).flat_map(pieces).collect();
+        let singles = 256;
+        datagrams.extend((0..singles).map(|request| frame([100 + request, 0, 1], &small)));
+        // The rig sends 32 at a time.
+        datagrams.resize(datagrams.len().next_multiple_of(32), b"short".to_vec());
+        for datagrams in datagrams.chunks(32) {
+            let mut datagrams = datagrams.iter();
+            pair.ask(|datagram| datagram.fill(datagrams.next().unwrap()).unwrap());
+            pair.turn(0);
+        }
+        let requests = |pair: &Pair| pair.handovers[0].budgets().requests.taken();
+        let total = |figure| pair.stats.total(figure);
+        let handed_over = total(Figure::HandedOver) as usize;
+        let refused = total(Figure::HandoverTooLarge) as usize;
+        assert_eq!(handed_over + refused, fit + usize::from(singles));
+        assert!(total(Figure::PiecesForgotten) >= 1);
+        // Pieces make way for what is whole.
+        assert_eq!(requests(&pair), fit * large.len() + (handed_over - fit) * small.len());
+        assert!(refused > 0 && requests(&pair) + small.len() > REQUESTS);
+        let mut answers = 0;
+        for _ in 0..handed_over {
+            (0..2).for_each(|turn| pair.turn(1 - turn));
+            answers += pair.answers(&mut back);
+        }
+        assert_eq!((answers, requests(&pair)), (handed_over, 0));
+    }
+
+    /// Small requests for much that another shard has: what it answers is bounded before it is on its way.
+    #[test]
+    fn answers_on_their_way_take_no_more_memory_than_they_may() {
+        const VALUE: usize = 300_000;
+        if skip(&[Need::IoUring]) {
+            return;
+        }
+        let (mut pair, mut back) = (Pair::acquainted(), Burst::with_capacity(128));
+        let (key, text) = pair.get_from(1);
+        let store = &mut pair.cores[1].shard.store;
+        assert_eq!(store.write(How::Set, key.as_bytes(), 0, 0, &[7; VALUE]), Written::Stored);
+        for _ in 0..ENVELOPES / 32 {
+            pair.ask(|datagram| datagram.fill(&text).unwrap());
+            pair.turn(0);
+        }
+        pair.turn(1);
+        let answers = |pair: &Pair| pair.handovers[0].budgets().answers.taken();
+        assert!(answers(&pair) <= ANSWERS && answers(&pair) + VALUE > ANSWERS);
+        let refused = pair.stats.total(Figure::NoBuffer) as usize;
+        assert!((ENVELOPES / 2..ENVELOPES - 200).contains(&refused), "{refused}");
+        let (mut long, mut short) = (0, 0);
+        while {
+            pair.turn(0);
+            pair.client.recv(&mut back).unwrap() > 0 || !pair.servers[0].may_sleep()
+        } {
+            for datagram in back.iter().filter(|datagram| datagram.data()[2..4] == [0, 0]) {
+                match datagram.data().get(8..14) {
+                    Some(b"SERVER") => short += 1,
+                    _ => long += 1,
+                }
+            }
+            back.clear();
+        }
+        // Who is told that it is too much, and who is not because there is no room for what others are told.
+        let dropped = pair.stats.total(Figure::NoBuffer) as usize - refused;
+        assert_eq!((short, long + dropped), (refused, ENVELOPES - refused));
+        assert!(dropped < 10, "{dropped}");
+        assert_eq!(answers(&pair), 0);
     }
 }

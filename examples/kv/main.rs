@@ -77,6 +77,7 @@ fn run() -> Result {
             listener,
             stats: Arc::clone(&stats),
             memory: options.memory,
+            patience: options.patience,
             ready,
         };
         return std::thread::scope(|scope| {
@@ -152,6 +153,7 @@ fn start(
             memory: options.memory / shards,
             log: options.log.clone(),
             spin: options.spin,
+            patience: options.patience,
             board: board.clone(),
             ready: ready.clone(),
         }))

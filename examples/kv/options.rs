@@ -24,6 +24,7 @@ usage: kv [ADDRESS] [options]
   --memory MIB          for items, of all shards together; 64
   --front tokio         serve with tokio in place of all that
   --spin                never sleep
+  --patience SECONDS    how long the datagrams of a request may take, from the first on; 3
   --check               start, and end at once
   --json                print what happened as JSON
   --log FOLDER          keep a log there, and begin with what it has
@@ -41,6 +42,8 @@ pub struct Options {
     pub memory: usize,
     pub tokio: bool,
     pub spin: bool,
+    /// How long the datagrams of a request may take.
+    pub patience: Duration,
     pub check: bool,
     pub json: bool,
     pub log: Option<log::Options>,
@@ -53,7 +56,7 @@ impl Options {
         let mut address = SocketAddr::from(([127, 0, 0, 1], 11211));
         let (mut udp, mut tokio, mut spin, mut check, mut json) =
             (None, false, false, false, false);
-        let mut telemetry = None;
+        let (mut telemetry, mut patience) = (None, Duration::from_secs(3));
         let (mut workers, mut cores, mut memory) = (1, None, 64);
         let (mut folder, mut sync, mut interval, mut compact) =
             (None, "durable".to_owned(), 100, 64.0);
@@ -62,6 +65,9 @@ impl Options {
                 Long("spin") => spin = true,
                 Long("check") => check = true,
                 Long("json") => json = true,
+                Long("patience") => {
+                    patience = Duration::try_from_secs_f64(args.value()?.parse()?)?;
+                }
                 Long("udp") => udp = Some(args.value()?.string()?),
                 Long("workers") => workers = args.value()?.parse()?,
                 Long("cores") => {
@@ -113,6 +119,18 @@ impl Options {
                 "--front tokio has no log, no other backend, no telemetry and no report".into()
             );
         }
-        Ok(Some(Self { address, udp, cores, memory, tokio, spin, check, json, log, telemetry }))
+        Ok(Some(Self {
+            address,
+            udp,
+            cores,
+            memory,
+            tokio,
+            spin,
+            patience,
+            check,
+            json,
+            log,
+            telemetry,
+        }))
     }
 }

@@ -35,8 +35,15 @@ figures! {
     Expired = "reclaimed",
     // Requests that went on to the shard that has their key.
     HandedOver = "handed_over",
-    // Those that were dropped because too many were under way.
+    // Those that were dropped because too many were under way, or too many bytes of them.
     HandoverFull = "handover_full",
+    HandoverTooLarge = "handover_too_large",
+    // What each datagram was: a whole request, a piece of one that was kept, one that came once more or of what
+    // was too large, or malformed. The sum is `datagrams_received`.
+    Whole = "datagrams_whole",
+    PiecesTaken = "pieces_taken",
+    PiecesTwice = "pieces_twice",
+    PiecesSwallowed = "pieces_swallowed",
     // Datagrams that are no request: shorter than the header, or with a place beyond their message's end.
     Malformed = "malformed_datagrams",
     // Requests of several datagrams, and what has become of them: they were complete, longer than any may be,
@@ -47,8 +54,6 @@ figures! {
     PiecesLate = "pieces_late",
     PiecesForgotten = "pieces_forgotten",
     PiecesReplaced = "pieces_replaced",
-    // Pieces of them that came once more.
-    PiecesTwice = "pieces_twice",
     // Answers that were dropped, because they had no end or there was no buffer for them.
     NoBuffer = "answers_dropped",
     LogCommits = "log_commits",

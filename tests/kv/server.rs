@@ -34,6 +34,8 @@ impl Server {
         let profile = test.ancestors().nth(2).unwrap().to_owned();
         let mut child = Command::new(profile.join("examples/kv"))
             .arg(address)
+            // On a busy machine the pieces of a request come slowly.
+            .args(["--patience", "600"])
             .args(arguments)
             .stdout(Stdio::piped())
             .spawn()

@@ -1,5 +1,6 @@
 //! The frame of datagrams, and requests that arrive at the wrong shard.
 
+use std::cell::Cell;
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 
@@ -91,9 +92,19 @@ fn talk(socket: &UdpSocket) {
     talk_in_pieces(socket);
 }
 
-/// Requests of several datagrams.
+/// Requests of several datagrams, which may take as long as they do.
 fn talk_in_pieces(socket: &UdpSocket) {
-    let names = ["begun", "whole", "too_large", "late", "forgotten", "replaced", "twice"];
+    let names = [
+        "begun",
+        "whole",
+        "too_large",
+        "late",
+        "forgotten",
+        "replaced",
+        "taken",
+        "twice",
+        "swallowed",
+    ];
     let counted = || {
         let text = ask(socket, 1, "stats\r\n");
         let value = |name| {
@@ -104,16 +115,10 @@ fn talk_in_pieces(socket: &UdpSocket) {
         names.map(value)
     };
     let before = counted();
-    // Not more at once than a socket's memory holds.
+    let sent = Cell::new(0);
     let send = |pieces: &[Vec<u8>]| {
-        for (at, pieces) in pieces.chunks(32).enumerate() {
-            if at > 0 {
-                ask(socket, 2, "version\r\n");
-            }
-            for piece in pieces {
-                socket.send(piece).unwrap();
-            }
-        }
+        sent.set(sent.get() + pieces.len() as u64);
+        send_in_turn(socket, pieces);
     };
     let value =
         |with: char| (0..80_000).map(|n| if n % 7 == 0 { with } else { 'v' }).collect::<String>();
@@ -153,9 +158,7 @@ fn talk_in_pieces(socket: &UdpSocket) {
         "TOUCHED\r\nSTORED\r\nEND\r\nSTORED\r\nVALUE q 0 3\r\nabc\r\nEND\r\nNOT_FOUND\r\n";
     assert_eq!(String::from_utf8(answer(socket, 24)).unwrap(), expected);
     // Longer than any may be: that is said once, and nothing of it is done.
-    for piece in &in_pieces(25, &b"delete q\r\n".repeat(500), 1)[..3] {
-        socket.send(piece).unwrap();
-    }
+    send(&in_pieces(25, &b"delete q\r\n".repeat(500), 1)[..3]);
     assert_eq!(answer(socket, 25), b"SERVER_ERROR object too large for cache\r\n");
     assert_eq!(
         ask(socket, 26, "get q\r\ndelete q\r\n"),
@@ -165,7 +168,20 @@ fn talk_in_pieces(socket: &UdpSocket) {
     let now = counted();
     let since: Vec<_> = (0..names.len()).map(|at| now[at] - before[at]).collect();
     let twice = (twice.len() / 2 - 1) as u64;
-    assert_eq!(since, [10, 8, 1, 0, 0, 1, twice], "{names:?}");
+    let taken = sent.get() - twice - 2;
+    assert_eq!(since, [10, 8, 1, 0, 0, 1, taken, twice, 2], "{names:?}");
+}
+
+/// Sends not more at once than a socket's memory holds.
+fn send_in_turn(socket: &UdpSocket, datagrams: &[Vec<u8>]) {
+    for (at, datagrams) in datagrams.chunks(32).enumerate() {
+        if at > 0 {
+            ask(socket, 2, "version\r\n");
+        }
+        datagrams
+            .iter()
+            .for_each(|datagram| assert_eq!(socket.send(datagram).unwrap(), datagram.len()));
+    }
 }
 
 #[test]
@@ -174,56 +190,102 @@ fn kv_talks_memcacheds_udp_protocol() {
         return;
     }
     for place in ["udp+uring://127.0.0.1:0", "udp+socket://127.0.0.1:0"] {
-        let server = Server::kv(&["--udp", place]);
-        let udp = server.greeting.split_once("udp ").unwrap().1.split_once(',').unwrap().0;
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.connect(udp).unwrap();
-        socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
-        talk(&socket);
-        server.await_stat("malformed_datagrams", |n| n == 1);
-        pieces_are_not_kept_for_ever(&server, &socket);
+        speaks_udp(&["--udp", place]);
     }
 }
 
 #[test]
 fn kv_behind_tokio_talks_memcacheds_udp_protocol() {
-    let server = Server::kv(&["--front", "tokio"]);
-    talk(&server.datagrams());
-    pieces_are_not_kept_for_ever(&server, &server.datagrams());
+    speaks_udp(&["--front", "tokio"]);
 }
 
-/// Requests that are begun and not ended: so many are kept, and so long. And the largest there is.
-fn pieces_are_not_kept_for_ever(server: &Server, socket: &UdpSocket) {
+/// Everything about datagrams, of one front end.
+fn speaks_udp(front: &[&str]) {
+    let server = Server::kv(front);
+    let udp = server.greeting.split_once("udp ").unwrap().1.split_once(',').unwrap().0;
+    let socket = server.datagrams();
+    socket.connect(udp).unwrap();
+    talk(&socket);
+    server.await_stat("malformed_datagrams", |n| n == 1);
+    only_so_many_are_kept(&server, &socket);
+    only_so_many_bytes_are_kept(&server, &socket);
+    let names = ["datagrams_whole", "pieces_taken", "pieces_twice", "pieces_swallowed"];
+    let named = names.map(|name| server.stat(name)).iter().sum::<u64>();
+    let malformed = server.stat("malformed_datagrams");
+    server.await_stat("datagrams_received", |received| received == named + malformed);
+
+    let server = Server::kv(&[front, &["--patience", "0.2"]].concat());
+    let udp = server.greeting.split_once("udp ").unwrap().1.split_once(',').unwrap().0;
+    socket.connect(udp).unwrap();
+    pieces_are_late_whatever_else_comes(&server, &socket);
+}
+
+/// Requests that are begun and not ended: so many are kept. And the largest there is.
+fn only_so_many_are_kept(server: &Server, socket: &UdpSocket) {
     const KEPT: u64 = 64;
+    let begun: Vec<_> =
+        (0..KEPT as u16 + 6).map(|n| in_pieces(n, b"version\r\n", 7).swap_remove(0)).collect();
     let forgotten = server.stat("pieces_forgotten");
-    for request in 0..KEPT as u16 + 6 {
-        socket.send(&in_pieces(request, b"version\r\n", 7)[0]).unwrap();
-        if request % 32 == 0 {
-            ask(socket, 999, "version\r\n");
-        }
-    }
+    send_in_turn(socket, &begun);
     ask(socket, 999, "version\r\n");
     assert_eq!(server.stat("pieces_forgotten") - forgotten, 6);
     // One of those that are kept.
     socket.send(&in_pieces(6, b"version\r\n", 7)[1]).unwrap();
     assert!(answer(socket, 6).starts_with(b"VERSION "));
-    let length = (1 << 20) - 59 - 4;
-    let text = format!("set huge 0 0 {length}\r\n{}\r\n", "h".repeat(length));
-    for pieces in in_pieces(1000, text.as_bytes(), 1392).chunks(32) {
-        ask(socket, 999, "version\r\n");
-        for piece in pieces {
-            socket.send(piece).unwrap();
-        }
-    }
+    let (text, length) = largest();
+    send_in_turn(socket, &in_pieces(1000, text.as_bytes(), 1392));
     assert_eq!(answer(socket, 1000), b"STORED\r\n");
     let found = server.connect().ask_until("get huge\r\n", "END\r\n");
     assert!(found == format!("VALUE huge 0 {length}\r\n{}\r\nEND\r\n", "h".repeat(length)));
-    // All others are late.
-    let ends = ["late", "forgotten", "whole", "too_large", "replaced"];
-    server.await_stat("pieces_late", |_| {
-        let ended = ends.map(|end| server.stat(&format!("pieces_{end}"))).iter().sum::<u64>();
-        ended == server.stat("pieces_begun")
+}
+
+/// The largest request, and the length of its value.
+fn largest() -> (String, usize) {
+    let length = (1 << 20) - 59 - 4;
+    (format!("set huge 0 0 {length}\r\n{}\r\n", "h".repeat(length)), length)
+}
+
+/// The same of so many bytes, however few requests they belong to: the oldest makes way.
+fn only_so_many_bytes_are_kept(server: &Server, socket: &UdpSocket) {
+    // 16 MiB, and 64 bytes for each piece beside its own.
+    const KEPT: usize = 16 << 20;
+    let (text, _) = largest();
+    let pieces = |request| in_pieces(request, text.as_bytes(), 1392);
+    let last = pieces(0).len() - 1;
+    let kept = KEPT / (last * (1392 + 64));
+    let begin = |request| {
+        send_in_turn(socket, &pieces(request)[..last]);
+        ask(socket, 999, "version\r\n");
+    };
+    // Those that are there already make way with the first; then all that are kept are large.
+    (0..=kept as u16).for_each(|n| begin(2000 + n));
+    let forgotten = server.stat("pieces_forgotten");
+    (1..=2).for_each(|n| begin(2000 + kept as u16 + n));
+    assert_eq!(server.stat("pieces_forgotten") - forgotten, 2);
+    // The third of them made way, the fourth is there.
+    let whole = server.stat("pieces_whole");
+    socket.send(&pieces(2002)[last]).unwrap();
+    ask(socket, 999, "version\r\n");
+    assert_eq!(server.stat("pieces_whole"), whole);
+    socket.send(&pieces(2003)[last]).unwrap();
+    assert_eq!(answer(socket, 2003), b"STORED\r\n");
+}
+
+/// Requests that are begun and not ended are not kept for ever, by a server that is never without work either.
+fn pieces_are_late_whatever_else_comes(server: &Server, socket: &UdpSocket) {
+    let pieces = in_pieces(1, b"version\r\n", 7);
+    for request in 0..5 {
+        socket.send(&in_pieces(request, b"version\r\n", 7)[0]).unwrap();
+    }
+    server.await_stat("pieces_late", |late| {
+        (0..100).for_each(|_| drop(ask(socket, 999, "version\r\n")));
+        late == 5
     });
+    assert_eq!(server.stat("pieces_begun"), 5);
+    // What comes of one now is the beginning of another.
+    socket.send(&pieces[1]).unwrap();
+    ask(socket, 999, "version\r\n");
+    assert_eq!(["pieces_begun", "pieces_whole"].map(|name| server.stat(name)), [6, 0]);
 }
 
 /// Datagrams arrive at the shard that the kernel chooses, so some of them arrive at the wrong one.

@@ -2,13 +2,15 @@
 //!
 //! memcached refuses them, though its protocol has the numbers for them. Here pieces may come in any order
 //! and more than once. What is not complete in time is forgotten, and so is the oldest where there is no more
-//! room; whatever becomes of a request is counted, under one name each.
+//! room; whatever becomes of a request is counted, under one name each, and so is every piece.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::budget::Budgets;
 use crate::protocol::frame::Frame;
 use crate::protocol::{MAX_ITEM, MAX_LINE};
 use crate::stats::Figure;
@@ -19,19 +21,18 @@ pub const MAX_REQUEST: usize = MAX_ITEM + MAX_LINE;
 pub const MAX_PIECES: u16 = 4096;
 /// Requests that are put together at a time.
 pub const MAX_REQUESTS: usize = 64;
-/// Bytes of all pieces that wait for others.
-pub const MAX_BYTES: usize = 16 << 20;
-/// How long a request may take, from its first piece on. A number that a client uses again much later begins
-/// another request; within that time it must not be used again for a request of as many datagrams.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+/// Bytes that a piece takes beside its own: its place in the map, and what the allocator adds.
+const PIECE: usize = 64;
 
 /// The requests of a worker that are not complete.
-#[derive(Default)]
 pub struct Assembly {
     /// In the order of their beginning.
     requests: VecDeque<Partial>,
-    /// Of all of them.
-    bytes: usize,
+    /// Where the bytes of all of them are taken from.
+    budgets: Arc<Budgets>,
+    /// How long a request may take, from its first piece on. A number that a client uses again much later begins
+    /// another request; within that time it must not be used again for a request of as many datagrams.
+    patience: Duration,
 }
 
 struct Partial {
@@ -40,6 +41,7 @@ struct Partial {
     total: u16,
     began: Instant,
     pieces: BTreeMap<u16, Box<[u8]>>,
+    /// Of the request, as far as it has come.
     bytes: usize,
     /// It was, and has been answered: what still comes of it is swallowed.
     too_large: bool,
@@ -57,8 +59,13 @@ pub enum Taken {
 }
 
 impl Assembly {
-    pub fn is_empty(&self) -> bool {
-        self.requests.is_empty()
+    pub fn new(budgets: Arc<Budgets>, patience: Duration) -> Self {
+        Self { requests: VecDeque::new(), budgets, patience }
+    }
+
+    /// When the oldest will have taken too long.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.requests.front()?.began.checked_add(self.patience)
     }
 
     /// Takes a piece that came at `now`, and counts.
@@ -98,6 +105,7 @@ impl Assembly {
         });
         let partial = &mut self.requests[at];
         if partial.too_large {
+            count(Figure::PiecesSwallowed);
             return Taken::Piece;
         }
         match partial.pieces.entry(sequence) {
@@ -107,15 +115,15 @@ impl Assembly {
             }
             Entry::Vacant(place) => place.insert(piece.into()),
         };
+        count(Figure::PiecesTaken);
         partial.bytes += piece.len();
-        self.bytes += piece.len();
+        self.budgets.requests.overdraw(piece.len() + PIECE);
         if partial.bytes > MAX_REQUEST || total > MAX_PIECES {
-            self.bytes -= partial.bytes;
-            partial.bytes = 0;
+            self.budgets.requests.give(partial.cost());
             partial.pieces.clear();
-            partial.too_large = true;
+            (partial.bytes, partial.too_large) = (0, true);
             count(Figure::PiecesTooLarge);
-            self.make_room(&mut count);
+            self.forget_the_oldest(&mut count);
             return Taken::TooLarge;
         }
         if partial.pieces.len() == usize::from(total) {
@@ -123,21 +131,33 @@ impl Assembly {
             let pieces = self.remove(at).map(|partial| partial.pieces).unwrap_or_default();
             return Taken::Whole(pieces.into_values().collect::<Vec<_>>().concat());
         }
-        self.make_room(&mut count);
+        self.forget_the_oldest(&mut count);
         Taken::Piece
+    }
+
+    /// Takes room for a whole request, for which the oldest of others make way; false when there is not so much
+    /// without them either.
+    #[must_use]
+    pub fn make_room(&mut self, bytes: usize, mut count: impl FnMut(Figure)) -> bool {
+        while !self.budgets.requests.take(bytes) {
+            if self.requests.is_empty() {
+                return false;
+            }
+            self.forget(0, Figure::PiecesForgotten, &mut count);
+        }
+        true
     }
 
     /// Forgets what has taken too long.
     pub fn expire(&mut self, now: Instant, mut count: impl FnMut(Figure)) {
-        let late = |oldest: &Partial| now.saturating_duration_since(oldest.began) >= PATIENCE;
-        while self.requests.front().is_some_and(late) {
+        while self.deadline().is_some_and(|deadline| deadline <= now) {
             self.forget(0, Figure::PiecesLate, &mut count);
         }
     }
 
     /// Forgets the oldest ones where there are too many, or too large ones.
-    fn make_room(&mut self, count: &mut impl FnMut(Figure)) {
-        while self.requests.len() > MAX_REQUESTS || self.bytes > MAX_BYTES {
+    fn forget_the_oldest(&mut self, count: &mut impl FnMut(Figure)) {
+        while self.requests.len() > MAX_REQUESTS || self.budgets.requests.is_overdrawn() {
             self.forget(0, Figure::PiecesForgotten, count);
         }
     }
@@ -155,12 +175,17 @@ impl Assembly {
 
     fn remove(&mut self, at: usize) -> Option<Partial> {
         let partial = self.requests.remove(at)?;
-        self.bytes -= partial.bytes;
+        self.budgets.requests.give(partial.cost());
         Some(partial)
     }
 }
 
 impl Partial {
+    /// Bytes that it takes.
+    fn cost(&self) -> usize {
+        self.bytes + self.pieces.len() * PIECE
+    }
+
     /// Whether a piece with its number belongs to another request: one of another length, or with something
     /// else in the same place.
     fn is_another(&self, frame: Frame, piece: &[u8]) -> bool {

@@ -4,6 +4,8 @@
 //! shards that have them in the order of the keys, and comes home with the whole answer. Each shard has a
 //! fixed number of envelopes, made at the start, so that nothing is allocated when one is sent, no ring can
 //! overflow, and a shard that falls behind is noticed where the requests arrive: there are no envelopes left.
+//! What requests and answers of datagrams take is [budgeted](super::budget); a connection has one under way, which
+//! is a part of what it holds itself.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,6 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::budget::Budgets;
+
 /// Envelopes of each shard.
 pub const ENVELOPES: usize = 512;
 /// Room for a request or an answer that an envelope has from the beginning.
@@ -21,7 +25,7 @@ pub const ROOM: usize = 4096;
 /// line each time, which is far away in a `get` of very many keys.
 const HOPS: u32 = 4096;
 /// Bytes of the largest memory of a request or an answer that is kept to be used again.
-pub const KEPT: usize = 64 << 10;
+pub const KEPT: usize = 16 << 10;
 
 /// A request on its way, and what its home remembers about it.
 pub struct Envelope<Back> {
@@ -39,6 +43,14 @@ pub struct Envelope<Back> {
     pub answer: Vec<u8>,
     /// All are finished.
     pub done: bool,
+    /// Bytes that are taken for it from its home's budgets.
+    charged: Charged,
+}
+
+#[derive(Default)]
+struct Charged {
+    requests: usize,
+    answer: usize,
 }
 
 /// Wakes a shard that sleeps.
@@ -69,12 +81,15 @@ pub struct Handover<Back> {
     to: Vec<Option<Producer<Box<Envelope<Back>>>>>,
     from: Vec<Option<Consumer<Box<Envelope<Back>>>>>,
     bells: Arc<[Bell]>,
+    /// Those of all shards.
+    budgets: Arc<[Arc<Budgets>]>,
     spare: Vec<Box<Envelope<Back>>>,
 }
 
 /// Rings between each two of so many shards.
 pub fn between<Back>(shards: usize) -> io::Result<Vec<Handover<Back>>> {
     let bells: Arc<[Bell]> = (0..shards).map(|_| Bell::new()).collect::<io::Result<_>>()?;
+    let budgets: Arc<[_]> = (0..shards).map(|_| Arc::default()).collect();
     let envelope = |home| {
         Box::new(Envelope {
             home,
@@ -85,6 +100,7 @@ pub fn between<Back>(shards: usize) -> io::Result<Vec<Handover<Back>>> {
             hops: HOPS,
             answer: Vec::with_capacity(ROOM),
             done: false,
+            charged: Charged::default(),
         })
     };
     let mut all: Vec<_> = (0..shards)
@@ -93,6 +109,7 @@ pub fn between<Back>(shards: usize) -> io::Result<Vec<Handover<Back>>> {
             to: (0..shards).map(|_| None).collect(),
             from: (0..shards).map(|_| None).collect(),
             bells: Arc::clone(&bells),
+            budgets: Arc::clone(&budgets),
             spare: (0..if shards > 1 { ENVELOPES } else { 0 }).map(|_| envelope(index)).collect(),
         })
         .collect();
@@ -113,8 +130,33 @@ impl<Back> Handover<Back> {
         self.spare.pop()
     }
 
+    /// Memory that this shard gives to datagrams.
+    pub fn budgets(&self) -> &Arc<Budgets> {
+        &self.budgets[self.index]
+    }
+
+    /// Puts requests into an envelope, whose bytes have been taken from this shard's budget.
+    pub fn put(&self, requests: &[u8], envelope: &mut Envelope<Back>) {
+        envelope.requests.extend_from_slice(requests);
+        envelope.charged.requests += requests.len();
+    }
+
+    /// Takes what an answer has grown by, beyond the room that it has always, from the budget of its home; false
+    /// when there is not so much left.
+    #[must_use]
+    pub fn charge_answer(&self, envelope: &mut Envelope<Back>) -> bool {
+        let Envelope { home, answer, charged, .. } = envelope;
+        let grown = answer.len().saturating_sub(ROOM).saturating_sub(charged.answer);
+        let charge = grown == 0 || self.budgets[*home].answers.take(grown);
+        charged.answer += if charge { grown } else { 0 };
+        charge
+    }
+
     /// Takes an envelope back that has come home.
     pub fn recycle(&mut self, mut envelope: Box<Envelope<Back>>) {
+        let Charged { requests, answer } = std::mem::take(&mut envelope.charged);
+        self.budgets().requests.give(requests);
+        self.budgets().answers.give(answer);
         envelope.back = None;
         for memory in [&mut envelope.requests, &mut envelope.answer] {
             memory.clear();

@@ -1,6 +1,7 @@
 //! What a worker is made of: a shard with its log, and the ways in.
 
 pub mod assembly;
+pub mod budget;
 pub mod handover;
 pub mod tcp;
 pub mod tokio;

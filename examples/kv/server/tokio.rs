@@ -14,7 +14,7 @@ use rustix::net::sockopt::set_socket_recv_buffer_size;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
-use super::assembly::{Assembly, PATIENCE, Taken};
+use super::assembly::{Assembly, Taken};
 use super::worker::now;
 use super::{Outcome, QUEUE, carry_out_all};
 use crate::Result;
@@ -36,6 +36,8 @@ pub struct Setup {
     pub stats: Arc<Stats>,
     /// Bytes of all stores.
     pub memory: usize,
+    /// How long the datagrams of a request may take.
+    pub patience: Duration,
     pub ready: Sender<(String, SocketAddr)>,
 }
 
@@ -48,7 +50,7 @@ pub fn run(setup: Setup, stop: &Stop) -> Result {
 }
 
 async fn serve(setup: Setup, stop: &Stop) -> Result {
-    let Setup { udp, listener, stats, memory, ready } = setup;
+    let Setup { udp, listener, stats, memory, patience, ready } = setup;
     let count = stats.shards();
     let shards: Shards = (0..count)
         .map(|index| {
@@ -56,7 +58,7 @@ async fn serve(setup: Setup, stop: &Stop) -> Result {
             Mutex::new(Shard { index, store, stats: Arc::clone(&stats) })
         })
         .collect();
-    for _ in 0..count {
+    for index in 0..count {
         let mut options = UdpOptions::new(udp);
         options.reuse_port = count > 1;
         let socket = options.bind()?;
@@ -64,7 +66,8 @@ async fn serve(setup: Setup, stop: &Stop) -> Result {
         set_socket_recv_buffer_size(&socket, QUEUE)?;
         let socket = UdpSocket::from_std(socket.into())?;
         ready.send(("tokio".to_owned(), socket.local_addr()?))?;
-        tokio::spawn(datagrams(socket, Arc::clone(&shards), Arc::clone(&stats)));
+        let assembly = Assembly::new(Arc::default(), patience);
+        tokio::spawn(datagrams(socket, assembly, Arc::clone(&shards), index, Arc::clone(&stats)));
     }
     listener.set_nonblocking(true)?;
     tokio::spawn(accept(TcpListener::from_std(listener)?, Arc::clone(&shards), stats));
@@ -103,31 +106,40 @@ fn carry_out(
     }
 }
 
-async fn datagrams(socket: UdpSocket, shards: Shards, stats: Arc<Stats>) -> std::io::Result<()> {
+/// Serves a socket. What becomes of its datagrams is counted by nobody else in the place of this index.
+async fn datagrams(
+    socket: UdpSocket,
+    mut assembly: Assembly,
+    shards: Shards,
+    index: usize,
+    stats: Arc<Stats>,
+) -> std::io::Result<()> {
     let (mut buffer, mut out, mut datagram) = (vec![0; 1 << 16], Vec::new(), Vec::new());
-    let mut assembly = Assembly::default();
-    let count = |figure| stats.add(0, figure, 1);
+    let count = |figure| stats.add(index, figure, 1);
     loop {
         let received = socket.recv_from(&mut buffer);
-        let (length, peer) = if assembly.is_empty() {
-            received.await?
-        } else if let Ok(received) = tokio::time::timeout(PATIENCE, received).await {
-            received?
-        } else {
-            with_first(&shards, || assembly.expire(Instant::now(), count));
-            continue;
+        let (length, peer) = match assembly.deadline() {
+            None => received.await?,
+            Some(deadline) => {
+                let received = tokio::time::timeout_at(deadline.into(), received).await;
+                // Late is late, whatever else comes.
+                assembly.expire(Instant::now(), count);
+                let Ok(received) = received else { continue };
+                received?
+            }
         };
+        count(Figure::Received);
         let Some((frame, part)) = Frame::split(&buffer[..length]) else {
-            with_first(&shards, || count(Figure::Malformed));
+            count(Figure::Malformed);
             continue;
         };
         out.clear();
         let gathered;
         let requests = if frame.is_whole() {
+            count(Figure::Whole);
             part
         } else {
-            let now = Instant::now();
-            match with_first(&shards, || assembly.take(peer, frame, part, now, count)) {
+            match assembly.take(peer, frame, part, Instant::now(), count) {
                 Taken::Piece => continue,
                 Taken::TooLarge => {
                     out.extend_from_slice(TOO_LARGE.as_bytes());
@@ -153,9 +165,10 @@ async fn datagrams(socket: UdpSocket, shards: Shards, stats: Arc<Stats>) -> std:
             datagram.extend_from_slice(&frame.bytes());
             datagram.extend_from_slice(part);
             // A peer that cannot be reached is no reason to end.
-            if socket.send_to(&datagram, peer).await.is_err() {
-                with_first(&shards, || count(Figure::NoBuffer));
-            }
+            count(match socket.send_to(&datagram, peer).await {
+                Ok(_) => Figure::Sent,
+                Err(_) => Figure::NoBuffer,
+            });
         }
     }
 }

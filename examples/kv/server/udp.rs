@@ -1,12 +1,14 @@
 //! The way in for datagrams, on any backend.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bypass_io::prelude::*;
 use bypass_io::{Error, Transmit};
 
 use super::assembly::{Assembly, Taken};
+use super::budget::Budgets;
 use super::handover::{Envelope, Handover, KEPT, ROOM};
 use super::{Back, Core, Outcome};
 use crate::protocol::frame::{Frame, HEADER, MAX_PART};
@@ -20,10 +22,8 @@ const BATCH: usize = AHEAD;
 const OUTGOING: usize = 4 * BATCH;
 /// Answers that may wait for the log before no more requests are received.
 const HELD: usize = 8 * BATCH;
-/// Answers of several datagrams that may be on their way, and their bytes: a request of a few bytes may ask
-/// for megabytes.
+/// Answers of several datagrams that may be on their way.
 const LONG: usize = 1024;
-pub const LONG_BYTES: usize = 64 << 20;
 
 pub struct UdpServer<S: DatagramIo> {
     pub socket: S,
@@ -33,9 +33,10 @@ pub struct UdpServer<S: DatagramIo> {
     assembly: Assembly,
     /// What waits until a group of the log is on the disk, in the order of the groups.
     held: VecDeque<(u64, Held<S::Datagram>)>,
-    /// Answers that need datagrams of their own, and their bytes.
+    /// Answers that need datagrams of their own.
     long: VecDeque<Long>,
-    long_bytes: usize,
+    /// Where the bytes of requests and answers are taken from.
+    budgets: Arc<Budgets>,
     /// Finished requests of this shard that have waited for its log.
     pub finished: VecDeque<Box<Envelope<Back>>>,
     /// Memory of such answers, to be used again.
@@ -62,15 +63,17 @@ struct Long {
 }
 
 impl<S: DatagramIo> UdpServer<S> {
-    pub fn new(socket: S) -> Self {
+    /// `patience` is how long the datagrams of a request may take.
+    pub fn new(socket: S, handover: &Handover<Back>, patience: Duration) -> Self {
+        let budgets = handover.budgets();
         Self {
             socket,
             received: Burst::with_capacity(BATCH),
             outgoing: Burst::with_capacity(OUTGOING),
-            assembly: Assembly::default(),
+            assembly: Assembly::new(Arc::clone(budgets), patience),
             held: VecDeque::with_capacity(HELD + BATCH),
             long: VecDeque::with_capacity(LONG),
-            long_bytes: 0,
+            budgets: Arc::clone(budgets),
             finished: VecDeque::with_capacity(HELD),
             spare: (0..BATCH).map(|_| Vec::with_capacity(ROOM)).collect(),
             out: Vec::with_capacity(ROOM),
@@ -131,10 +134,11 @@ impl<S: DatagramIo> UdpServer<S> {
         let request = frame.request;
         self.out.clear();
         let gathered;
+        let count = |figure| core.shard.stats.add(index, figure, 1);
         let requests = if frame.is_whole() {
+            count(Figure::Whole);
             part
         } else {
-            let count = |figure| core.shard.stats.add(index, figure, 1);
             // Whoever is not known cannot be answered either.
             let Some(peer) = datagram.recv_meta().remote else { return count(Figure::Malformed) };
             match self.assembly.take(peer, frame, part, Instant::now(), count) {
@@ -153,19 +157,30 @@ impl<S: DatagramIo> UdpServer<S> {
         let (outcome, ticket) = core.run(requests, &mut used, &mut progress, &mut self.out);
         match outcome {
             Outcome::Shard(to, _) => {
+                let count = |figure| core.shard.stats.add(index, figure, 1);
+                let rest = &requests[used..];
                 let Some(mut envelope) = handover.envelope() else {
-                    core.shard.stats.add(index, Figure::HandoverFull, 1);
-                    return;
+                    return count(Figure::HandoverFull);
                 };
+                if !self.assembly.make_room(rest.len(), count) {
+                    handover.recycle(envelope);
+                    return count(Figure::HandoverTooLarge);
+                }
                 let meta = datagram.recv_meta();
                 let mut transmit = Transmit::default();
                 (transmit.destination, transmit.source) = (meta.remote, meta.local);
                 transmit.next_hop = meta.next_hop;
                 envelope.back = Some(Back::Udp { request, transmit });
-                envelope.requests.extend_from_slice(&requests[used..]);
+                handover.put(rest, &mut envelope);
                 envelope.answer.extend_from_slice(&self.out);
                 envelope.progress = progress;
-                core.shard.stats.add(index, Figure::HandedOver, 1);
+                if !handover.charge_answer(&mut envelope) {
+                    handover.recycle(envelope);
+                    count(Figure::NoBuffer);
+                    conclude(Outcome::Full, &mut self.out);
+                    return self.answer(datagram, request, ticket, core);
+                }
+                count(Figure::HandedOver);
                 self.pass_on(to, envelope, ticket, handover);
             }
             outcome => {
@@ -208,15 +223,23 @@ impl<S: DatagramIo> UdpServer<S> {
         }
     }
 
+    /// Takes an answer in, if there is room for its bytes.
     fn queue(&mut self, long: Long, ticket: Option<u64>, core: &Core) {
-        let bytes = self.long_bytes + long.answer.len();
+        if !self.budgets.answers.take(long.answer.len()) {
+            return core.shard.stats.add(core.shard.index, Figure::NoBuffer, 1);
+        }
         match ticket {
             Some(group) => self.held.push_back((group, Held::Long(long))),
-            None if self.long.len() < LONG && bytes <= LONG_BYTES => {
-                self.long_bytes = bytes;
-                self.long.push_back(long);
-            }
-            None => core.shard.stats.add(core.shard.index, Figure::NoBuffer, 1),
+            None => self.line_up(long, core),
+        }
+    }
+
+    fn line_up(&mut self, long: Long, core: &Core) {
+        if self.long.len() < LONG {
+            self.long.push_back(long);
+        } else {
+            self.budgets.answers.give(long.answer.len());
+            core.shard.stats.add(core.shard.index, Figure::NoBuffer, 1);
         }
     }
 
@@ -227,7 +250,7 @@ impl<S: DatagramIo> UdpServer<S> {
                 Frame::parts(long.request, &long.answer).and_then(|mut parts| parts.nth(long.sent))
             else {
                 if let Some(Long { mut answer, .. }) = self.long.pop_front() {
-                    self.long_bytes -= answer.len();
+                    self.budgets.answers.give(answer.len());
                     if answer.capacity() <= KEPT {
                         answer.clear();
                         self.spare.push(answer);
@@ -262,7 +285,7 @@ impl<S: DatagramIo> UdpServer<S> {
             }
             match self.held.pop_front() {
                 Some((_, Held::Datagram(datagram))) => drop(self.outgoing.push(datagram)),
-                Some((_, Held::Long(long))) => self.queue(long, None, core),
+                Some((_, Held::Long(long))) => self.line_up(long, core),
                 Some((_, Held::Envelope(to, envelope))) if to == core.shard.index => {
                     self.finished.push_back(envelope);
                 }
@@ -299,20 +322,25 @@ impl<S: DatagramIo> UdpServer<S> {
         let here = core.shard.index;
         let mut ticket = None;
         if !envelope.done {
-            let Envelope { requests, used, progress, hops, answer, back, .. } = &mut *envelope;
-            let (outcome, group) = core.run(requests, used, progress, answer);
+            let Envelope { requests, used, progress, answer, back, .. } = &mut *envelope;
+            let (mut outcome, group) = core.run(requests, used, progress, answer);
+            let connection = matches!(back, Some(Back::Tcp { .. }));
             ticket = group;
+            if !connection && !handover.charge_answer(&mut envelope) {
+                core.shard.stats.add(here, Figure::NoBuffer, 1);
+                outcome = Outcome::Full;
+            }
             match outcome {
-                Outcome::Shard(to, _) if *hops > 0 => {
-                    *hops -= 1;
+                Outcome::Shard(to, _) if envelope.hops > 0 => {
+                    envelope.hops -= 1;
                     self.pass_on(to, envelope, ticket, handover);
                     return;
                 }
                 // A connection takes the rest of it after it has sent this.
-                Outcome::Full | Outcome::Shard(..) if matches!(back, Some(Back::Tcp { .. })) => {}
+                Outcome::Full | Outcome::Shard(..) if connection => {}
                 outcome => {
-                    conclude(outcome, answer);
-                    *progress = 0;
+                    conclude(outcome, &mut envelope.answer);
+                    envelope.progress = 0;
                 }
             }
             envelope.done = true;
@@ -326,10 +354,10 @@ impl<S: DatagramIo> UdpServer<S> {
             Some(Back::Udp { request, transmit }) => {
                 let mut answer = self.spare.pop().unwrap_or_default();
                 std::mem::swap(&mut answer, &mut envelope.answer);
+                handover.recycle(envelope);
                 if !answer.is_empty() {
                     self.queue(Long { transmit, request, answer, sent: 0 }, None, core);
                 }
-                handover.recycle(envelope);
             }
             None => handover.recycle(envelope),
         }
@@ -343,6 +371,7 @@ fn conclude(outcome: Outcome, out: &mut Vec<u8>) {
         // What goes to and fro for ever costs as much as what is too long.
         Outcome::Full | Outcome::Shard(..) => {
             out.clear();
+            out.shrink_to(ROOM);
             out.extend_from_slice(REPLY_TOO_LARGE.as_bytes());
         }
         Outcome::Done | Outcome::Close => {}

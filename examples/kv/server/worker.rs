@@ -41,6 +41,8 @@ pub struct Setup {
     pub log: Option<log::Options>,
     /// Never to sleep.
     pub spin: bool,
+    /// How long the datagrams of a request may take.
+    pub patience: Duration,
     /// Where others see what it does.
     pub board: Board,
     /// Told the name of the backend and where it listens when everything is there.
@@ -65,7 +67,7 @@ pub fn now() -> u32 {
 
 /// Serves until it is told to stop, and says what that was and what it cost.
 pub fn run<S: DatagramIo>(socket: S, setup: Setup, worker: &Worker) -> crate::Result<Snapshot> {
-    let Setup { listener, handover, stats, memory, log, spin, board, ready } = setup;
+    let Setup { listener, handover, stats, memory, log, spin, patience, board, ready } = setup;
     // A connection has a receive and a send in flight.
     let ring = Ring::builder().entries(512).completions(16384).operations(16384).build_local()?;
     let ring = Rc::new(ring);
@@ -76,11 +78,11 @@ pub fn run<S: DatagramIo>(socket: S, setup: Setup, worker: &Worker) -> crate::Re
     let shard = Shard { index: worker.index(), store, stats: Arc::clone(&stats) };
     let mut core = Core::new(shard, log, Rc::clone(&ring));
     core.tick(now())?;
+    let mut udp = UdpServer::new(socket, &handover, patience);
     let shared = Rc::new(Shared::new(Rc::clone(&ring), core, handover));
     let executor = Rc::new(LocalExecutor::new());
     let accepting = accept(Rc::clone(&shared), listener, Rc::clone(&executor));
     executor.spawn(noted(Rc::clone(&shared), accepting)).detach();
-    let mut udp = UdpServer::new(socket);
     let backend = udp.socket.caps().backend.to_owned();
     // Whoever waited for it may have given up.
     let _waiting = ready.send((backend, udp.socket.local_addr()));

@@ -3,22 +3,28 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::server::budget::REQUESTS;
+
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// An assembly, its clock, and what it has counted.
 struct Rig {
     assembly: Assembly,
     now: Instant,
     counted: HashMap<&'static str, u64>,
+    taken: u64,
 }
 
 impl Rig {
     fn new() -> Self {
-        Self { assembly: Assembly::default(), now: Instant::now(), counted: HashMap::new() }
+        let assembly = Assembly::new(Arc::default(), PATIENCE);
+        Self { assembly, now: Instant::now(), counted: HashMap::new(), taken: 0 }
     }
 
     fn take(&mut self, peer: u16, [request, sequence, total]: [u16; 3], piece: &[u8]) -> Taken {
         let (peer, frame) = (([10, 0, 0, 1], peer).into(), Frame { request, sequence, total });
         let counted = &mut self.counted;
+        self.taken += 1;
         self.assembly.take(peer, frame, piece, self.now, |figure| {
             *counted.entry(figure.name()).or_default() += 1;
         })
@@ -34,7 +40,7 @@ impl Rig {
         names.iter().map(|name| self.counted.get(name).copied().unwrap_or(0)).collect()
     }
 
-    /// Each request that has begun is there or under one name, once; and so are the bytes.
+    /// Each request that has begun is there or under one name, once; and so are the pieces, and the bytes.
     fn adds_up(&self) {
         let ends = ["whole", "too_large", "late", "forgotten", "replaced"];
         let ends =
@@ -42,10 +48,18 @@ impl Rig {
         let requests = &self.assembly.requests;
         let there = requests.iter().filter(|partial| !partial.too_large).count() as u64;
         assert_eq!(self.counted(&["pieces_begun"])[0], ends.iter().sum::<u64>() + there);
-        let bytes =
-            |partial: &Partial| partial.pieces.values().map(|piece| piece.len()).sum::<usize>();
-        assert_eq!(self.assembly.bytes, requests.iter().map(bytes).sum::<usize>());
-        assert!(requests.len() <= MAX_REQUESTS && self.assembly.bytes <= MAX_BYTES);
+        let pieces = ["pieces_taken", "pieces_twice", "pieces_swallowed", "malformed_datagrams"];
+        assert_eq!(self.counted(&pieces).iter().sum::<u64>(), self.taken);
+        let bytes = |partial: &Partial| {
+            partial.pieces.values().map(|piece| piece.len() + PIECE).sum::<usize>()
+        };
+        let taken = self.bytes();
+        assert_eq!(taken, requests.iter().map(bytes).sum::<usize>());
+        assert!(requests.len() <= MAX_REQUESTS && taken <= REQUESTS);
+    }
+
+    fn bytes(&self) -> usize {
+        self.assembly.budgets.requests.taken()
     }
 }
 
@@ -59,7 +73,7 @@ fn requests_of_several_clients_do_not_mix() {
         assert_eq!(rig.take(peer, [request, 0, 2], b"x"), Taken::Whole(whole.to_vec()));
     }
     assert_eq!(rig.counted(&["pieces_begun", "pieces_whole"]), [3, 3]);
-    assert!(rig.assembly.is_empty());
+    assert_eq!((rig.assembly.deadline(), rig.bytes()), (None, 0));
     rig.adds_up();
 }
 
@@ -122,7 +136,28 @@ fn no_more_bytes_wait_than_may() {
         }
     }
     assert!(rig.counted(&["pieces_forgotten"])[0] >= 24);
-    assert!(rig.assembly.bytes + 17 * piece.len() > MAX_BYTES);
+    assert!(rig.bytes() + 17 * (piece.len() + PIECE) > REQUESTS);
+    // Those that have just come are there, and make way for what is whole, the oldest first.
+    let mut forgotten = 0;
+    assert!(rig.assembly.make_room(REQUESTS - 17 * (piece.len() + PIECE), |_| forgotten += 1));
+    assert_eq!((rig.assembly.requests.len(), rig.assembly.requests[0].request), (1, 39));
+    assert!(forgotten > 10);
+    // All of them would not be enough.
+    assert!(!rig.assembly.make_room(REQUESTS, |_| {}));
+    assert_eq!(rig.assembly.deadline(), None);
+}
+
+/// Pieces of nothing cost something too.
+#[test]
+fn pieces_of_nothing_are_not_for_nothing() {
+    let mut rig = Rig::new();
+    for request in 0..MAX_REQUESTS as u16 + 10 {
+        for sequence in 0..MAX_PIECES - 1 {
+            assert_eq!(rig.take(1, [request, sequence, MAX_PIECES], b""), Taken::Piece);
+        }
+    }
+    assert!(rig.bytes() <= REQUESTS && rig.bytes() > REQUESTS / 2);
+    rig.adds_up();
 }
 
 #[test]
@@ -134,8 +169,9 @@ fn what_is_too_large_is_said_once() {
     assert_eq!(refused, [&Taken::TooLarge]);
     assert_eq!(rig.take(1, [2, 0, MAX_PIECES + 1], b"x"), Taken::TooLarge);
     assert_eq!(rig.take(1, [2, 1, MAX_PIECES + 1], b"x"), Taken::Piece);
-    assert_eq!(rig.counted(&["pieces_too_large"]), [2]);
-    assert_eq!(rig.assembly.bytes, 0);
+    // What came before is forgotten, and what comes after is swallowed.
+    assert_eq!(rig.counted(&["pieces_too_large", "pieces_swallowed"]), [2, 12 + 1]);
+    assert_eq!(rig.bytes(), 0);
     rig.pass(PATIENCE);
     assert_eq!(rig.counted(&["pieces_late"]), [0]);
     rig.adds_up();
