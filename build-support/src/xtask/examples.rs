@@ -193,6 +193,13 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// How `manifest` has tests built. Built otherwise, nothing that the examples depend on could be used again.
+fn profile(manifest: &str) -> Option<&str> {
+    let begin = manifest.find("[profile.dev]\n")?;
+    let section = &manifest[begin..];
+    Some(section.find("\n[").map_or(section, |end| &section[..=end]))
+}
+
 /// A crate that depends on this one and has the examples as its programs.
 struct EmptyCrate {
     folder: PathBuf,
@@ -221,9 +228,11 @@ impl EmptyCrate {
              [dependencies]\nbypass-io = {{ path = {:?}, features = [\"exporter\"] }}\n\
              # What examples use beside it.\n{}\n\n\
              [features]\ndpdk = [\"bypass-io/dpdk\"]\n\n\
-             # Part of no workspace.\n[workspace]\n\n[profile.dev]\nopt-level = 1\n",
+             # Part of no workspace.\n[workspace]\n\n{}",
             root(),
             DEPENDENCIES.join("\n"),
+            profile(&fs::read_to_string(root().join("Cargo.toml"))?)
+                .context("the workspace says nothing of how tests are built")?,
         );
         fs::write(folder.join("Cargo.toml"), manifest)?;
         // The versions that everything else is tested with.
@@ -247,5 +256,19 @@ impl EmptyCrate {
         };
         let said = String::from_utf8_lossy(&output.stderr);
         Err(format!("{}: {reason}\n{printed}\n{said}", shown(&command)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_profile_of_tests_ends_where_another_section_begins() {
+        let own = "[profile.dev]\nopt-level = 1\n# Why.\ndebug = 0\n";
+        assert_eq!(profile(own), Some(own));
+        let amid = format!("[package]\nname = \"a\"\n\n{own}\n[profile.release]\nlto = true\n");
+        assert_eq!(profile(&amid).map(str::trim_end), Some(own.trim_end()));
+        assert_eq!(profile("[profile.release]\nlto = true\n"), None);
     }
 }

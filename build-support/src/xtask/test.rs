@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<ExitCode> {
 pub(crate) fn count(filter: Option<&str>, with_checks: bool) -> Result<Tally> {
     let mut outcomes = Vec::new();
     if with_checks {
-        outcomes.push(checks::all()?);
+        outcomes.push(Outcome::timed(checks::all)?);
     }
     if let Err(error) = setup::ensure() {
         println!("setup: {error:#}\nsetup: going on without; what needs the packages is skipped");
@@ -83,9 +83,9 @@ pub(crate) fn count(filter: Option<&str>, with_checks: bool) -> Result<Tally> {
     let selection = Selection::of_this_machine()?;
     outcomes.extend(selection.left_out());
     for pass in PASSES.iter().filter(|pass| pass.applies(filter, &selection)) {
-        outcomes.push(pass.run(filter, &scratch, &selection)?);
+        outcomes.push(Outcome::timed(|| pass.run(filter, &scratch, &selection))?);
     }
-    outcomes.push(examples::run(filter, &scratch)?);
+    outcomes.push(Outcome::timed(|| examples::run(filter, &scratch))?);
     Ok(summary(&outcomes, std::env::var("CI").is_ok_and(|ci| ci == "true")))
 }
 
@@ -265,7 +265,7 @@ fn summary(outcomes: &[Outcome], ci: bool) -> Tally {
             .iter()
             .partition(|(test, _)| outcome.pass == "nobody" && ran_elsewhere(test, outcomes));
         tally.skipped += missed.len();
-        println!("  {:9} {tally}", outcome.pass);
+        println!("  {:9} {tally}, {:.0} s", outcome.pass, outcome.took.as_secs_f64());
         for failure in &outcome.failures {
             println!("    failed: {failure}");
         }

@@ -1,7 +1,7 @@
 //! Follows the output of `cargo test`: a line per suite, and the whole output of each that fails.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -13,6 +13,8 @@ use super::tally::Tally;
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) pass: &'static str,
+    /// With what was compiled for it.
+    pub(crate) took: Duration,
     /// Each as libtest saw it: what skipped itself is among the passed.
     pub(crate) tally: Tally,
     /// Suite or test, and what went wrong.
@@ -40,6 +42,15 @@ struct Suite {
     tally: Tally,
     /// Whether its result line came; a suite that crashes prints none.
     ended: bool,
+}
+
+impl Outcome {
+    /// What `pass` did, with the time that it took.
+    pub(crate) fn timed(pass: impl FnOnce() -> Result<Self>) -> Result<Self> {
+        let start = Instant::now();
+        let outcome = pass()?;
+        Ok(Self { took: start.elapsed(), ..outcome })
+    }
 }
 
 impl Watch {
