@@ -22,7 +22,10 @@ mod walk;
 #[cfg(all(test, model))]
 mod model;
 #[cfg(test)]
+#[cfg(not(model))]
 mod tests;
+#[cfg(test)]
+mod words;
 
 pub(crate) use consumer::{Consumer, Entries};
 pub(crate) use mapped::{Layout, Mapped};

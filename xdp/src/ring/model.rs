@@ -1,105 +1,17 @@
 //! Both sides of a ring under every interleaving and every reordering that the memory model allows:
 //! `RUSTFLAGS="--cfg model" cargo test -p bypass-xdp --lib model`.
 
-use loom::cell::UnsafeCell;
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 
+use super::words::Words;
 use super::*;
-
-/// A ring whose every access loom watches: two at once to the same entry fail the model.
-struct Watched {
-    producer: AtomicU32,
-    consumer: AtomicU32,
-    entries: Vec<UnsafeCell<u64>>,
-}
-
-// SAFETY: loom fails the model when an entry is accessed by two threads without order between them.
-unsafe impl Sync for Watched {}
-// SAFETY: integers.
-unsafe impl Send for Watched {}
-
-impl Watched {
-    fn new(size: usize, cursor: u32) -> Arc<Self> {
-        Arc::new(Self {
-            producer: AtomicU32::new(cursor),
-            consumer: AtomicU32::new(cursor),
-            entries: (0..size).map(|_| UnsafeCell::new(u64::MAX)).collect(),
-        })
-    }
-}
-
-impl Memory for Arc<Watched> {
-    type Entry = u64;
-    type Slots = Self;
-
-    fn slots(&self) -> Self {
-        Self::clone(self)
-    }
-
-    fn size(&self) -> u32 {
-        self.entries.len() as u32
-    }
-
-    fn producer(&self) -> u32 {
-        self.producer.load(Ordering::Acquire)
-    }
-
-    fn consumer(&self) -> u32 {
-        self.consumer.load(Ordering::Acquire)
-    }
-
-    fn set_producer(&self, cursor: u32) {
-        self.producer.store(cursor, Ordering::Release);
-    }
-
-    fn set_consumer(&self, cursor: u32) {
-        self.consumer.store(cursor, Ordering::Release);
-    }
-
-    fn flags(&self) -> u32 {
-        0
-    }
-}
-
-impl Slots for Arc<Watched> {
-    type Entry = u64;
-    /// A walk that leaves the ring meets a place that is not there.
-    type Place = usize;
-
-    fn place(&self, cursor: u32) -> usize {
-        cursor as usize & (self.entries.len() - 1)
-    }
-
-    fn ahead(place: usize, n: u32) -> usize {
-        place + n as usize
-    }
-
-    fn between(from: usize, to: usize) -> u32 {
-        (to - from) as u32
-    }
-
-    unsafe fn read(&self, place: usize) -> u64 {
-        self.entries[place].with(|entry| {
-            // SAFETY: the pointer is loom's, which checks that nobody writes.
-            unsafe { entry.read() }
-        })
-    }
-
-    unsafe fn write(&self, place: usize, entry: u64) {
-        self.entries[place].with_mut(|place| {
-            // SAFETY: the pointer is loom's, which checks that nobody else reads or writes.
-            unsafe { place.write(entry) };
-        });
-    }
-}
 
 /// Two threads pass `n` entries through a ring of `size`, across the end of the cursors; the producer
 /// writes up to `batch` at a time.
 fn pass(size: usize, n: u64, batch: u32) {
     loom::model(move || {
-        let words = Watched::new(size, u32::MAX);
+        let words = Words::new(size, u32::MAX);
         let theirs = Arc::clone(&words);
         let producing = thread::spawn(move || {
             let (mut producer, mut next) = (Producer::new(theirs), 0);
@@ -146,7 +58,7 @@ fn a_batch_is_seen_as_a_whole() {
 #[test]
 fn what_a_guard_still_holds_is_not_seen() {
     loom::model(|| {
-        let words = Watched::new(2, 0);
+        let words = Words::new(2, 0);
         let theirs = Arc::clone(&words);
         let consuming = thread::spawn(move || Consumer::new(theirs).entries(2).count());
         let mut producer = Producer::new(words);

@@ -2,93 +2,17 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use memmap2::{MmapOptions, MmapRaw};
 use proptest::prelude::*;
 
+use super::words::Words;
 use super::*;
 
 const LAYOUT: Layout = Layout { producer: 0, consumer: 64, flags: 128, entries: 192, size: 8 };
-
-/// A ring both of whose sides are here.
-#[derive(Debug)]
-struct Words {
-    producer: AtomicU32,
-    consumer: AtomicU32,
-    flags: AtomicU32,
-    entries: Vec<AtomicU64>,
-}
-
-impl Words {
-    fn new(size: usize, cursor: u32) -> Rc<Self> {
-        let entries = (0..size).map(|_| AtomicU64::new(u64::MAX)).collect();
-        let (producer, consumer) = (AtomicU32::new(cursor), AtomicU32::new(cursor));
-        Rc::new(Self { producer, consumer, flags: AtomicU32::new(0), entries })
-    }
-}
-
-impl Memory for Rc<Words> {
-    type Entry = u64;
-    type Slots = Self;
-
-    fn slots(&self) -> Self {
-        Self::clone(self)
-    }
-
-    fn size(&self) -> u32 {
-        self.entries.len() as u32
-    }
-
-    fn producer(&self) -> u32 {
-        self.producer.load(Ordering::Acquire)
-    }
-
-    fn consumer(&self) -> u32 {
-        self.consumer.load(Ordering::Acquire)
-    }
-
-    fn set_producer(&self, cursor: u32) {
-        self.producer.store(cursor, Ordering::Release);
-    }
-
-    fn set_consumer(&self, cursor: u32) {
-        self.consumer.store(cursor, Ordering::Release);
-    }
-
-    fn flags(&self) -> u32 {
-        self.flags.load(Ordering::Relaxed)
-    }
-}
-
-impl Slots for Rc<Words> {
-    type Entry = u64;
-    /// A walk that leaves the ring meets a place that is not there.
-    type Place = usize;
-
-    fn place(&self, cursor: u32) -> usize {
-        cursor as usize & (self.entries.len() - 1)
-    }
-
-    fn ahead(place: usize, n: u32) -> usize {
-        place + n as usize
-    }
-
-    fn between(from: usize, to: usize) -> u32 {
-        (to - from) as u32
-    }
-
-    unsafe fn read(&self, place: usize) -> u64 {
-        self.entries[place].load(Ordering::Relaxed)
-    }
-
-    unsafe fn write(&self, place: usize, entry: u64) {
-        self.entries[place].store(entry, Ordering::Relaxed);
-    }
-}
 
 fn anonymous(len: usize) -> MmapRaw {
     MmapRaw::from(MmapOptions::new().len(len).map_anon().unwrap())
@@ -115,7 +39,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 fn places_are_looked_up_again_when_more_are_wanted() {
     let words = Words::new(8, u32::MAX - 3);
     let (mut producer, mut consumer) =
-        (Producer::new(Rc::clone(&words)), Consumer::new(Rc::clone(&words)));
+        (Producer::new(Arc::clone(&words)), Consumer::new(Arc::clone(&words)));
     let mut places = producer.reserve(1);
     assert!((0..6).all(|n| places.push(n)) && !places.has(3));
     drop(places);
@@ -134,7 +58,7 @@ fn entries_that_were_taken_can_be_put_back() {
     for (start, again) in (0..8).flat_map(|start| [(start, false), (start, true)]) {
         let words = Words::new(8, start);
         let (mut producer, mut consumer) =
-            (Producer::new(Rc::clone(&words)), Consumer::new(Rc::clone(&words)));
+            (Producer::new(Arc::clone(&words)), Consumer::new(Arc::clone(&words)));
         let mut places = producer.reserve(8);
         assert!((0..8).all(|n| places.push(n)));
         drop(places);
@@ -163,7 +87,7 @@ fn entries_that_were_taken_can_be_put_back() {
 fn what_nobody_has_taken_can_be_taken_out_again() {
     let words = Words::new(8, u32::MAX - 1);
     let (mut producer, mut consumer) =
-        (Producer::new(Rc::clone(&words)), Consumer::new(Rc::clone(&words)));
+        (Producer::new(Arc::clone(&words)), Consumer::new(Arc::clone(&words)));
     let fill = |producer: &mut Producer<_>| {
         let mut places = producer.reserve(8);
         assert!((0..5).all(|n| places.push(n)));
@@ -186,7 +110,7 @@ proptest! {
         let start = if near_the_end { u32::MAX - start % 64 } else { start };
         let words = Words::new(size, start);
         let (mut producer, mut consumer) =
-            (Producer::new(Rc::clone(&words)), Consumer::new(Rc::clone(&words)));
+            (Producer::new(Arc::clone(&words)), Consumer::new(Arc::clone(&words)));
         let (mut reference, mut next) = (VecDeque::new(), 0u64);
         for step in steps {
             match step {
@@ -225,7 +149,7 @@ proptest! {
     fn impossible_cursors_lead_nowhere(mine in any::<u32>(), theirs in any::<u32>()) {
         let words = Words::new(8, mine);
         let (mut producer, mut consumer) =
-            (Producer::new(Rc::clone(&words)), Consumer::new(Rc::clone(&words)));
+            (Producer::new(Arc::clone(&words)), Consumer::new(Arc::clone(&words)));
         words.consumer.store(theirs, Ordering::Relaxed);
         words.producer.store(theirs, Ordering::Relaxed);
         let mut reserved = producer.reserve(8);
@@ -241,7 +165,7 @@ proptest! {
 fn a_guard_publishes_when_it_goes_and_not_before() {
     let words = Words::new(8, u32::MAX - 2);
     let (mut producer, mut consumer) =
-        (Producer::new(Rc::clone(&words)), Consumer::new(Rc::clone(&words)));
+        (Producer::new(Arc::clone(&words)), Consumer::new(Arc::clone(&words)));
     let mut reserved = producer.reserve(8);
     (0..5).for_each(|n| assert!(reserved.push(n)));
     assert!(consumer.is_empty());
@@ -259,7 +183,7 @@ fn a_guard_publishes_when_it_goes_and_not_before() {
 fn a_panic_publishes_what_was_done_before_it() {
     let words = Words::new(8, 0);
     let (mut producer, mut consumer) =
-        (Producer::new(Rc::clone(&words)), Consumer::new(Rc::clone(&words)));
+        (Producer::new(Arc::clone(&words)), Consumer::new(Arc::clone(&words)));
     let unwound = catch_unwind(AssertUnwindSafe(|| {
         let mut reserved = producer.reserve(8);
         (0..3).for_each(|n| assert!(reserved.push(n)));
@@ -279,7 +203,7 @@ fn a_panic_publishes_what_was_done_before_it() {
 #[test]
 fn a_sleeping_kernel_is_seen() {
     let words = Words::new(8, 0);
-    let producer = Producer::new(Rc::clone(&words));
+    let producer = Producer::new(Arc::clone(&words));
     assert!(!producer.needs_wakeup());
     words.flags.store(1, Ordering::Relaxed);
     assert!(producer.needs_wakeup());
