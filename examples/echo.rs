@@ -10,7 +10,7 @@
 //!
 //! Try it with `socat - UDP:127.0.0.1:7777`. On AF_XDP the address is one of an Ethernet interface, and
 //! the client is another machine (or namespace). Ctrl-C ends it and
-//! prints what happened; `--packets N` ends it after N packets. With `--telemetry 127.0.0.1:9100` the
+//! prints what happened, with `--json` as JSON; `--packets N` ends it after N packets. With `--telemetry 127.0.0.1:9100` the
 //! example `monitor` and Prometheus can look at it while it works.
 
 #![forbid(unsafe_code)]
@@ -26,7 +26,7 @@ use bypass_io::worker::Stop;
 use bypass_io::{Bind, DefaultSocket, UdpOptions};
 use lexopt::prelude::*;
 
-const USAGE: &str = "usage: echo [ADDRESS | URI] [--packets N] [--telemetry ADDRESS]";
+const USAGE: &str = "usage: echo [ADDRESS | URI] [--packets N] [--telemetry ADDRESS] [--json]";
 
 fn main() -> ExitCode {
     let Err(error) = run() else { return ExitCode::SUCCESS };
@@ -36,11 +36,13 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Box<dyn Error>> {
     let (mut place, mut packets, mut telemetry) = ("127.0.0.1:7777".to_owned(), u64::MAX, None);
+    let mut json = false;
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {
         match arg {
             Long("packets") => packets = args.value()?.parse()?,
             Long("telemetry") => telemetry = Some(args.value()?.string()?),
+            Long("json") => json = true,
             Long("help") | Short('h') => {
                 println!("{USAGE}");
                 return Ok(());
@@ -63,7 +65,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         // A URI: whichever backend it names.
         Err(_) => serve(open_socket(&place)?, &stop, packets, &board)?,
     };
-    println!("{snapshot}");
+    println!("{}", if json { snapshot.to_json() } else { snapshot.to_string() });
     Ok(())
 }
 

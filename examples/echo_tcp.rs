@@ -6,12 +6,14 @@
 //! cargo run --release --example echo_tcp -- --connections 50 --messages 1000 # talks to itself, and ends
 //! ```
 //!
-//! Try it with `socat - TCP:127.0.0.1:7777`. Ctrl-C ends it.
+//! Try it with `socat - TCP:127.0.0.1:7777`. Ctrl-C ends it and prints what happened, with `--json` as JSON.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
 
+use std::cell::Cell;
 use std::io::{Read as _, Write as _};
+use std::rc::Rc;
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use bypass_io::io_uring::buf::BufPool;
@@ -23,7 +25,7 @@ use bypass_io::io_uring::{Local, Ring};
 use bypass_io::worker::Stop;
 use lexopt::prelude::*;
 
-const USAGE: &str = "usage: echo_tcp [ADDRESS] [--connections N --messages N]";
+const USAGE: &str = "usage: echo_tcp [ADDRESS] [--connections N --messages N] [--json]";
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -35,11 +37,13 @@ fn main() -> ExitCode {
 
 fn run() -> Result {
     let (mut address, mut connections, mut messages) = ("127.0.0.1:7777".to_owned(), 0, 0);
+    let mut json = false;
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {
         match arg {
             Long("connections") => connections = args.value()?.parse()?,
             Long("messages") => messages = args.value()?.parse()?,
+            Long("json") => json = true,
             Long("help") | Short('h') => {
                 println!("{USAGE}");
                 return Ok(());
@@ -57,24 +61,52 @@ fn run() -> Result {
     let listener = TcpListener::bind(&ring, address)?;
     let (address, stop) = (listener.local_addr()?, Stop::on_signals()?);
     println!("echo on {address}");
-    if !to_itself {
-        return serve(&ring, &listener, &stop);
-    }
-    std::thread::scope(|scope| {
-        let client = scope.spawn(|| {
-            let outcome = talk(address, connections, messages);
-            stop.stop();
-            outcome
+    let (counts, came_back) = if to_itself {
+        // The server goes on until the client has ended, which looks at the signal.
+        let close = Stop::new();
+        std::thread::scope(|scope| {
+            let client = scope.spawn(|| {
+                let outcome = talk(address, connections, messages, &stop);
+                close.stop();
+                outcome
+            });
+            let counts = serve(&ring, &listener, &close)?;
+            let came_back = client.join().map_err(|_| "the client panicked")??;
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((counts, Some(came_back)))
+        })?
+    } else {
+        (serve(&ring, &listener, &stop)?, None)
+    };
+    let Counts { connections, buffers, bytes } = &counts;
+    let (connections, buffers, bytes) = (connections.get(), buffers.get(), bytes.get());
+    let calls = ring.counters().enters;
+    if json {
+        let report = serde_json::json!({
+            "connections": connections, "buffers": buffers, "bytes": bytes, "system_calls": calls,
+            "messages_each": came_back,
         });
-        serve(&ring, &listener, &stop)?;
-        client.join().map_err(|_| "the client panicked")?
-    })?;
-    println!("{connections} connections, {messages} messages each, all of them came back");
+        println!("{report}");
+        return Ok(());
+    }
+    if let Some(messages) = came_back {
+        println!("{connections} connections, {messages} messages each, all of them came back");
+    }
+    println!("{connections} connections, {bytes} bytes in {buffers} buffers, {calls} system calls");
     Ok(())
 }
 
+/// What was echoed.
+#[derive(Default)]
+struct Counts {
+    connections: Cell<u64>,
+    /// Buffers that were received and sent back, and bytes in them.
+    buffers: Cell<u64>,
+    bytes: Cell<u64>,
+}
+
 /// Echoes on every connection until it is told to stop.
-fn serve(ring: &Ring, listener: &TcpListener, stop: &Stop) -> Result {
+fn serve(ring: &Ring, listener: &TcpListener, stop: &Stop) -> Result<Counts> {
+    let counts = Rc::new(Counts::default());
     let buffers = BufRing::new(ring, 1024, BufPool::local(4096, 2048)?)?;
     let executor = LocalExecutor::new();
     // When it is time to end, everything in flight is cancelled, and no more connections come.
@@ -86,30 +118,39 @@ fn serve(ring: &Ring, listener: &TcpListener, stop: &Stop) -> Result {
     let accepting = async {
         let mut incoming = listener.incoming();
         while let Some(stream) = incoming.next().await? {
-            let echo = echo(stream, buffers.clone());
+            counts.connections.update(|n| n + 1);
+            let echo = echo(stream, buffers.clone(), Rc::clone(&counts));
             let echo = async { echo.await.unwrap_or_else(|error| eprintln!("ended: {error}")) };
             executor.spawn(echo).detach();
         }
-        Ok(ending.await?)
+        Result::Ok(ending.await?)
     };
-    Runner::new(ring)?.block_on(executor.run(accepting))?
+    Runner::new(ring)?.block_on(executor.run(accepting))??;
+    drop(executor);
+    Ok(Rc::into_inner(counts).unwrap_or_default())
 }
 
-async fn echo(stream: TcpStream, buffers: BufRing<BufPool, Local>) -> Result {
+async fn echo(stream: TcpStream, buffers: BufRing<BufPool, Local>, counts: Rc<Counts>) -> Result {
     stream.set_nodelay(true)?;
     let mut receiver = stream.receiver(&buffers);
     while let Some(data) = receiver.recv().await? {
         // The buffer goes back to the kernel when it has been sent.
-        stream.write(data).map_err(|refused| refused.why)?.await?.result?;
+        let sent = stream.write(data).map_err(|refused| refused.why)?.await?.result?;
+        counts.buffers.update(|n| n + 1);
+        counts.bytes.update(|n| n + sent as u64);
     }
     Ok(())
 }
 
-/// The other end: sends on all connections, and checks that the same comes back.
-fn talk(address: SocketAddr, connections: usize, messages: usize) -> Result {
+/// The other end: sends on all connections, and checks that the same comes back. Returns how many messages
+/// that were on each.
+fn talk(address: SocketAddr, connections: usize, messages: usize, stop: &Stop) -> Result<usize> {
     let connect = |_| std::net::TcpStream::connect(address);
     let mut streams = (0..connections).map(connect).collect::<std::io::Result<Vec<_>>>()?;
     for message in 0..messages {
+        if stop.stopping() {
+            return Ok(message);
+        }
         let text = |connection| format!("message {message:>9} on connection {connection:>9}\n");
         for (connection, stream) in streams.iter_mut().enumerate() {
             stream.write_all(text(connection).as_bytes())?;
@@ -122,5 +163,5 @@ fn talk(address: SocketAddr, connections: usize, messages: usize) -> Result {
                 .ok_or("something else came back")?;
         }
     }
-    Ok(())
+    Ok(messages)
 }

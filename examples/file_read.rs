@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release --example file_read                          # reads the program itself
 //! cargo run --release --example file_read -- /var/log/syslog 64    # another file, 64 reads in flight
+//! cargo run --release --example file_read -- --json                # as JSON
 //! ```
 //!
 //! What has been read before comes from the page cache; then the rate is that of copying.
@@ -11,21 +12,37 @@
 
 use std::collections::VecDeque;
 use std::error::Error;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use bypass_io::io_uring::Ring;
 use bypass_io::io_uring::buf::{BufPool, IoBufMut};
 use bypass_io::io_uring::fs::File;
 use bypass_io::io_uring::op::{OpenOptions, PathAt};
-use lexopt::ValueExt as _;
+use lexopt::prelude::*;
+
+const USAGE: &str = "usage: file_read [FILE [READS IN FLIGHT]] [--json]";
 
 /// Bytes in a read.
 const SIZE: usize = 128 << 10;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut args = std::env::args_os().skip(1);
-    let path = args.next().map_or_else(std::env::current_exe, |path| Ok(path.into()))?;
-    let depth = args.next().map_or(Ok(8), |depth| depth.parse())?.clamp(1, 128);
+    let (mut path, mut depth, mut json) = (None, None, false);
+    let mut args = lexopt::Parser::from_env();
+    while let Some(arg) = args.next()? {
+        match arg {
+            Long("json") => json = true,
+            Long("help") | Short('h') => {
+                println!("{USAGE}");
+                return Ok(());
+            }
+            Value(value) if path.is_none() => path = Some(PathBuf::from(value)),
+            Value(value) if depth.is_none() => depth = Some(value.parse()?),
+            _ => return Err(format!("{}\n{USAGE}", arg.unexpected()).into()),
+        }
+    }
+    let path = path.map_or_else(std::env::current_exe, Ok)?;
+    let depth = depth.unwrap_or(8).clamp(1, 128);
 
     let ring = Ring::local()?;
     let opened = File::open(&ring, PathAt::new(&path)?, OpenOptions::read_only())?.wait(None)?;
@@ -58,7 +75,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         bytes += buf.len();
     }
     let rate = bytes as f64 / start.elapsed().as_secs_f64() / 1e6;
-    println!("{}: {bytes} bytes, Adler-32 {:08x}", path.display(), sum.1 << 16 | sum.0);
+    let adler = sum.1 << 16 | sum.0;
+    if json {
+        let report = serde_json::json!({
+            "file": path.display().to_string(), "bytes": bytes, "adler32": format!("{adler:08x}"),
+            "megabytes_per_second": rate, "reads_in_flight": depth, "bytes_per_read": SIZE,
+        });
+        println!("{report}");
+        return Ok(());
+    }
+    println!("{}: {bytes} bytes, Adler-32 {adler:08x}", path.display());
     println!("{rate:.0} MB/s, {depth} reads of {} KiB in flight", SIZE >> 10);
     Ok(())
 }

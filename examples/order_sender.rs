@@ -11,7 +11,7 @@
 //! Without an interface it makes a cable in a network namespace of its own and puts an exchange at
 //! the other end, which verifies every checksum and accepts every order, so that the round trip is
 //! measured. With one (CAP_NET_RAW) it asks for the receiver's station by ARP or NDP; look
-//! at what leaves with `tcpdump -vv`.
+//! at what leaves with `tcpdump -vv`. Ctrl-C ends it early, with a report of what was sent.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
@@ -19,7 +19,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Duration;
@@ -52,9 +51,10 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         println!("{USAGE}");
         return Ok(());
     };
+    let stop = Stop::on_signals()?;
     let report = match job.interface {
-        Some(_) => send_outside(&job)?,
-        None => send_inside(&job)?,
+        Some(_) => send_outside(&job, &stop)?,
+        None => send_inside(&job, &stop)?,
     };
     if job.json {
         println!("{}", report.json())
@@ -188,30 +188,30 @@ impl Station {
 }
 
 /// Sends through an interface that is there.
-fn send_outside(job: &Job) -> Result<Report> {
+fn send_outside(job: &Job, stop: &Stop) -> Result<Report> {
     let interface = job.interface.as_deref().unwrap_or_default();
     let mut socket = job.from.open(interface, sys::interface::mac(interface)?)?;
     let mut meter = Meter::start(Clock::new());
-    let (sent, acknowledged) = trade(&mut socket, job, &mut meter, Duration::ZERO)?;
+    let (sent, acknowledged) = trade(&mut socket, job, stop, &mut meter, Duration::ZERO)?;
     let telemetry = meter.snapshot(socket.stats());
     Ok(Report { sent, acknowledged, exchange: None, telemetry })
 }
 
 /// Sends through a cable of its own, to an exchange of its own.
-fn send_inside(job: &Job) -> Result<Report> {
+fn send_inside(job: &Job, stop: &Stop) -> Result<Report> {
     let [ours, theirs] = Sandbox::enter()?.veth("orders")?;
-    let stop = Arc::new(Stop::new());
+    let close = Stop::new();
     let (opened, is_open) = mpsc::channel();
     let exchange = {
-        let (to, stop) = (job.to, Arc::clone(&stop));
-        thread::spawn(move || run_exchange(&theirs, to, &opened, &stop))
+        let (to, close) = (job.to, close.clone());
+        thread::spawn(move || run_exchange(&theirs, to, &opened, &close))
     };
     let mut socket = job.from.open(&ours.name, ours.mac)?;
     // Nobody would answer before; an exchange that failed says so when it is joined.
     let _open_or_failed = is_open.recv();
     let mut meter = Meter::start(Clock::new());
-    let outcome = trade(&mut socket, job, &mut meter, PATIENCE);
-    stop.stop();
+    let outcome = trade(&mut socket, job, stop, &mut meter, PATIENCE);
+    close.stop();
     let exchange = match exchange.join() {
         Ok(exchange) => exchange?,
         Err(panic) => std::panic::resume_unwind(panic),
@@ -221,11 +221,12 @@ fn send_inside(job: &Job) -> Result<Report> {
     Ok(Report { sent, acknowledged, exchange: Some(exchange), telemetry })
 }
 
-/// Sends the orders at their rate, and takes acknowledgements for `patience` after the last.
-/// Returns how many left and how many were acknowledged.
+/// Sends the orders at their rate, as many as there are or until it is told to stop, and takes
+/// acknowledgements for `patience` after the last. Returns how many left and how many were acknowledged.
 fn trade<S: DatagramIo>(
     socket: &mut S,
     job: &Job,
+    stop: &Stop,
     meter: &mut Meter,
     patience: Duration,
 ) -> Result<(u64, u64)> {
@@ -233,9 +234,12 @@ fn trade<S: DatagramIo>(
     let clock = meter.clock().clone();
     let begin = clock.now();
     let due = |number: u64| begin + number * 1_000_000_000 / job.rate;
-    let (mut number, mut acknowledged) = (0, 0);
+    let (mut number, mut acknowledged, mut end) = (0, 0, job.orders);
     let mut found = false;
     loop {
+        if end > number && stop.stopping() {
+            end = number;
+        }
         // The first order goes alone: the receiver's station has to be asked for, and the others
         // would only queue up behind the question.
         if !found && number > 0 {
@@ -248,7 +252,7 @@ fn trade<S: DatagramIo>(
         }
         let room = if found { orders.room() } else { usize::from(number == 0) };
         let now = clock.now();
-        let late = (number..job.orders).take(room).take_while(|&n| due(n) <= now);
+        let late = (number..end).take(room).take_while(|&n| due(n) <= now);
         let old = orders.len();
         socket.alloc(&mut orders, late.count());
         for order in &mut orders[old..] {
@@ -269,11 +273,11 @@ fn trade<S: DatagramIo>(
             }
         }
         answers.clear();
-        if number == job.orders && orders.is_empty() {
-            let over = now > due(job.orders) + patience.as_nanos() as u64;
-            // Datagrams that wait for ARP are still in flight.
-            let left = socket.stats().tx_in_flight == 0;
-            if (acknowledged == job.orders || over) && left {
+        if number == end && orders.is_empty() {
+            let over = now > due(end) + patience.as_nanos() as u64;
+            // Datagrams that wait for ARP are still in flight; who stops does not wait for it.
+            let left = socket.stats().tx_in_flight == 0 || stop.stopping() && !found;
+            if (acknowledged == end || over) && left {
                 return Ok((socket.stats().tx_packets, acknowledged));
             }
         }
@@ -352,7 +356,7 @@ fn run_exchange(
     interface: &Interface,
     at: SocketAddr,
     opened: &Sender<()>,
-    stop: &Stop,
+    close: &Stop,
 ) -> Result<Exchange> {
     let station = Station::new(at.ip(), at.port())?;
     let mut socket = station.open(&interface.name, interface.mac)?;
@@ -361,7 +365,7 @@ fn run_exchange(
     let mut exchange = Exchange { orders: 0, out_of_order: 0, malformed: 0, dropped: 0 };
     let (mut incoming, mut burst) = (Burst::with_capacity(BURST), Burst::with_capacity(BURST));
     let mut wait = Adaptive::default();
-    while !stop.stopping() {
+    while !close.stopping() {
         let received = socket.recv(&mut incoming)?;
         incoming.retain(|datagram| {
             let number = accept(datagram, exchange.orders);

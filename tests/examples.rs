@@ -17,9 +17,9 @@ use common::{Running, example, market_data, meatpy, socat, without_direct_listin
 /// What the backends that the features chose need, beyond a namespace.
 const DEFAULT_PORT: &[Need] = if cfg!(feature = "xdp") { &[Need::Bpf] } else { &[] };
 
-/// Starts the echo at `place` and talks to it with socat.
-fn echoes(place: &str, backend: &str) {
-    let mut echo = Running::start(example("echo").args([place, "--packets", "1"]));
+/// Starts the echo at `place` and talks to it with socat; returns what it printed at the end.
+fn echoes(place: &str, backend: &str, more: &[&str]) -> String {
+    let mut echo = Running::start(example("echo").args([place, "--packets", "1"]).args(more));
     let greeting = echo.line();
     let (address, name) = greeting
         .trim()
@@ -28,15 +28,23 @@ fn echoes(place: &str, backend: &str) {
         .unwrap_or_else(|| panic!("greeting {greeting:?}"));
     assert_eq!(name, backend);
     assert_eq!(socat(&format!("UDP:{address}"), "are you there?"), "are you there?");
-    let report = echo.finish();
+    echo.finish()
+}
+
+/// In both families, and with both kinds of report.
+fn echoes_anywhere(scheme: &str, backend: &str) {
+    let report = echoes(&format!("{scheme}://127.0.0.1:0"), backend, &[]);
     assert!(report.contains("received 1") && report.contains("dropped 0"), "{report}");
+    let report = echoes(&format!("{scheme}://[::1]:0"), backend, &["--json"]);
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let counts = ["rx_packets", "tx_packets"].map(|name| &report["stats"][name]);
+    assert_eq!(counts, [1, 1], "{report}");
 }
 
 #[test]
 fn echo_answers_socat_on_a_plain_socket() {
     if !skip(&[Need::Tool("socat")]) {
-        echoes("udp+socket://127.0.0.1:0", "socket");
-        echoes("udp+socket://[::1]:0", "socket");
+        echoes_anywhere("udp+socket", "socket");
     }
 }
 
@@ -44,8 +52,7 @@ fn echo_answers_socat_on_a_plain_socket() {
 #[test]
 fn echo_answers_socat_on_io_uring() {
     if !skip(&[Need::Tool("socat"), Need::IoUring]) {
-        echoes("udp+uring://127.0.0.1:0", "uring");
-        echoes("udp+uring://[::1]:0", "uring");
+        echoes_anywhere("udp+uring", "uring");
     }
 }
 
@@ -99,17 +106,29 @@ fn echo_tcp_answers_socat_until_it_is_interrupted() {
         return;
     }
     for place in ["127.0.0.1:0", "[::1]:0"] {
-        let mut echo = Running::start(example("echo_tcp").arg(place));
+        let mut echo = Running::start(example("echo_tcp").args([place, "--json"]));
         let greeting = echo.line();
         let address = greeting.trim().strip_prefix("echo on ").unwrap().to_owned();
-        for text in ["are you there?".to_owned(), "more than one buffer ".repeat(10_000)] {
-            assert!(socat(&format!("TCP:{address}"), &text) == text);
+        let texts = ["are you there?".to_owned(), "more than one buffer ".repeat(10_000)];
+        for text in &texts {
+            assert!(socat(&format!("TCP:{address}"), text) == *text);
         }
-        let interrupted =
-            Command::new("kill").args(["-INT", &echo.child.id().to_string()]).status();
-        assert!(interrupted.unwrap().success());
-        echo.finish();
+        echo.interrupt();
+        let report: serde_json::Value = serde_json::from_str(&echo.finish()).unwrap();
+        let bytes = texts.iter().map(String::len).sum::<usize>();
+        assert_eq!((&report["connections"], &report["bytes"]), (&2.into(), &bytes.into()));
     }
+    let arguments = ["--connections", "2", "--messages", "1000000000", "--json"];
+    let mut echo = Running::start(example("echo_tcp").args(arguments));
+    assert!(echo.line().starts_with("echo on "));
+    echo.interrupt();
+    let report: serde_json::Value = serde_json::from_str(&echo.finish()).unwrap();
+    // Each message has 42 bytes, on both connections.
+    let messages = report["messages_each"].as_u64().unwrap();
+    assert_eq!(
+        (&report["connections"], &report["bytes"]),
+        (&2.into(), &(2 * 42 * messages).into())
+    );
 }
 
 #[cfg(feature = "io-uring")]
@@ -208,6 +227,65 @@ fn orders_are_acknowledged_in_a_network_of_their_own() {
     );
 }
 
+/// Orders stop when they are told to, and all that have left are reported.
+#[test]
+fn orders_are_reported_when_they_are_interrupted() {
+    if skip(&[Need::Namespaces, Need::Tool("kill")]) || skip(DEFAULT_PORT) {
+        return;
+    }
+    let orders = ["--orders", "1000000", "--rate", "1000", "--json"];
+    let veth = Veth::new(&VethOptions::default()).unwrap();
+    let receiver = {
+        let _inside = veth.b.enter().unwrap();
+        UdpSocket::bind("10.66.0.2:6000").unwrap()
+    };
+    receiver.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let sender = {
+        let _inside = veth.a.enter().unwrap();
+        let place = ["--interface", "veth0", "--from", "10.66.0.9/24:5000"];
+        let to = ["--to", "10.66.0.2:6000"];
+        Running::start(example("order_sender").args(place).args(to).args(orders))
+    };
+    let mut order = [0; 100];
+    for _ in 0..10 {
+        receiver.recv(&mut order).unwrap();
+    }
+    sender.interrupt();
+    let report: serde_json::Value = serde_json::from_str(&sender.finish()).unwrap();
+    let sent = report["sent"].as_u64().unwrap();
+    assert!((10..1_000_000).contains(&sent), "{report}");
+    for _ in 10..sent {
+        receiver.recv(&mut order).unwrap();
+    }
+    // The last of them is the last that there is.
+    assert_eq!(order[..15], *format!("O{:014}", sent - 1).as_bytes());
+    receiver.set_nonblocking(true).unwrap();
+    assert!(receiver.recv(&mut order).is_err());
+
+    // In a network of its own, whenever it is interrupted.
+    let mut sender = Running::start(example("order_sender").args(orders));
+    sender.await_handler();
+    sender.interrupt();
+    let report: serde_json::Value = serde_json::from_str(&sender.finish()).unwrap();
+    assert_eq!(report["sent"], report["exchange"]["orders"], "{report}");
+    assert_eq!(report["sent"], report["acknowledged"], "{report}");
+}
+
+#[test]
+fn the_market_is_reported_whenever_it_is_interrupted() {
+    if skip(&[Need::Tool("kill")]) || skip(DEFAULT_PORT) {
+        return;
+    }
+    let arguments = ["--rate", "20000", "--seconds", "30", "--json"];
+    let mut market = Running::start(example("market_data").args(arguments));
+    market.await_handler();
+    market.interrupt();
+    let text = market.finish();
+    let row: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(row["sent"].as_u64() < Some(30 * 20_000), "{row}");
+    assert_eq!((&row["backend"], &row["adds_up"]), (&"socket".into(), &true.into()), "{row}");
+}
+
 #[cfg(feature = "io-uring")]
 #[test]
 fn a_file_is_read_whole_and_in_order() {
@@ -237,6 +315,9 @@ fn a_file_is_read_whole_and_in_order() {
             let expected = format!("{len} bytes, Adler-32 {:08x}", b << 16 | a);
             assert!(text.contains(&expected), "{expected}: {output:?}");
         }
+        let output = example("file_read").arg(&path).arg("--json").output().unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["adler32"], format!("{:08x}", b << 16 | a), "{report}");
         std::fs::remove_file(path).unwrap();
     }
     let output = example("file_read").arg("/there/is/none").output().unwrap();
@@ -410,4 +491,30 @@ fn the_log_survives_twenty_kills() {
         before = acknowledged;
     }
     assert!(text.contains("random reads") && text.contains("all verified"), "{text}");
+}
+
+/// What it has told by then is what it tells as JSON, and its log goes with it.
+#[cfg(feature = "io-uring")]
+#[test]
+fn the_log_is_reported_and_removed_when_it_is_interrupted() {
+    if skip(&[Need::IoUring, Need::Tool("kill")]) {
+        return;
+    }
+    let folder = std::env::temp_dir();
+    let mut storage = example("storage");
+    storage.args(["--rounds", "1000000", "--json", "--dir"]).arg(&folder);
+    let mut storage = Running::start(&mut storage);
+    let log = folder.join(format!("storage-example-{}.log", storage.child.id()));
+    // A writer has begun.
+    while !log.exists() {
+        assert!(storage.child.try_wait().unwrap().is_none(), "it has ended");
+        std::thread::yield_now();
+    }
+    storage.interrupt();
+    let report: serde_json::Value = serde_json::from_str(&storage.finish()).unwrap();
+    let rounds = report["rounds"].as_array().unwrap();
+    assert!((1..1_000_000).contains(&rounds.len()), "{report}");
+    assert_eq!(rounds.last().unwrap()["recovered"], report["records"], "{report}");
+    assert!(rounds.iter().all(|round| round["lost"] == 0 && round["accepted"] == 0), "{report}");
+    assert!(!log.exists());
 }

@@ -214,8 +214,7 @@ fn the_key_value_store_and_the_dns_server_show_what_they_count() {
         (&4.into(), &4.into())
     );
     // What is printed at the end is the same.
-    let interrupted = Command::new("kill").args(["-INT", &kv.child.id().to_string()]).status();
-    assert!(interrupted.unwrap().success());
+    kv.interrupt();
     let printed: Value = serde_json::from_str(&kv.finish()).unwrap();
     assert_eq!(printed["workers"][0]["stats"]["rx_packets"], 4, "{printed:#}");
     assert_eq!((&printed["kv"]["cmd_set"], &printed["kv"]["get_hits"]), (&1.into(), &2.into()));
@@ -264,6 +263,19 @@ fn market_data_shows_its_feed_while_it_runs() {
         text.contains("worker receiver core ") && text.contains("backend socket running"),
         "{text}"
     );
+    // Interrupted, it takes what has been published, says what that was, and that it adds up.
+    running.interrupt();
+    let table = running.finish();
+    let row = table.lines().find_map(|line| line.strip_prefix("socket ")).unwrap();
+    let numbers: Vec<u64> =
+        row.split_whitespace().map_while(|number| number.parse().ok()).collect();
+    let &[sent, received, _, _, recovered, lost] = &numbers[..] else { panic!("{table}") };
+    assert!(received >= count(&worker["counters"]["messages"]) && recovered > 100, "{table}");
+    assert!(sent == received + lost && sent < 30 * 20_000, "{table}");
+    // The other backend is not begun.
+    assert!(table.ends_with("stopped before the end of the day\n"), "{table}");
+    assert_eq!(table.lines().filter(|line| line.contains(" calls/msg ")).count(), 1);
+    assert!(!table.contains("uring"), "{table}");
 }
 
 /// In a terminal of other hands: what is on the screen is what was sent, and `q` ends it.

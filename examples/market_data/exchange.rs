@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bypass_io::backend::socket::UdpSocket;
 use bypass_io::prelude::*;
 use bypass_io::telemetry::Clock;
+use bypass_io::worker::Stop;
 use bypass_io::{Error, UdpOptions};
 use fastrand::Rng;
 use zerocopy::{FromBytes as _, IntoBytes as _};
@@ -109,14 +110,23 @@ impl<'a> Exchange<'a> {
     }
 
     /// Publishes in open loop: each message has a time at which it is due, and what is late is caught
-    /// up without forgetting how late it was. Then says that the session is over until the receiver
-    /// has gone, and takes the orders that are still under way.
-    pub fn run(&mut self, to: SocketAddr, schedule: Schedule, progress: &Progress) -> Result<()> {
-        let end = FIRST + self.day.len();
+    /// up without forgetting how late it was. Then, or when it is told to stop, says that the session is
+    /// over until the receiver has gone, and takes the orders that are still under way.
+    pub fn run(
+        &mut self,
+        to: SocketAddr,
+        schedule: Schedule,
+        progress: &Progress,
+        stop: &Stop,
+    ) -> Result<()> {
+        let mut end = FIRST + self.day.len();
         let (mut packets, mut scratch) = (Burst::with_capacity(BURST), Burst::with_capacity(BURST));
         while self.next < end || !packets.is_empty() {
             let now = self.clock.now();
-            self.write_due(to, schedule, now, &mut packets)?;
+            if stop.stopping() {
+                end = self.next;
+            }
+            self.write_due(to, schedule, now, end, &mut packets)?;
             if packets.is_empty() {
                 // A receiver that hears nothing could not tell a quiet market from a broken cable.
                 if now.saturating_sub(self.last) > INTERVAL && now > schedule.begin {
@@ -129,7 +139,7 @@ impl<'a> Exchange<'a> {
                 self.last = now;
             }
         }
-        self.published.messages = self.day.len();
+        self.published.messages = end - FIRST;
         while !progress.receiver_gone.load(Ordering::Acquire) {
             let now = self.clock.now();
             if now.saturating_sub(self.last) > INTERVAL {
@@ -148,15 +158,15 @@ impl<'a> Exchange<'a> {
         Ok(())
     }
 
-    /// Writes packets with the messages that are due.
+    /// Writes packets with the messages below number `end` that are due.
     fn write_due(
         &mut self,
         to: SocketAddr,
         schedule: Schedule,
         now: u64,
+        end: u64,
         packets: &mut Burst<<UdpSocket as DatagramIo>::Datagram>,
     ) -> Result<()> {
-        let end = FIRST + self.day.len();
         while !packets.is_full() && self.next < end && schedule.due(self.next) <= now {
             // The first number that is not due yet.
             let due = (now - schedule.begin) as u128 * u128::from(schedule.rate) / 1_000_000_000;

@@ -24,6 +24,8 @@
 //! network goes: it sits in a network namespace of its own, at the other end of a cable. That needs
 //! no root where the machine allows unprivileged namespaces; where it does not, the traffic runs over
 //! the loopback interface, which kernel sockets have and AF_XDP has not.
+//!
+//! Ctrl-C ends the day early: the receiver takes what has been published, and the table says what that was.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
@@ -54,7 +56,7 @@ use std::time::Duration;
 use bypass_io::backend::socket::UdpSocket;
 use bypass_io::prelude::*;
 use bypass_io::telemetry::{Board, Clock, Exporter, Listening, Snapshot};
-use bypass_io::worker::{available_cores, pin_to};
+use bypass_io::worker::{Stop, available_cores, pin_to};
 use bypass_io::{Bind, DefaultSocket, Error, UdpOptions};
 
 use day::Day;
@@ -112,9 +114,11 @@ fn run(job: &Job, telemetry: Option<Listening>, network: &Network) -> Result<boo
     let day = read_day(job)?;
     write(job.save.as_deref(), || day.bytes().to_vec())?;
     let clock = Clock::new();
-    let mut rows = vec![measure::<UdpSocket>(job, &day, network, &clock, &board)?];
-    if TypeId::of::<DefaultSocket>() != TypeId::of::<UdpSocket>() {
-        rows.push(measure::<DefaultSocket>(job, &day, network, &clock, &board)?);
+    // From here on, what has happened is shown when it is stopped.
+    let stop = Stop::on_signals()?;
+    let mut rows = vec![measure::<UdpSocket>(job, &day, network, &clock, &board, &stop)?];
+    if TypeId::of::<DefaultSocket>() != TypeId::of::<UdpSocket>() && !stop.stopping() {
+        rows.push(measure::<DefaultSocket>(job, &day, network, &clock, &board, &stop)?);
     }
     if job.json {
         rows.iter().for_each(|row| println!("{}", row.json()));
@@ -123,6 +127,9 @@ fn run(job: &Job, telemetry: Option<Listening>, network: &Network) -> Result<boo
         println!("{}", Row::HEADER);
         rows.iter().for_each(|row| println!("{}", row.table()));
         rows.iter().flat_map(|row| &row.notes).for_each(|note| println!("note: {note}"));
+        if stop.stopping() {
+            println!("stopped before the end of the day");
+        }
     }
     for row in rows.iter().filter(|row| !row.adds_up()) {
         eprintln!("{}", row.account());
@@ -152,6 +159,7 @@ fn measure<S: Bind>(
     network: &Network,
     clock: &Clock,
     board: &Board,
+    stop: &Stop,
 ) -> Result<Row> {
     let cores = available_cores()?;
     pin_to(cores[0])?;
@@ -175,7 +183,7 @@ fn measure<S: Bind>(
                 Exchange::open(network.exchange(), day, job.settings, clock.clone())?;
             // Whoever waits may have failed and gone.
             let _gone = opened.send(exchange.servers());
-            exchange.run(to, schedule, &progress)?;
+            exchange.run(to, schedule, &progress, stop)?;
             exchange.published.dropped += network.dropped_by_exchange()? - dropped_before;
             Ok::<_, Error>(exchange.published)
         });

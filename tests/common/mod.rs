@@ -35,6 +35,27 @@ impl Running {
         line
     }
 
+    /// As Ctrl-C does.
+    pub fn interrupt(&self) {
+        let kill = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+    }
+
+    /// Waits until it has said what Ctrl-C shall do.
+    pub fn await_handler(&mut self) {
+        const SIGINT: u32 = 2;
+        let status = format!("/proc/{}/status", self.child.id());
+        loop {
+            assert!(self.child.try_wait().unwrap().is_none(), "it has ended");
+            let text = std::fs::read_to_string(&status).unwrap();
+            let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+            if u64::from_str_radix(caught.trim(), 16).unwrap() & 1 << (SIGINT - 1) != 0 {
+                return;
+            }
+            std::thread::yield_now();
+        }
+    }
+
     /// Waits until it ends by itself, and returns what it printed after the lines that were read.
     pub fn finish(mut self) -> String {
         let mut rest = String::new();
