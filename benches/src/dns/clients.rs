@@ -10,7 +10,6 @@ use super::rig::{Rig, ZONE};
 use crate::generator::{Generator, Requests, Route};
 use crate::open_loop::Source as _;
 
-const PORT: u16 = 20_000;
 /// How long a server may take to start, and the two to find each other.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -21,7 +20,7 @@ const RESPONSES: [[u8; 8]; 2] = [[0, 0, 0x84, 0, 0, 1, 0, 0], [0, 0, 0x84, 3, 0,
 /// Asks from the client's side, on a thread of that, once the server answers.
 pub(super) fn client(rig: &Rig, server: SocketAddrV4) -> Result<Generator> {
     let host = &rig.cable.host;
-    let route = Route::from(host, PORT, server);
+    let route = Route::from(host, server);
     let mut requests = Requests::new(route).answered(0, MASK, RESPONSES);
     for query in &rig.queries {
         let template = requests.template(query)?;

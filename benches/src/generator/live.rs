@@ -56,7 +56,8 @@ fn link(
     let (program, interface) = (program.as_raw_fd(), interface as i32);
     // SAFETY: it takes numbers, and options that outlive the call.
     let link = unsafe { sys::bpf_link_create(program, interface, place, &raw const options) };
-    descriptor(link).map(Attached)
+    // SAFETY: it is what that call has returned, and nothing else is made of it.
+    unsafe { descriptor(link) }.map(Attached)
 }
 
 /// Runs an XDP program on `count` copies of `frame`, as if they had come from queue 0 of the interface; they
@@ -92,10 +93,15 @@ pub(crate) fn run(
 }
 
 /// What a call has returned: a descriptor, or less than 0 for an error.
-pub(crate) fn descriptor(outcome: i32) -> io::Result<OwnedFd> {
+///
+/// # Safety
+///
+/// `outcome` is what the last call of libbpf's has returned on this thread, which makes a descriptor that is the
+/// caller's; nothing else is made of it.
+pub(crate) unsafe fn descriptor(outcome: i32) -> io::Result<OwnedFd> {
     if outcome < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: it is new, and nobody else's.
+    // SAFETY: it is open and owned by nobody yet, as the caller says: the call has just made it.
     Ok(unsafe { OwnedFd::from_raw_fd(outcome) })
 }

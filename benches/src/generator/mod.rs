@@ -23,7 +23,7 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use self::live::Attached;
 pub(crate) use self::requests::{Requests, Route};
-use self::tables::{DUE, FRACTION, FRAME, FRAMES, Plan, Progress, Seen};
+use self::tables::{DUE, FRACTION, FRAME, FRAMES, PORTS, Plan, Progress, Seen};
 use crate::open_loop::{Source, Stretch};
 
 /// `traffic.bpf.c`, built by `cargo xtask bpf`.
@@ -102,9 +102,12 @@ impl Generator {
         Ok(Self { object, plan: requests.plan(index), _attached: [idle, counting] })
     }
 
-    /// Sends `rate` requests a second for so long, beginning with the first one; no answer has come yet then.
+    /// Sends `rate` requests a second for so long, beginning with the first one; no answer has come yet then. They
+    /// come from a port of this stretch, so that answers to those of another are told apart however late they are.
     pub(crate) fn send(&mut self, rate: f64, duration: Duration) -> Result<Sent> {
         let rate = rate.min(FLOOD);
+        let next = self.plan.port.wrapping_add(1);
+        self.plan.port = if PORTS.contains(&next) { next } else { PORTS.start };
         self.plan.duration = duration.as_nanos() as u64;
         self.plan.interval = (1e9 * f64::from(1 << FRACTION) / rate) as u64;
         self.plan.gap = (1e9 / (CATCHING_UP * rate)) as u64;

@@ -1,6 +1,6 @@
 //! [`Requests`]: what a generator sends, in which order, and what is answered.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use anyhow::{Result, ensure};
 use bypass_core::MacAddr;
@@ -12,14 +12,15 @@ use super::tables::{FRAME, FRAMES, HEADERS, PATCH, Plan, Request};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Route {
     pub(crate) macs: [MacAddr; 2],
-    pub(crate) addresses: [SocketAddrV4; 2],
+    pub(crate) from: Ipv4Addr,
+    pub(crate) to: SocketAddrV4,
 }
 
 impl Route {
-    /// From a port of the host to an address of the sandbox.
-    pub(crate) fn from(host: &Host, port: u16, to: SocketAddrV4) -> Self {
+    /// From the host to an address of the sandbox.
+    pub(crate) fn from(host: &Host, to: SocketAddrV4) -> Self {
         let [here, there] = &host.ends;
-        Self { macs: [there.mac, here.mac], addresses: [SocketAddrV4::new(host.there, port), to] }
+        Self { macs: [there.mac, here.mac], from: host.there, to }
     }
 }
 
@@ -41,8 +42,7 @@ pub(crate) struct Requests {
 
 impl Requests {
     pub(crate) fn new(route: Route) -> Self {
-        let plan = Plan { port: route.addresses[0].port(), ..Plan::default() };
-        Self { route, frames: Vec::new(), order: Vec::new(), plan }
+        Self { route, frames: Vec::new(), order: Vec::new(), plan: Plan::default() }
     }
 
     /// Has each datagram begin with a number of 16 bits, which its answer begins with, too. In the eight bytes
@@ -94,10 +94,10 @@ impl Requests {
     }
 }
 
-/// What is before the payload. The checksum of UDP may be left out over IPv4; a network card would check it.
+/// What is before the payload, but for the port of the stretch. The checksum of UDP may be left out over IPv4; a
+/// network card would check it.
 fn headers(route: &Route, payload: u16) -> [u8; HEADERS] {
     let mut frame = [0; HEADERS];
-    let [from, to] = route.addresses;
     frame[..6].copy_from_slice(&route.macs[1].0);
     frame[6..12].copy_from_slice(&route.macs[0].0);
     frame[12..14].copy_from_slice(&[0x08, 0x00]);
@@ -105,15 +105,14 @@ fn headers(route: &Route, payload: u16) -> [u8; HEADERS] {
     ip[0] = 0x45;
     ip[2..4].copy_from_slice(&(20 + 8 + payload).to_be_bytes());
     (ip[8], ip[9]) = (64, 17);
-    ip[12..16].copy_from_slice(&from.ip().octets());
-    ip[16..20].copy_from_slice(&to.ip().octets());
+    ip[12..16].copy_from_slice(&route.from.octets());
+    ip[16..20].copy_from_slice(&route.to.ip().octets());
     let words = ip.chunks_exact(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
     let sum: u32 = words.sum();
     let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
     ip[10..12].copy_from_slice(&checksum.to_be_bytes());
     let udp = &mut frame[34..];
-    udp[..2].copy_from_slice(&from.port().to_be_bytes());
-    udp[2..4].copy_from_slice(&to.port().to_be_bytes());
+    udp[2..4].copy_from_slice(&route.to.port().to_be_bytes());
     udp[4..6].copy_from_slice(&(8 + payload).to_be_bytes());
     frame
 }

@@ -13,6 +13,9 @@ pub(super) const HEADERS: usize = 42;
 pub(super) const PATCH: usize = 16;
 /// Bits of a fraction of a nanosecond.
 pub(super) const FRACTION: u32 = 16;
+/// Ports that answers are sent to, of which each stretch has another. The kernel gives none of them to sockets
+/// that ask for any.
+pub(super) const PORTS: std::ops::Range<u16> = 1 << 14..(1 << 14) + (1 << 12);
 /// Bytes of the times at which requests under way were due.
 pub(super) const DUE: usize = 8 << 16;
 
@@ -72,6 +75,8 @@ pub(super) struct Request {
 pub(super) struct Seen {
     pub(super) answered: u64,
     pub(super) unexpected: u64,
+    /// To requests of an earlier stretch.
+    pub(super) late: u64,
     pub(super) text: [u8; 16],
     latency: [u64; BUCKETS],
 }
@@ -85,6 +90,7 @@ impl Seen {
             // The kernel rounds sizes up.
             let (seen, _) = Self::read_from_prefix(&value).ok().context("it is too short")?;
             all.answered += seen.answered;
+            all.late += seen.late;
             if seen.unexpected > 0 {
                 all.unexpected += seen.unexpected;
                 all.text = seen.text;

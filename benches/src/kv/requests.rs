@@ -8,18 +8,14 @@ use bypass_core::sandbox::Host;
 use super::workload::{self, Workload};
 use crate::generator::{Requests, Route};
 
-const PORT: u16 = 40_000;
 /// Bytes of the frame header: the number of the request, of the datagram, of all datagrams, nothing.
 const HEADER: [u8; 8] = [0, 0, 0, 0, 0, 1, 0, 0];
 /// What answers begin with, behind their header.
 const ANSWERS: [[u8; 8]; 2] = [*b"VALUE ke", *b"STORED\r\n"];
 
 pub(super) fn requests(host: &Host, server: SocketAddrV4, workload: &Workload) -> Result<Requests> {
-    let mut requests = Requests::new(Route::from(host, PORT, server)).answered(
-        HEADER.len() as u16,
-        [0xff; 8],
-        ANSWERS,
-    );
+    let mut requests =
+        Requests::new(Route::from(host, server)).answered(HEADER.len() as u16, [0xff; 8], ANSWERS);
     let (value, key) = (workload.value(), workload::key(0));
     let text = format!(" 0 0 {}\r\n", value.len());
     let read = requests.template(&[&HEADER, b"get ".as_slice(), &key, b"\r\n"].concat())?;

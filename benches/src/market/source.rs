@@ -16,7 +16,6 @@ use crate::generator::{Generator, Requests, Route};
 use crate::open_loop::{self, Stretch};
 
 /// That packets come from.
-const PORT: u16 = 40_000;
 const SESSION: Session = *b"BENCH00001";
 /// Messages that are sent over and over again, about.
 const MESSAGES: usize = 40_000;
@@ -101,7 +100,7 @@ impl<'a> Source<'a> {
         feed: &Feed,
         control: &'a Control,
     ) -> Result<Self> {
-        let mut requests = Requests::new(Route::from(host, PORT, to))
+        let mut requests = Requests::new(Route::from(host, to))
             .counted(size_of::<Session>(), FIRST, feed.messages)
             .stamped(STAMP.start);
         for packet in &feed.packets {

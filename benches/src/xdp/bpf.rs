@@ -86,7 +86,9 @@ impl Program {
                 ptr::null_mut(),
             )
         };
-        Ok(Self(descriptor(program).context("cannot load an XDP program (it takes root)")?))
+        // SAFETY: it is what that call has returned, and nothing else is made of it.
+        let program = unsafe { descriptor(program) };
+        Ok(Self(program.context("cannot load an XDP program (it takes root)")?))
     }
 
     /// Attaches it to an interface, in the driver where that can.
@@ -106,7 +108,9 @@ pub(crate) fn socket_map() -> Result<XskMap> {
     let (kind, name) = (sys::BPF_MAP_TYPE_XSKMAP, c"bench".as_ptr());
     // SAFETY: the name ends with a zero; options may be missing.
     let map = unsafe { sys::bpf_map_create(kind, name, 4, 4, 1, ptr::null()) };
-    Ok(XskMap::from_fd(descriptor(map).context("cannot make an XSKMAP (it takes root)")?)?)
+    // SAFETY: it is what that call has returned, and nothing else is made of it.
+    let map = unsafe { descriptor(map) };
+    Ok(XskMap::from_fd(map.context("cannot make an XSKMAP (it takes root)")?)?)
 }
 
 /// A descriptor that a peer owns and names by number.

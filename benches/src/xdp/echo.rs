@@ -45,7 +45,6 @@ pub(crate) const DPDK_AF_XDP: &str = "net_af_xdp";
 const HERE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const THERE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const PORT: u16 = 7;
-const PEER_PORT: u16 = 20_000;
 pub(crate) const PAYLOAD: usize = 64;
 
 /// Datagrams a second at which all are compared.
@@ -185,10 +184,8 @@ fn echo(mut port: impl DatagramIo, ready: &AtomicBool, stop: &AtomicBool) -> Res
 
 /// Datagrams from the far end, and their echoes.
 fn source(rig: &Rig) -> Result<Generator> {
-    let route = Route {
-        macs: [rig.far.mac, rig.near.mac],
-        addresses: [SocketAddrV4::new(THERE, PEER_PORT), SocketAddrV4::new(HERE, PORT)],
-    };
+    let route =
+        Route { macs: [rig.far.mac, rig.near.mac], from: THERE, to: SocketAddrV4::new(HERE, PORT) };
     let mut requests = Requests::new(route).answered(0, [0; 8], [[0; 8]; 2]);
     let datagram = requests.template(&[0; PAYLOAD])?;
     requests.push(datagram);
