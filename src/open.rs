@@ -68,10 +68,7 @@ impl Bind for DpdkSocket {
     fn bind(options: &UdpOptions) -> Result<Self> {
         options.share.refuse("dpdk")?;
         Self::beside_kernel(options, |beside| {
-            let mut packet = PacketOptions::new(&*beside.station.interface);
-            packet.pool = options.pool.clone();
-            packet.send_buffer = options.send_buffer;
-            QueuePair::open(&packet)
+            QueuePair::open(&PacketOptions::beside_kernel(options, beside)?)
         })
     }
 }

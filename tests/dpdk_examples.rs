@@ -92,6 +92,21 @@ fn echo_serves_socat_over_both_families() {
     }
 }
 
+#[test]
+fn times_that_the_driver_does_not_tell_are_refused() {
+    if skip(&[Need::Namespaces]) {
+        return;
+    }
+    let veth = Veth::new(&VethOptions::default()).unwrap();
+    let _inside = veth.a.enter().unwrap();
+    let refused = |settings: &str| {
+        let place = format!("udp+dpdk://10.66.0.1:0?{settings}");
+        open_socket(&place).map(drop).unwrap_err().to_string()
+    };
+    let error = refused("timestamps=true");
+    assert!(error.contains("`timestamps`") && error.contains("dpdk"), "{error}");
+}
+
 /// Under CI `cargo xtask` runs them on DPDK, copied, as it does all examples.
 #[test]
 fn market_data_and_order_sender_name_the_backend_that_they_ran_on() {

@@ -311,6 +311,25 @@ fn the_same_address_is_served_over_packet_sockets() {
 }
 
 #[test]
+fn a_larger_queue_for_packets_is_a_larger_ring() {
+    let Some(veth) = rig(&VethOptions::default()) else { return };
+    let slots = |settings: &str| {
+        let socket = open(&veth.a, &format!("udp+packet://10.66.0.1:{PORT}{settings}")).unwrap();
+        let mut slots = 0;
+        socket.visit_rings(&mut |name, ring| {
+            if name == "rx" {
+                slots = ring.size;
+            }
+        });
+        slots
+    };
+    let usual = slots("");
+    assert_eq!(slots("?recv_buffer=4194304"), usual, "it holds more by itself");
+    let large = slots("?recv_buffer=33554432");
+    assert!(large >= 32 << 20 >> 11 && large > 3 * usual, "{large} and {usual} frames");
+}
+
+#[test]
 fn what_cannot_be_had_is_refused_with_what_to_do() {
     let Some(veth) = rig(&VethOptions { ipv6: true, ..VethOptions::default() }) else { return };
     let changed = |change: fn(&mut UdpOptions)| {
@@ -347,6 +366,7 @@ fn what_cannot_be_had_is_refused_with_what_to_do() {
         ("udp+xdp://10.66.0.1:1?queue=3", "no queue 3"),
         ("udp+xdp://10.66.0.1:1?share=half", "INDEX/COUNT"),
         ("udp+packet://10.66.0.1:1?share=0/2", "take one worker"),
+        ("udp+packet://10.66.0.1:1?recv_buffer=18446744073709551615", "2³² - 1 frames"),
         ("udp+xdp://10.66.0.9:1?prefix=24", "interface=NAME"),
         (
             "udp+xdp://10.66.0.9:1?prefix=24&interface=veth0&colour=red",

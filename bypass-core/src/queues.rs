@@ -28,6 +28,8 @@ pub struct Queues<P: PacketIo> {
     ports: Vec<P>,
     /// Who is asked first by the next `recv`.
     turn: usize,
+    /// What a queue said after others had something: the next call does.
+    untold: Option<Error>,
     caps: Caps,
     /// Wakes when any queue has something; where there are several, and each has a descriptor.
     wakes: Option<OwnedFd>,
@@ -50,7 +52,7 @@ impl<P: PacketIo> Queues<P> {
             caps.fallbacks.extend(new);
         }
         let wakes = if ports.len() > 1 { epoll(&ports)? } else { None };
-        Ok(Self { ports, turn: 0, caps, wakes })
+        Ok(Self { ports, turn: 0, untold: None, caps, wakes })
     }
 
     /// The queues.
@@ -99,6 +101,9 @@ impl<P: PacketIo> PacketIo for Queues<P> {
 
     #[inline]
     fn recv(&mut self, out: &mut Burst<Self::Frame>) -> Result<usize> {
+        if let Some(error) = self.untold.take() {
+            return Err(error);
+        }
         let (all, first, before) = (self.ports.len(), self.turn, out.len());
         for i in 0..all {
             let at = (first + i) % all;
@@ -109,9 +114,10 @@ impl<P: PacketIo> PacketIo for Queues<P> {
                     break;
                 }
                 Ok(_) => {}
-                // What came before the error comes first; the next call meets it again.
-                Err(_) if out.len() > before => {
+                // What came before the error comes first. A queue may say it once only.
+                Err(error) if out.len() > before => {
                     self.turn = at;
+                    self.untold = Some(error);
                     break;
                 }
                 Err(error) => return Err(error),
@@ -139,6 +145,9 @@ impl<P: PacketIo> Endpoint for Queues<P> {
     fn wait(&mut self, interest: Interest, timeout: Option<Duration>) -> Result<Ready> {
         if let [only] = &mut self.ports[..] {
             return only.wait(interest, timeout);
+        }
+        if self.untold.is_some() && interest.contains(Interest::RX) {
+            return Ok(Ready::RX);
         }
         let start = Instant::now();
         loop {
@@ -215,3 +224,6 @@ impl<P: PacketIo> fmt::Debug for Queues<P> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

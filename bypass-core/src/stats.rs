@@ -21,7 +21,8 @@ pub struct Stats {
     pub rx_bytes: u64,
     /// Packets that left: the device or the kernel is done with them.
     pub tx_packets: u64,
-    /// Their bytes.
+    /// Their bytes. [`UdpOverL2`](crate::udp::UdpOverL2) counts payload, when `send` takes it: with that of
+    /// datagrams in flight and of those dropped later.
     pub tx_bytes: u64,
     /// Packets that `send` took and that have neither left nor been dropped.
     pub tx_in_flight: u64,

@@ -80,8 +80,10 @@ pub(super) fn open(backend: &str, uri: Uri<'_>) -> Result<AnyPort> {
 
 /// The settings of a pool.
 pub(super) fn pool(uri: &mut Uri<'_>, pool: &mut PoolOptions) -> Result<()> {
-    uri.set("frames", &mut pool.chunks)?;
-    pool.rx_reserve = pool.rx_reserve.min(pool.chunks.saturating_sub(1));
+    if let Some(chunks) = uri.take("frames")? {
+        let PoolOptions { rx_reserve, .. } = PoolOptions::new(chunks);
+        (pool.chunks, pool.rx_reserve) = (chunks, rx_reserve);
+    }
     uri.set("frame_size", &mut pool.chunk_size)?;
     uri.set("headroom", &mut pool.headroom)
 }

@@ -105,11 +105,9 @@ fn over_frames(backend: &'static str, mut uri: Uri<'_>) -> Result<AnySocket> {
     let options = options(uri)?;
     options.share.refuse(backend)?;
     let open = |beside: &Beside| -> Result<AnyPort> {
-        let mut packet = PacketOptions::new(&*beside.station.interface);
-        packet.pool = options.pool.clone();
-        packet.batch = options.batch;
-        packet.send_buffer = options.send_buffer;
-        (packet.max_frame, packet.ring) = (max_frame, ring);
+        let mut packet = PacketOptions::beside_kernel(&options, beside)?;
+        packet.max_frame = max_frame;
+        packet.ring = ring.or(packet.ring);
         #[cfg(feature = "dpdk")]
         if backend == "dpdk" {
             return Ok(Box::new(Lane::new(crate::dpdk::QueuePair::open(&packet)?)));

@@ -8,7 +8,7 @@ use super::config::{Config, RxChecksums};
 use super::neighbours::Kernel;
 use super::{Station, UdpOverL2};
 use crate::backend::socket::UdpOptions;
-use crate::{Error, PacketIo, Result, Unsupported};
+use crate::{Error, PacketIo, Result, RxOffloads, Unsupported};
 
 /// What a port has to receive for an endpoint beside the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +40,8 @@ impl<P: PacketIo> UdpOverL2<P, Kernel> {
     /// # Errors
     ///
     /// As [`Station::of`], [`Kernel::open`] and `open`; [`Error::Os`] for a port that a socket has;
-    /// [`Error::Unsupported`] for what only kernel sockets do: `peer`, `reuse_port` and `gro`.
+    /// [`Error::Unsupported`] for what only kernel sockets do: `peer`, `reuse_port` and `gro`, and for
+    /// `timestamps` on a port that makes none.
     pub fn beside_kernel(
         options: &UdpOptions,
         open: impl FnOnce(&Beside) -> Result<P>,
@@ -53,6 +54,11 @@ impl<P: PacketIo> UdpOverL2<P, Kernel> {
         let neighbours = Kernel::open(&station.interface)?.reserve(socket)?;
         let beside = Beside { port, destinations: destinations(options, &station), station };
         let frames = open(&beside)?;
+        if options.timestamps && !frames.caps().rx_offloads.contains(RxOffloads::TIMESTAMP) {
+            let (backend, why) = (frames.caps().backend, "leave `timestamps` off".into());
+            let what = "times of arrival (`timestamps`)".into();
+            return Err(Unsupported { what, backend, why }.into());
+        }
 
         let Beside { station, port, .. } = beside;
         let mut config = Config::new(station.mac, port).mtu(station.mtu);

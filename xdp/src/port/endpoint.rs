@@ -83,6 +83,9 @@ impl Endpoint for XdpPort {
 
     /// Of use as long as the interface is there: when it is removed, the kernel wakes nobody (`xsk_poll`
     /// tells no error). [`wait`](Self::wait) and [`recv`](bypass_core::PacketIo::recv) find out.
+    ///
+    /// [`flush`](Self::flush) before it is polled: in copy mode `poll(2)` sends what is in the TX ring and does
+    /// not say whether the driver dropped it, so that such a frame counts as sent.
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.socket.as_fd())
     }

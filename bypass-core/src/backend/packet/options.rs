@@ -4,15 +4,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use socket2::{Domain, Socket as RawSocket, Type};
 
-use super::{Link, PacketPort};
+use super::{Link, PacketPort, RING_BYTES};
+use crate::backend::socket::UdpOptions;
 use crate::pool::PoolOptions;
 use crate::sys::{VLAN_LEN, interface, option};
-use crate::{Error, Result};
+use crate::udp::Beside;
+use crate::{Error, Result, Unsupported};
 
 /// The shortest frame on an Ethernet.
 const MIN_FRAME: usize = 60;
 /// The longest: a packet of 64 KiB behind a header with a VLAN tag.
-const MAX_FRAME: usize = 65_536 + 14 + VLAN_LEN;
+const MAX_FRAME: usize = 65_536 + ETHERNET;
+/// A header with a VLAN tag.
+const ETHERNET: usize = 14 + VLAN_LEN;
 
 /// How a [`PacketPort`] is opened.
 ///
@@ -126,6 +130,34 @@ impl PacketOptions {
             send_buffer: None,
             fanout: None,
         }
+    }
+
+    /// What an endpoint beside the kernel
+    /// ([`beside_kernel`](crate::udp::UdpOverL2::beside_kernel)) has to receive with: every frame of the
+    /// interface, of which it takes its own.
+    ///
+    /// A `recv_buffer` is the memory of the ring where it asks for more than that has by itself, 8 MiB.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for a `recv_buffer` beyond all measure; [`Error::Unsupported`] for `busy_poll`.
+    pub fn beside_kernel(options: &UdpOptions, beside: &Beside) -> Result<Self> {
+        let mut packet = Self::new(&*beside.station.interface);
+        if options.busy_poll.is_some() {
+            let what = "polling of the device (`busy_poll`)".into();
+            let why = "an application can spin instead, see `Wait`".into();
+            return Err(Unsupported { what, backend: "AF_PACKET", why }.into());
+        }
+        if let Some(bytes) = options.recv_buffer.filter(|bytes| *bytes > RING_BYTES) {
+            let frames = u32::try_from(bytes / (beside.station.mtu + ETHERNET));
+            let too_many =
+                |_| Error::config("recv_buffer", bytes, "a ring has up to 2³² - 1 frames");
+            packet.ring = Some(frames.map_err(too_many)?);
+        }
+        packet.pool = options.pool.clone();
+        packet.batch = options.batch;
+        packet.send_buffer = options.send_buffer;
+        Ok(packet)
     }
 
     /// Opens the port, in the network namespace of the calling thread, where it stays.
