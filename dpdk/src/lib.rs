@@ -29,6 +29,7 @@
 //!
 //! It runs in the primary process only, and has no launch times yet.
 
+mod driver;
 mod eal;
 mod error;
 #[allow(unsafe_code, reason = "packets in DPDK's memory")]

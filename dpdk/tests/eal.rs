@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
+use bypass_core::backend::packet::PacketOptions;
 use bypass_core::testing::needs::skip_because;
 use bypass_core::testing::process::alone;
 use bypass_core::worker::available_cores;
-use bypass_dpdk::{DpdkError, Eal, EalOptions, Level, Sink, Vdev};
+use bypass_dpdk::{DpdkError, Eal, EalOptions, Level, Port, QueuePair, Sink, Vdev};
 
 fn start() -> Eal {
     EalOptions::new().start().unwrap()
@@ -93,13 +94,14 @@ fn more_memory_than_there_is_is_refused() {
 }
 
 #[test]
-fn an_unknown_device_is_reported_by_name_and_dpdk_runs() {
+fn a_device_that_does_not_come_up_is_reported_by_name_and_dpdk_runs() {
     alone(|| {
-        let options = EalOptions::new().vdev("net_null0", "").vdev("net_nonsense7", "");
+        let options =
+            EalOptions::new().vdev("net_null0", "").vdev("net_af_packet7", "iface=no-such-if");
         let error = options.start().unwrap_err();
         let DpdkError::Probe { device, .. } = &error else { panic!("{error}") };
-        assert_eq!(device, "net_nonsense7");
-        assert!(error.to_string().starts_with("cannot probe net_nonsense7: "), "{error}");
+        assert_eq!(device, "net_af_packet7");
+        assert!(error.to_string().starts_with("cannot probe net_af_packet7: "), "{error}");
         let eal = Eal::current().unwrap();
         let error = Vdev::plug(&eal, "net_null0", "").unwrap_err();
         assert_eq!(error.errno().unwrap().raw(), libc::EEXIST, "{error}");
@@ -110,13 +112,66 @@ fn an_unknown_device_is_reported_by_name_and_dpdk_runs() {
 fn a_driver_that_refuses_is_quoted() {
     alone(|| {
         let eal = start();
-        let error = Vdev::plug(&eal, "net_null0", "no_such_argument=1").unwrap_err();
-        let DpdkError::Probe { device, .. } = &error else { panic!("{error}") };
-        assert_eq!(device, "net_null0");
         let error = Vdev::plug(&eal, "net_af_packet0", "iface=no-such-if").unwrap_err();
-        let DpdkError::Probe { said, .. } = &error else { panic!("{error}") };
+        let DpdkError::Probe { device, said, .. } = &error else { panic!("{error}") };
+        assert_eq!(device, "net_af_packet0");
         assert!(!said.is_empty(), "{error}");
         assert_eq!(Vdev::plug(&eal, "net_null0", "").unwrap().ports().len(), 1);
+    });
+}
+
+/// `internal=` is read as an address, and the port `foo` would stay when its device is freed. Nothing of it
+/// comes to DPDK, on any way.
+#[test]
+fn arguments_that_a_driver_believes_are_refused_on_every_way() {
+    alone(|| {
+        for (name, arguments) in [
+            ("net_ring1", "internal=0x1"),
+            ("eth_ring1", "internal=0x1"),
+            ("net_ring1", "nodeaction=foo:0:CREATE"),
+            ("net_memif1", "role=client,zero-copy=yes"),
+            ("net_softnic1", "firmware=/dev/null"),
+        ] {
+            let error = EalOptions::new().vdev(name, arguments).start().unwrap_err();
+            assert!(matches!(error, DpdkError::Config { .. }), "{error}");
+            assert!(error.to_string().contains("plug_unchecked"), "{error}");
+        }
+        let eal = start();
+        for arguments in ["internal=0x1", "nodeaction=foo:0:CREATE", "size=1,internal=0x1"] {
+            let error = Vdev::plug(&eal, "net_ring1", arguments).unwrap_err();
+            assert!(
+                matches!(error, DpdkError::Config { setting: "vdev arguments", .. }),
+                "{error}"
+            );
+            let whole = format!("net_ring1,{arguments}");
+            let error = QueuePair::open(&PacketOptions::new(whole)).unwrap_err();
+            assert!(matches!(error, bypass_core::Error::Config { .. }), "{error}");
+        }
+        for port in ["foo", "net_ring1"] {
+            let error = Port::open(&eal, port).unwrap_err();
+            assert!(error.to_string().contains("there is no port of this name"), "{error}");
+        }
+        eal.cleanup().unwrap();
+    });
+}
+
+#[test]
+#[expect(unsafe_code, reason = "what is tested is unsafe")]
+fn who_answers_for_a_driver_may_use_any() {
+    alone(|| {
+        let eal = start();
+        // SAFETY: the device's only port has its name.
+        let ring =
+            unsafe { Vdev::plug_unchecked(&eal, "net_ring1", "nodeaction=net_ring1:0:CREATE") };
+        let ring = ring.unwrap();
+        let port = Port::open(&eal, "net_ring1").unwrap();
+        let (ring, error) = ring.unplug().unwrap_err();
+        assert!(matches!(error, DpdkError::DeviceInUse { .. }), "{error}");
+        drop(port);
+        ring.unplug().map_err(|(_, error)| error).unwrap();
+        // SAFETY: it is refused.
+        let error = unsafe { Vdev::plug_unchecked(&eal, "net_bonding0", "mode=1") }.unwrap_err();
+        assert!(matches!(error, DpdkError::Config { .. }), "{error}");
     });
 }
 
@@ -265,7 +320,7 @@ fn messages_go_to_the_sink_with_their_level() {
         assert!(heard.lock().unwrap().iter().any(|(level, _)| *level == Level::Debug));
 
         heard.lock().unwrap().clear();
-        let error = Vdev::plug(&eal, "net_nonsense1", "").unwrap_err();
+        let error = Vdev::plug(&eal, "net_af_packet1", "iface=no-such-if").unwrap_err();
         let DpdkError::Probe { said, .. } = error else { panic!("{error}") };
         let errors: Vec<_> = heard.lock().unwrap().drain(..).collect();
         let errors = errors.into_iter().filter(|(level, _)| *level <= Level::Error);

@@ -149,7 +149,8 @@ impl EalOptions {
     }
 
     /// Makes a virtual device at start (`--vdev`): its name, which begins with its driver's
-    /// (`net_ring0`), and its arguments (`size=64`). [`Vdev`](crate::Vdev) makes one later.
+    /// (`net_null0`), and its arguments (`size=64`). [`Vdev::plug`](crate::Vdev::plug) makes one later, and says
+    /// which drivers and arguments are taken.
     pub fn vdev(mut self, name: impl Into<String>, arguments: impl Into<String>) -> Self {
         self.vdevs.push((name.into(), arguments.into()));
         self
@@ -363,8 +364,8 @@ impl EalOptions {
 
     fn device_arguments(&self, line: &mut Line) -> Result<()> {
         // They are plugged in once the environment runs: what `--vdev` asks for may fail unnoticed.
-        for (i, (name, _)) in self.vdevs.iter().enumerate() {
-            crate::vdev::check(name)?;
+        for (i, (name, arguments)) in self.vdevs.iter().enumerate() {
+            crate::driver::check(name, arguments)?;
             if self.vdevs[..i].iter().any(|(other, _)| other == name) {
                 let why =
                     "a device of this name was asked for already: choose another number at its end";
@@ -496,6 +497,8 @@ mod tests {
             (new().vdev("eth0", ""), "vdev = eth0"),
             (new().vdev("net_bonding0", "mode=1"), "vdev = net_bonding0: it drives other"),
             (new().vdev("eth_bond0", "mode=1"), "vdev = eth_bond0: it drives other"),
+            (new().vdev("net_softnic0", ""), "vdev = net_softnic0: nobody has looked"),
+            (new().vdev("net_ring0", "internal=0x1"), "vdev arguments = internal=0x1: the driver"),
             (new().log_level_of("a:b", Level::Debug), "log_level_of = a:b"),
         ] {
             let text = refusal(&options);

@@ -34,7 +34,9 @@ pub use shared::SharedMbuf;
 pub(crate) use shared::copy;
 
 /// A packet of its own: one segment or a chain of them, each in a piece of a
-/// [`Mempool`](crate::Mempool)'s memory that nobody else can see.
+/// [`Mempool`](crate::Mempool)'s memory that nobody else in the process can see. Other processes may be able to
+/// where that memory is shared with them ([`Memory::Shared`](crate::Memory::Shared), the other end of a
+/// `net_virtio_user`): they are trusted as a [device](crate::Vdev) is, to keep off packets that are not theirs.
 ///
 /// It is one pointer, and a [`Burst`](bypass_core::Burst) of them is what drivers take and fill. Dropping
 /// it gives its memory back to the pool, on any thread. A packet that others may see too (a clone, memory

@@ -75,8 +75,7 @@ impl Device {
             return Err(gone(why));
         }
         claim(id, name)?;
-        // Only now: a port of somebody else's may be closed at any time.
-        let (plugged, makes) = crate::vdev::hold(&devices, id)?;
+        let (plugged, makes) = crate::vdev::hold(&devices, name)?;
         drop(devices);
         Ok(Self {
             id,
