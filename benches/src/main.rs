@@ -23,6 +23,7 @@
 //! | [`abstraction`] | what the seam costs |
 //! | [`udp_stack`] | what UDP over layer 2 costs |
 //! | [`wire`], [`nic`] | servers on a network card, the generator on another machine |
+//! | [`over_xdp`] | the load of such a generator |
 //! | [`mmsg`] | `recvmmsg` and `sendmmsg` by hand: baseline and generator |
 //! | [`allocations`] | an allocator that counts |
 #![allow(
@@ -55,6 +56,8 @@ mod micro;
 mod mmsg;
 mod nic;
 mod open_loop;
+#[cfg(feature = "xdp")]
+mod over_xdp;
 mod paired;
 mod plot;
 mod report;
@@ -91,7 +94,7 @@ fn run(arguments: &[String]) -> Result<()> {
     match words[..] {
         [echo::COMMAND, scenario, server, at] => return echo::serve(scenario, server, at),
         #[cfg(feature = "xdp")]
-        [dns::COMMAND, server, zone, interface] => return dns::serve(server, zone, interface),
+        [dns::COMMAND, server, zone, place] => return dns::serve(server, zone, place),
         [micro::COMMAND, scenario, case, repeats] => {
             return micro::repeat(scenario::find(scenario)?.cases, case, repeats.parse()?);
         }

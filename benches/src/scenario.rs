@@ -89,7 +89,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: dns::run,
         cases: &[],
         measure: Some(dns::measure),
-        serve: None,
+        serve: Some(dns::start),
     },
     #[cfg(feature = "peers")]
     Scenario {

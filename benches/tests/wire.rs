@@ -56,26 +56,18 @@ impl Drop for Serving {
     }
 }
 
-#[test]
-fn servers_on_an_interface_are_measured_from_another() {
-    if skip(&[Need::Namespaces]) {
-        return;
-    }
-    let veth = Veth::new(&VethOptions::default()).unwrap();
+/// Measures some servers of a scenario at one end of a cable from the other, and returns the report.
+fn measured(veth: &Veth, scenario: &str, only: &str) -> serde_json::Value {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("report.json");
-
-    let mut serving = Serving::start(&veth.a, "echo --nic veth0");
+    let mut serving = Serving::start(&veth.a, &format!("{scenario} --nic veth0"));
     let command = serving.other_end().replace("<interface>", "veth0");
-    assert_eq!(command, format!("echo --client veth0 --server {SERVERS}"));
+    assert_eq!(command, format!("{scenario} --client veth0 --server {SERVERS}"));
     let wrong = said(&veth.b, &format!("echo_tcp --client veth0 --server {SERVERS} --quick"));
     assert!(wrong.contains("not of `echo_tcp`"), "{wrong}");
-
-    let run =
-        format!("{command} --quick --rounds 1 --only socket,recvmmsg --json {}", file.display());
+    let run = format!("{command} --quick --rounds 1 --only {only} --json {}", file.display());
     let output = output(&veth.b, &run);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-
     let report: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
     let network = report["environment"]["network"].as_str().unwrap();
@@ -83,21 +75,56 @@ fn servers_on_an_interface_are_measured_from_another() {
         network.starts_with("generator on veth0") && network.contains("servers on"),
         "{network}"
     );
-    let fact = |contestant: &str, metric: &str| {
-        let facts = report["facts"].as_array().unwrap();
-        let fact =
-            facts.iter().find(|fact| fact["contestant"] == contestant && fact["metric"] == metric);
-        fact.unwrap_or_else(|| panic!("no {metric} of {contestant}"))["value"].as_f64().unwrap()
-    };
-    for server in ["socket", "recvmmsg"] {
-        assert!(fact(server, "round trips per second") > 0.0, "{server}");
-        // The counters came over the wire, too.
-        assert!(fact(server, "round trips per CPU second") > 0.0, "{server}");
-    }
-    // What crossed the cable is what was echoed.
+    report
+}
+
+/// A figure of a report.
+fn fact(report: &serde_json::Value, contestant: &str, metric: &str) -> f64 {
+    let mut facts = report["facts"].as_array().unwrap().iter();
+    let fact = facts.find(|fact| fact["contestant"] == contestant && fact["metric"] == metric);
+    fact.unwrap_or_else(|| panic!("no {metric} of {contestant}"))["value"].as_f64().unwrap()
+}
+
+/// Packets that have come over the cable.
+fn crossed(veth: &Veth) -> u64 {
     let crossed = veth.b.ip("-s -j link show veth0").unwrap();
     let crossed: serde_json::Value = serde_json::from_str(&crossed).unwrap();
-    assert!(crossed[0]["stats64"]["rx"]["packets"].as_u64().unwrap() > 1000, "{crossed}");
+    crossed[0]["stats64"]["rx"]["packets"].as_u64().unwrap()
+}
+
+#[test]
+fn servers_on_an_interface_are_measured_from_another() {
+    if skip(&[Need::Namespaces]) {
+        return;
+    }
+    let veth = Veth::new(&VethOptions::default()).unwrap();
+    let report = measured(&veth, "echo", "socket,recvmmsg");
+    for server in ["socket", "recvmmsg"] {
+        assert!(fact(&report, server, "round trips per second") > 0.0, "{server}");
+        // The counters came over the wire, too.
+        assert!(fact(&report, server, "round trips per CPU second") > 0.0, "{server}");
+    }
+    // What crossed the cable is what was echoed.
+    assert!(crossed(&veth) > 1000);
+}
+
+/// Queries are sent over AF_XDP then.
+#[test]
+#[cfg(feature = "xdp")]
+fn a_dns_server_on_an_interface_is_asked_from_another() {
+    if skip(&[Need::Namespaces, Need::Bpf, Need::IoUring, Need::Tool("ethtool")]) {
+        return;
+    }
+    let veth = Veth::new(&VethOptions::default()).unwrap();
+    // A veth pair leaves checksums to a device that is not there, and tells AF_XDP nothing.
+    for end in [&veth.a, &veth.b] {
+        end.run("ethtool", "-K veth0 tx off").unwrap();
+    }
+    let report = measured(&veth, "dns", "AF_XDP");
+    assert!(fact(&report, "AF_XDP", "answers per second in a flood") > 0.0);
+    // The counters came over the wire, too.
+    assert!(fact(&report, "AF_XDP", "CPU µs per query at the common rate") > 0.0);
+    assert!(crossed(&veth) > 1000);
 }
 
 #[test]

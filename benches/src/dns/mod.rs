@@ -1,4 +1,4 @@
-//! DNS: the example's server on several backends, beside other servers, over a veth pair.
+//! DNS: the example's server on several backends, beside other servers, over a veth pair, or over a wire.
 
 mod clients;
 #[path = "../../../examples/dns/responder/mod.rs"]
@@ -12,20 +12,25 @@ mod tokio_server;
 #[allow(dead_code, reason = "as above")]
 mod udp;
 
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use bypass_core::worker::pin_to;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::cable::{self, CLIENT_CORE};
 use crate::child;
-use crate::generator::{self, Generator};
-use crate::open_loop::{self, BY_SOURCE, Search, Source as _};
+use crate::generator;
+use crate::open_loop::{self, BY_SOURCE, Search, Source};
+use crate::over_xdp::OverXdp;
 use crate::paired::{self, Plan, Sample};
 use crate::report::Report;
 use crate::scenario::Options;
-use rig::Rig;
+use crate::wire::{Ends, Remote, Served};
+use clients::Asking;
+use rig::{Questions, Rig};
 use server::{CONTESTANTS, Contestant, Server};
 
 pub(crate) use server::{COMMAND, serve};
@@ -62,6 +67,8 @@ struct Job {
     duration: Duration,
     /// Around this rate load is swept, and nothing else is measured.
     sweep: Option<f64>,
+    /// Where the server is another machine.
+    ends: Option<Ends>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<Report> {
@@ -81,7 +88,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     };
     ensure!(!(plan.subjects.is_empty() && plan.peers.is_empty()), "there is no such server");
     let duration = Duration::from_millis(if options.quick { 100 } else { 500 });
-    let job = Job { duration, sweep: None };
+    let job = Job { duration, sweep: None, ends: options.ends };
     let runs = paired::run(&plan, |name| child::sample(NAME, name, &job, &SHOWN))?;
     report.rows.extend(COMPARED.iter().flat_map(|metric| runs.rows(&plan, metric)));
     report.facts.extend(runs.facts(&plan, &SHOWN));
@@ -94,19 +101,31 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     )?);
     report.notes.push(format!(
         "A zone of {} names; nine of ten queries are for one of them, the others for names that are \
-         not there. Server on core 0, queries from core 1 over a veth pair \
-         ({duration:?} at each rate; the highest by search), then by dnsperf over sockets. CPU time and \
-         latency at {RATE}/s. {} CPU time includes the server's. {}",
+         not there. Server on core 0, queries from core 1 ({duration:?} at each rate; the highest by \
+         search), then by dnsperf over sockets. CPU time and latency at {RATE}/s.",
         rig::NAMES,
-        cable::ABOUT,
-        generator::ABOUT,
     ));
+    if options.ends.is_none() {
+        report.notes.push(format!(
+            "A veth pair lies between them. {} CPU time includes the server's. {}",
+            cable::ABOUT,
+            generator::ABOUT,
+        ));
+    }
     Ok(report)
 }
 
 /// Measures the server `name`, in a process and a network of its own.
 pub(crate) fn measure(name: &str, job: &str) -> Result<()> {
     let job: Job = serde_json::from_str(job)?;
+    if let Some(ends) = job.ends {
+        let mut server = Remote::start(ends, NAME, name, &job)?;
+        pin_to(CLIENT_CORE)?;
+        let (questions, at) = (Questions::write()?, server.address);
+        let mut client = OverXdp::open(ends.here, at.into(), Asking::new(&questions))?;
+        clients::await_answers(&mut client, at)?;
+        return ask(client, &job, || server.counters(), (&questions, at));
+    }
     let contestant = Contestant::find(name)?;
     let rig = Rig::lay()?;
     let server = Server::start(contestant, &rig)?;
@@ -114,25 +133,59 @@ pub(crate) fn measure(name: &str, job: &str) -> Result<()> {
         let client = scope.spawn(|| {
             rig.cable.host.enter()?;
             pin_to(CLIENT_CORE)?;
-            let mut client = clients::client(&rig, contestant.address())?;
-            if let Some(highest) = job.sweep {
-                let points = open_loop::sweep(&mut client, RATE, highest, job.duration)?;
-                return child::answer(&points);
-            }
-            let mut sample = measure_with(&mut client, || server.cpu_ns(&rig), job.duration)?;
-            drop(client);
-            if let Some(found) = clients::dnsperf(&rig, contestant.address(), job.duration)? {
-                sample.extend([(DNSPERF, found.rate), (DNSPERF_LOST, found.lost_percent)]);
-            }
-            child::answer(&sample)
+            let client = clients::client(&rig, contestant.address())?;
+            let cpu_ns = || server.cpu_ns(Some(&rig.cable.receiver));
+            ask(client, &job, cpu_ns, (&rig.questions, contestant.address()))
         });
         client.join().map_err(|_| anyhow::anyhow!("the client panicked"))?
     })
 }
 
+/// Starts a server for a generator elsewhere.
+pub(crate) fn start(name: &str, at: Ipv4Addr, _job: &Value) -> Result<Box<dyn Served>> {
+    let questions = Questions::write()?;
+    let server = Server::start_on_interface(Contestant::find(name)?, at, &questions.folder)?;
+    Ok(Box::new(OnInterface { server, address: Contestant::address_at(at), _questions: questions }))
+}
+
+struct OnInterface {
+    server: Server,
+    address: SocketAddrV4,
+    _questions: Questions,
+}
+
+impl Served for OnInterface {
+    fn address(&self) -> SocketAddrV4 {
+        self.address
+    }
+
+    fn counters(&mut self) -> Result<Value> {
+        Ok(self.server.cpu_ns(None)?.into())
+    }
+}
+
+/// Asks the server, which has used so much CPU time, and answers what the job is about.
+fn ask(
+    mut client: impl Source,
+    job: &Job,
+    cpu_ns: impl FnMut() -> Result<u64>,
+    (questions, server): (&Questions, SocketAddrV4),
+) -> Result<()> {
+    if let Some(highest) = job.sweep {
+        let points = open_loop::sweep(&mut client, RATE, highest, job.duration)?;
+        return child::answer(&points);
+    }
+    let mut sample = measure_with(&mut client, cpu_ns, job.duration)?;
+    drop(client);
+    if let Some(found) = clients::dnsperf(questions, server, job.duration)? {
+        sample.extend([(DNSPERF, found.rate), (DNSPERF_LOST, found.lost_percent)]);
+    }
+    child::answer(&sample)
+}
+
 fn measure_with(
-    client: &mut Generator,
-    cpu_ns: impl Fn() -> Result<u64>,
+    client: &mut dyn Source,
+    mut cpu_ns: impl FnMut() -> Result<u64>,
     duration: Duration,
 ) -> Result<Sample> {
     let mut sample = Sample::new();

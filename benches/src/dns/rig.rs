@@ -1,4 +1,4 @@
-//! Two hosts, a cable between them, a zone, and the questions about it.
+//! A zone, the questions about it, and two hosts with a cable between them.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -18,18 +18,17 @@ pub(super) const ZONE: &str = "example.com";
 pub(super) const USER_SPACE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 9);
 pub(super) const KERNEL: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
-pub(super) struct Rig {
-    pub(super) cable: Cable,
+/// A folder that goes with this, and what is asked.
+pub(super) struct Questions {
     /// Of this run, with the zone and the settings of servers.
     pub(super) folder: PathBuf,
     /// Messages, without an OPT record.
     pub(super) queries: Vec<Vec<u8>>,
 }
 
-impl Rig {
-    /// Moves the process there; no thread may have been started yet.
-    pub(super) fn lay() -> Result<Self> {
-        let cable = Cable::lay()?;
+impl Questions {
+    /// The same in every run.
+    pub(super) fn write() -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("bypass-bench-dns-{}", std::process::id()));
         fs::create_dir_all(&folder).context("cannot make a folder for the zone")?;
         let mut random = fastrand::Rng::with_seed(1);
@@ -46,15 +45,28 @@ impl Rig {
         });
         fs::write(folder.join("queries"), questions)?;
         fs::write(folder.join("zone"), zone())?;
-        Ok(Self { cable, folder, queries: names.iter().map(|name| query(name)).collect() })
+        Ok(Self { folder, queries: names.iter().map(|name| query(name)).collect() })
     }
 }
 
-impl Drop for Rig {
+impl Drop for Questions {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.folder) {
             eprintln!("cannot remove {}: {error}", self.folder.display());
         }
+    }
+}
+
+pub(super) struct Rig {
+    pub(super) cable: Cable,
+    pub(super) questions: Questions,
+}
+
+impl Rig {
+    /// Moves the process there; no thread may have been started yet.
+    pub(super) fn lay() -> Result<Self> {
+        let cable = Cable::lay()?;
+        Ok(Self { cable, questions: Questions::write()? })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -13,6 +13,8 @@ use bypass_core::telemetry::Board;
 use bypass_core::udp::{Config, IpNet, UdpOverL2};
 use bypass_core::worker::{Stop, Workers};
 use bypass_core::{DatagramIo, sys};
+use bypass_io::Bind as _;
+use bypass_io::xdp::XdpSocket;
 use bypass_xdp::XdpOptions;
 use io_uring_ext::packet::{UringOptions, UringSocket};
 
@@ -20,9 +22,11 @@ use super::responder::Responder;
 use super::responder::zone::Zone;
 use super::rig::{KERNEL, Rig, USER_SPACE, ZONE};
 use super::udp;
+use crate::cable::Receiver;
 use crate::child;
 
-/// The hidden command of this program that becomes a server: name, zone file, interface.
+/// The hidden command of this program that becomes a server: name, zone file, and its address; or, for one that has
+/// a cable's end for itself, the interface.
 pub(crate) const COMMAND: &str = "serve-dns";
 
 const PORT: u16 = 53;
@@ -72,9 +76,14 @@ impl Contestant {
         self.program == Program::Ours
     }
 
-    /// Where it answers.
+    /// Where it answers on a cable.
     pub(super) fn address(&self) -> SocketAddrV4 {
         SocketAddrV4::new(if self.name == AF_XDP { USER_SPACE } else { KERNEL }, PORT)
+    }
+
+    /// Where it answers on an interface with this address.
+    pub(super) fn address_at(at: Ipv4Addr) -> SocketAddrV4 {
+        SocketAddrV4::new(at, PORT)
     }
 }
 
@@ -84,21 +93,39 @@ pub(super) struct Server {
 }
 
 impl Server {
+    /// Starts it on the cable.
     pub(super) fn start(contestant: &Contestant, rig: &Rig) -> Result<Self> {
-        let (name, zone) = (contestant.name, rig.folder.join("zone"));
+        let place = match contestant.name {
+            AF_XDP => rig.cable.host.ends[0].name.clone(),
+            _ => KERNEL.to_string(),
+        };
+        Self::start_at(contestant, KERNEL, &place, &rig.questions.folder)
+    }
+
+    /// Starts it at an address that the kernel has.
+    pub(super) fn start_on_interface(
+        contestant: &Contestant,
+        at: Ipv4Addr,
+        folder: &Path,
+    ) -> Result<Self> {
+        Self::start_at(contestant, at, &at.to_string(), folder)
+    }
+
+    /// Servers of others are at `at`, those of this program at `place`.
+    fn start_at(contestant: &Contestant, at: Ipv4Addr, place: &str, folder: &Path) -> Result<Self> {
+        let (name, zone) = (contestant.name, folder.join("zone"));
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "taskset", "--cpu-list", "0"]);
         match contestant.program {
             Program::Nsd => {
-                command.args(["nsd", "-d", "-c"]).arg(nsd(&rig.folder)?);
+                command.args(["nsd", "-d", "-c"]).arg(nsd(folder, at)?);
             }
             Program::Knot => {
-                command.args(["knotd", "-c"]).arg(knot(&rig.folder)?);
+                command.args(["knotd", "-c"]).arg(knot(folder, at)?);
             }
             Program::Ours | Program::Tokio => {
                 let program = std::env::current_exe().context("cannot tell what I am")?;
-                command.arg(program).args([COMMAND, name]).arg(zone);
-                command.arg(&rig.cable.host.ends[0].name);
+                command.arg(program).args([COMMAND, name]).arg(zone).arg(place);
             }
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
@@ -116,9 +143,10 @@ impl Server {
         Ok(server)
     }
 
-    /// CPU time of it, its children, and receiving on its end of the cable, kernel included.
-    pub(super) fn cpu_ns(&self, rig: &Rig) -> Result<u64> {
-        let mut sum = child::schedule(self.process.id())?.0 + rig.cable.receiver.cpu_ns()?;
+    /// CPU time of it, its children, and receiving on its end of a cable, kernel included.
+    pub(super) fn cpu_ns(&self, receiver: Option<&Receiver>) -> Result<u64> {
+        let receiving = receiver.map_or(Ok(0), Receiver::cpu_ns)?;
+        let mut sum = child::schedule(self.process.id())?.0 + receiving;
         // nsd answers in a child of its child.
         for of_children in children(self.process.id())? {
             sum += child::schedule(of_children)?.0;
@@ -147,10 +175,10 @@ impl Drop for Server {
     }
 }
 
-fn nsd(folder: &Path) -> Result<std::path::PathBuf> {
+fn nsd(folder: &Path, at: Ipv4Addr) -> Result<std::path::PathBuf> {
     let (dir, file) = (folder.display(), folder.join("nsd.conf"));
     let settings = format!(
-        "server:\n ip-address: {KERNEL}@{PORT}\n username: \"\"\n zonesdir: \"{dir}\"\n \
+        "server:\n ip-address: {at}@{PORT}\n username: \"\"\n zonesdir: \"{dir}\"\n \
          database: \"\"\n pidfile: \"{dir}/nsd.pid\"\n xfrdfile: \"{dir}/xfrd.state\"\n \
          xfrdir: \"{dir}\"\n zonelistfile: \"{dir}/zone.list\"\n logfile: \"{dir}/nsd.log\"\n \
          server-count: 1\n rrl-ratelimit: 0\n minimal-responses: yes\n \
@@ -161,10 +189,10 @@ fn nsd(folder: &Path) -> Result<std::path::PathBuf> {
     Ok(file)
 }
 
-fn knot(folder: &Path) -> Result<std::path::PathBuf> {
+fn knot(folder: &Path, at: Ipv4Addr) -> Result<std::path::PathBuf> {
     let (dir, file) = (folder.display(), folder.join("knot.conf"));
     let settings = format!(
-        "server:\n    rundir: \"{dir}\"\n    listen: {KERNEL}@{PORT}\n    udp-workers: 1\n    \
+        "server:\n    rundir: \"{dir}\"\n    listen: {at}@{PORT}\n    udp-workers: 1\n    \
          tcp-workers: 1\n    background-workers: 1\n    socket-affinity: off\ndatabase:\n    \
          storage: \"{dir}\"\nzone:\n  - domain: {ZONE}\n    storage: \"{dir}\"\n    file: zone\n    \
          zonefile-sync: -1\n    journal-content: none\n"
@@ -186,10 +214,14 @@ fn deep_queues(interface: &str) -> XdpOptions {
 /// What a server of this program prints when it answers.
 const READY: &str = "ready";
 
-/// Becomes the server `name` of this program.
-pub(crate) fn serve(name: &str, zone: &str, interface: &str) -> Result<()> {
+/// Becomes the server `name` of this program, at an address, or on an interface that it has for itself.
+pub(crate) fn serve(name: &str, zone: &str, place: &str) -> Result<()> {
     let responder = Arc::new(Responder::new(&[Zone::load(ZONE, Path::new(zone))?])?);
-    let address = Contestant::find(name)?.address();
+    let at = place.parse().ok();
+    let address = match at {
+        Some(at) => Contestant::address_at(at),
+        None => Contestant::find(name)?.address(),
+    };
     let stop = Stop::new();
     match name {
         #[cfg(feature = "peers")]
@@ -199,12 +231,13 @@ pub(crate) fn serve(name: &str, zone: &str, interface: &str) -> Result<()> {
         AF_XDP | IO_URING | SOCKET => {}
         _ => bail!("{name} is another program"),
     }
-    let (name, interface) = (name.to_owned(), interface.to_owned());
+    let (name, interface) = (name.to_owned(), place.to_owned());
     let workers = Workers::spawn_until(&stop, &[0], move |worker| {
         let mut options = UdpOptions::new(address.into());
         options.recv_buffer = Some(RECV_BUFFER);
         let responder = &*responder;
         match name.as_str() {
+            AF_XDP if at.is_some() => answer(XdpSocket::bind(&options)?, responder, worker),
             AF_XDP => {
                 let config = Config::new(sys::interface::mac(&interface)?, PORT)
                     .address(IpNet::new((*address.ip()).into(), 24).unwrap_or_default());

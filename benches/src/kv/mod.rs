@@ -21,6 +21,7 @@ use crate::cable::{self, CLIENT_CORE, Cable};
 use crate::child;
 use crate::generator::{self, Generator};
 use crate::open_loop::{self, BY_SOURCE, Search, Source, Stretch};
+use crate::over_xdp::OverXdp;
 use crate::paired::{self, Plan, Sample};
 use crate::report::Report;
 use crate::scenario::Options;
@@ -111,7 +112,8 @@ pub(crate) fn measure(name: &str, job: &str) -> Result<()> {
     if let Some(ends) = job.ends {
         let mut server = Remote::start(ends, NAME, name, &job)?;
         pin_to(CLIENT_CORE)?;
-        let mut client = Client::open(ends.here, server.address.into(), &WORKLOADS[job.workload])?;
+        let dialogue = Client::new(&WORKLOADS[job.workload]);
+        let mut client = OverXdp::open(ends.here, server.address.into(), dialogue)?;
         return ask(&mut client, &job, || server.counters());
     }
     let cable = Cable::lay()?;
