@@ -66,9 +66,9 @@ impl Bind for XdpSocket {
 #[cfg(feature = "dpdk")]
 impl Bind for DpdkSocket {
     fn bind(options: &UdpOptions) -> Result<Self> {
-        options.share.refuse("dpdk")?;
         Self::beside_kernel(options, |beside| {
-            QueuePair::open(&PacketOptions::beside_kernel(options, beside)?)
+            let packet = PacketOptions::beside_kernel(options, beside)?;
+            QueuePair::open_part(&packet, options.share)
         })
     }
 }

@@ -11,9 +11,10 @@ use std::process::Command;
 use bypass_core::testing::needs::{Need, skip};
 use bypass_core::testing::process::alone;
 use bypass_core::testing::rig::{Veth, VethOptions};
-use bypass_io::DefaultSocket;
 use bypass_io::any::{open_port, open_socket};
+use bypass_io::dpdk::DpdkSocket;
 use bypass_io::prelude::*;
+use bypass_io::{Bind as _, DefaultSocket, Share, UdpOptions};
 use common::{Running, example, feed_and_orders_run_on, socat};
 
 #[test]
@@ -42,6 +43,7 @@ fn what_dpdk_cannot_open_is_named() {
             ("dpdk:no-such-if", "no-such-if"),
             ("dpdk:net_ring1?send_buffer=4096", "send_buffer"),
             ("dpdk:net_ring1?colour=red", "colour"),
+            ("dpdk:net_ring1?share=2/2", "counts from 0"),
         ] {
             let error = open_port(uri).map(drop).unwrap_err().to_string();
             assert!(error.contains(said), "{uri}: {error}");
@@ -50,6 +52,77 @@ fn what_dpdk_cannot_open_is_named() {
         open_port("dpdk:net_ring1").map(drop).unwrap();
         let error = open_socket("udp+dpdk://127.0.0.1:0").map(drop).unwrap_err().to_string();
         assert!(error.contains("Ethernet"), "{error}");
+        let own =
+            "udp+dpdk://10.66.0.9:1?interface=net_ring1&mac=02:00:00:00:00:09&prefix=24&share=0/2";
+        let error = open_socket(own).map(drop).unwrap_err().to_string();
+        assert!(error.contains("an address of its own"), "{error}");
+    });
+}
+
+#[test]
+fn ports_are_shared_by_uri() {
+    alone(|| {
+        let open = |share| open_port(&format!("dpdk:net_ring2?frames=511&share={share}")).unwrap();
+        let mut burst = Burst::with_capacity(64);
+        for (byte, mut ring) in (0u8..).zip(["0/2", "1/2"].map(open)) {
+            assert_eq!(ring.alloc(&mut burst, 32), 32);
+            burst.iter_mut().for_each(|frame| frame.fill(&[byte; 60]).unwrap());
+            assert_eq!(ring.send(&mut burst).unwrap(), 32);
+            assert_eq!(ring.recv(&mut burst).unwrap(), 32);
+            assert!(burst.iter().all(|frame| frame.data() == [byte; 60]));
+            burst.clear();
+        }
+    });
+}
+
+/// Each has a queue of the interface's port, and the flows that the kernel gives it.
+#[test]
+fn sockets_share_an_address() {
+    if skip(&[Need::Namespaces]) {
+        return;
+    }
+    alone(|| {
+        let veth = Veth::new(&VethOptions::default()).unwrap();
+        let bind = |index| {
+            let _inside = veth.a.enter().unwrap();
+            let mut options = UdpOptions::new("10.66.0.1:7777".parse().unwrap());
+            options.share = Share { index, count: 2 };
+            DpdkSocket::bind(&options)
+        };
+        let mut sockets = [0, 1].map(|index| bind(index).unwrap());
+        let error = bind(1).map(drop).unwrap_err().to_string();
+        assert!(error.contains("it is in use"), "{error}");
+        let mut burst = Burst::with_capacity(32);
+        // 24 coins do not all fall on one side.
+        for client in 0..24u8 {
+            let theirs = {
+                let _inside = veth.b.enter().unwrap();
+                std::net::UdpSocket::bind("10.66.0.2:0").unwrap()
+            };
+            theirs.send_to(&[client; 9], "10.66.0.1:7777").unwrap();
+            theirs.set_nonblocking(true).unwrap();
+            let mut answer = [0; 64];
+            let (len, from) = loop {
+                for socket in &mut sockets {
+                    socket.recv(&mut burst).unwrap();
+                    burst.iter_mut().for_each(|datagram| datagram.reply());
+                    while !burst.is_empty() {
+                        socket.send(&mut burst).unwrap();
+                    }
+                    socket.flush().unwrap();
+                }
+                if let Ok(came) = theirs.recv_from(&mut answer) {
+                    break came;
+                }
+            };
+            assert_eq!(
+                (&answer[..len], from.to_string()),
+                (&[client; 9][..], "10.66.0.1:7777".into())
+            );
+        }
+        let received = sockets.map(|socket| socket.stats().rx_packets);
+        assert_eq!(received[0] + received[1], 24, "{received:?}");
+        assert!(received.iter().all(|&n| n > 0), "{received:?}");
     });
 }
 

@@ -15,7 +15,7 @@
 //! | option | meaning |
 //! |---|---|
 //! | `--zone NAME=FILE` | serve this zone (several are possible); without one, `example.com` as it comes along |
-//! | `--cores A,B` | one worker on each of these cores, sharing the address of a socket; without it, one on the first |
+//! | `--cores A,B` | one worker on each of these cores, sharing the address; without it, one on the first |
 //! | `--tcp ADDRESS`, `--tcp off` | where to take connections; without it, at the same address, if the kernel has that |
 //! | `--queries N` | end after N queries in datagrams |
 //! | `--json` | print the report as JSON |

@@ -13,7 +13,7 @@ pub(crate) const USAGE: &str = "\
 usage: dns [--zone NAME=FILE]... [--cores A,B] [--tcp ADDRESS|off] [--queries N] [--json]
            [--telemetry ADDRESS] [PLACE]
 
-PLACE is an address (127.0.0.1:5353; on AF_XDP one of an Ethernet interface), or a URI such as
+PLACE is an address (127.0.0.1:5353; on AF_XDP and DPDK one of an Ethernet interface), or a URI such as
 udp+socket://127.0.0.1:5353 or udp+xdp://10.0.0.1:53.";
 
 /// Where queries come from.
@@ -85,7 +85,8 @@ impl Options {
         }
         options.place = Place::read(place);
         if options.cores.len() > 1 && !options.place.is_shared() {
-            let why = "only sockets and queues of AF_XDP share an address of the kernel's";
+            let why =
+                "only sockets, and queues of AF_XDP and DPDK, share an address of the kernel's";
             return Err(format!("--cores: {why}, so name one core").into());
         }
         Ok(Some(options))
@@ -121,7 +122,7 @@ impl Place {
         match self {
             Self::Address(_) => true,
             Self::Uri(uri) => {
-                let shared = ["udp+socket:", "udp+uring:", "udp+xdp:"];
+                let shared = ["udp+socket:", "udp+uring:", "udp+xdp:", "udp+dpdk:"];
                 shared.iter().any(|scheme| uri.starts_with(scheme))
                     && self.kernel_address().is_some()
             }

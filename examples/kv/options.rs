@@ -18,7 +18,7 @@ usage: kv [ADDRESS] [options]
   ADDRESS               where to listen, UDP and TCP; 127.0.0.1:11211
   --udp URI             another backend or address for UDP, such as `udp+xdp://10.0.0.9:{port}`, where
                         `{port}` stands for that of ADDRESS. Several workers, `{worker}` from 0 of `{workers}`,
-                        share sockets, or queues of AF_XDP: `udp+xdp://10.0.0.9:{port}?share={worker}/{workers}`
+                        share sockets, or queues of AF_XDP or DPDK: `udp+xdp://10.0.0.9:{port}?share={worker}/{workers}`
   --workers N           shards, each with a thread on a core of its own; 1
   --cores A,B           the cores
   --memory MIB          for items, of all shards together; 64

@@ -27,7 +27,8 @@
 //!
 //! Behind a `?` stand settings: `packet:eth0?promiscuous=true&frames=4096`. An unknown one is an
 //! error that names those there are. `share=INDEX/COUNT` opens one of several sockets, or one part of the
-//! queues of AF_XDP, at an address of the kernel's: one for each worker. Those of `xdp` are the ones of `packet` and
+//! queues of AF_XDP or DPDK, at an address of the kernel's: one for each worker. `dpdk:` has it too. Those of `xdp`
+//! are the ones of `packet` and
 //!
 //! | setting | |
 //! |---|---|

@@ -73,7 +73,7 @@ pub(super) fn open(backend: &str, uri: Uri<'_>) -> Result<AnyPort> {
         #[cfg(feature = "xdp")]
         "xdp" => xdp(uri),
         #[cfg(feature = "dpdk")]
-        "dpdk" => Ok(Box::new(Lane::new(crate::dpdk::QueuePair::open(&options(uri)?)?))),
+        "dpdk" => dpdk(uri),
         _ => Err(uri.unknown("memory, packet, uring, xdp and dpdk")),
     }
 }
@@ -109,6 +109,13 @@ fn xdp(mut uri: Uri<'_>) -> Result<AnyPort> {
     let mut xdp = crate::xdp::XdpOptions::try_from(&options(uri)?)?;
     settings.apply(&mut xdp)?;
     Ok(Box::new(Lane::new(xdp.open()?)))
+}
+
+/// A queue of a port, which several may share.
+#[cfg(feature = "dpdk")]
+fn dpdk(mut uri: Uri<'_>) -> Result<AnyPort> {
+    let share = uri.take("share")?.unwrap_or_default();
+    Ok(Box::new(Lane::new(crate::dpdk::QueuePair::open_part(&options(uri)?, share)?)))
 }
 
 /// The end of a link that waits for whoever opens the same name next.

@@ -103,14 +103,17 @@ fn over_frames(backend: &'static str, mut uri: Uri<'_>) -> Result<AnySocket> {
     let max_frame = uri.take("max_frame")?;
     let ring = uri.take("ring")?;
     let options = options(uri)?;
-    options.share.refuse(backend)?;
+    if backend != "dpdk" {
+        options.share.refuse(backend)?;
+    }
     let open = |beside: &Beside| -> Result<AnyPort> {
         let mut packet = PacketOptions::beside_kernel(&options, beside)?;
         packet.max_frame = max_frame;
         packet.ring = ring.or(packet.ring);
         #[cfg(feature = "dpdk")]
         if backend == "dpdk" {
-            return Ok(Box::new(Lane::new(crate::dpdk::QueuePair::open(&packet)?)));
+            let part = crate::dpdk::QueuePair::open_part(&packet, options.share)?;
+            return Ok(Box::new(Lane::new(part)));
         }
         Ok(Box::new(Lane::new(packet.open()?)))
     };
@@ -124,6 +127,10 @@ fn at_own_address(backend: &str, mut uri: Uri<'_>) -> Result<AnySocket> {
         let why = "an address of its own needs `interface=NAME`, and `prefix=BITS` of its network";
         Error::config("interface", "nothing", why)
     })?;
+    if uri.has("share") {
+        let why = "one endpoint has all of an address of its own: answers of neighbours may come to any queue";
+        return Err(Error::config("share", uri.target, why));
+    }
     let whole = if address.is_ipv4() { 32 } else { 128 };
     let prefix = uri.take("prefix")?.unwrap_or(whole);
     let net = IpNet::new(address.ip(), prefix)

@@ -194,6 +194,38 @@ fn workers_share_an_address() {
     }
 }
 
+/// Each has a queue of one port.
+#[test]
+#[cfg(feature = "dpdk")]
+fn workers_share_a_port_of_dpdk() {
+    let cores = bypass_core::worker::available_cores().unwrap();
+    let [first, second, ..] = cores[..] else { return };
+    if skip(&TOOLS) || skip(&[Need::Namespaces]) {
+        return;
+    }
+    let veth = Veth::new(&VethOptions::default()).unwrap();
+    let cores = format!("{first},{second}");
+    let mut server = {
+        let _inside = veth.a.enter().unwrap();
+        Running::start(dns().args(["--json", "--cores", &cores, "udp+dpdk://10.66.0.1:53"]))
+    };
+    assert_eq!(server.line(), "tcp on 10.66.0.1:53\n");
+    let greetings = [server.line(), server.line()];
+    assert!(greetings.iter().all(|line| line.contains("backend dpdk")), "{greetings:?}");
+    {
+        let _inside = veth.b.enter().unwrap();
+        for _ in 0..2 {
+            clients_are_served("10.66.0.1", "53", false);
+        }
+    }
+    let report: Value = serde_json::from_str(&interrupt(server)).unwrap();
+    let workers = report["workers"].as_array().unwrap();
+    let counts = workers.iter().map(|worker| worker["dns"]["queries"].as_u64().unwrap());
+    assert_eq!(counts.sum::<u64>(), 30, "{report}");
+    // The kernel chooses by the client's port: 30 coins do not all fall on one side.
+    assert!(workers.iter().all(|worker| worker["dns"]["queries"] != 0), "{report}");
+}
+
 /// A message as it is sent on a connection.
 fn framed(message: &[u8]) -> Vec<u8> {
     [&(message.len() as u16).to_be_bytes()[..], message].concat()
@@ -294,7 +326,7 @@ fn zones_of_ones_own_are_served_and_mistakes_are_explained() {
         (&["--feathers"], "invalid option '--feathers'"),
         (&["--cores", "9999"], "9999"),
         (&["--tcp", "off", "udp+pigeon://127.0.0.1:1"], "no such backend"),
-        (&["--cores", "0,1", "udp+packet://10.0.0.1:1"], "only sockets and queues of AF_XDP share"),
+        (&["--cores", "0,1", "udp+packet://10.0.0.1:1"], "share an address of the kernel's"),
         (&["192.0.2.1:1"], "192.0.2.1:1"),
     ] {
         let output = dns().args(arguments).output().unwrap();

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bypass_core::testing::needs::skip_because;
@@ -14,6 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A running server; it is killed when this is dropped.
 pub(crate) struct Server {
     child: Child,
+    /// What the example prints.
+    lines: Option<BufReader<ChildStdout>>,
     pub(crate) address: SocketAddr,
     pub(crate) greeting: String,
 }
@@ -45,7 +47,7 @@ impl Server {
         lines.read_line(&mut greeting).unwrap();
         let address = greeting.split_once("tcp ").and_then(|(_, rest)| rest.split_once(','));
         let (address, _) = address.unwrap_or_else(|| panic!("it says {greeting:?}"));
-        Self { address: address.parse().unwrap(), child, greeting }
+        Self { address: address.parse().unwrap(), child, lines: Some(lines), greeting }
     }
 
     /// memcached, with UDP.
@@ -55,7 +57,7 @@ impl Server {
         let port = free.port().to_string();
         let arguments = ["-l", "127.0.0.1", "-p", &port, "-U", &port, "-t", "1", "-u", "nobody"];
         let child = Command::new("memcached").args(arguments).spawn().unwrap();
-        let server = Self { child, address: free, greeting: String::new() };
+        let server = Self { child, lines: None, address: free, greeting: String::new() };
         let begin = Instant::now();
         while TcpStream::connect(free).is_err() {
             assert!(begin.elapsed() < PATIENCE, "memcached does not listen");
@@ -83,6 +85,16 @@ impl Server {
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Ends the example, as Ctrl-C does, and returns its report.
+    pub(crate) fn report(mut self) -> String {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+        let mut report = String::new();
+        self.lines.take().unwrap().read_to_string(&mut report).unwrap();
+        assert!(self.child.wait().unwrap().success(), "{report}");
+        report
     }
 
     /// A figure of its statistics.

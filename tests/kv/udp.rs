@@ -451,6 +451,47 @@ fn kv_has_a_worker_for_each_queue_of_an_interface() {
     assert_eq!(figure("handover_full"), 0);
 }
 
+/// The same on DPDK, where each worker has a queue of the port.
+#[test]
+#[cfg(feature = "dpdk")]
+fn kv_has_a_worker_for_each_queue_of_a_port() {
+    let needed = [Need::IoUring, Need::Namespaces, Need::Tool("kill")];
+    if skip(&needed) || lacks_cores(2) {
+        return;
+    }
+    let veth = Veth::new(&VethOptions::default()).unwrap();
+    let server = {
+        let _inside = veth.a.enter().unwrap();
+        let udp = "udp+dpdk://10.66.0.1:{port}?share={worker}/{workers}";
+        Server::kv_at("10.66.0.1:11211", &["--json", "--workers", "2", "--udp", udp])
+    };
+    assert!(server.greeting.contains("backend dpdk, 2 shards"), "{}", server.greeting);
+    // The kernel chooses the queue by the flow: 24 coins do not all fall on one side.
+    for client in 0..24 {
+        let socket = {
+            let _inside = veth.b.enter().unwrap();
+            UdpSocket::bind("10.66.0.2:0").unwrap()
+        };
+        socket.connect("10.66.0.1:11211").unwrap();
+        socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        if client == 0 {
+            talk(&socket);
+        }
+        assert_eq!(ask(&socket, 1, &format!("set c{client} 0 0 1\r\nx\r\n")), "STORED\r\n");
+        let found = format!("VALUE c{client} 0 1\r\nx\r\nEND\r\n");
+        assert_eq!(ask(&socket, 2, &format!("get c{client}\r\n")), found);
+    }
+    let report = server.report();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    for worker in [0, 1] {
+        let stats = &report["workers"][worker]["stats"];
+        assert!(stats["rx_packets"].as_u64() > Some(1), "{report}");
+        assert!(stats["tx_packets"].as_u64() > Some(1), "{report}");
+    }
+    assert!(report["kv"]["handed_over"].as_u64() > Some(20), "{report}");
+    assert_eq!(report["kv"]["handover_full"], 0, "{report}");
+}
+
 #[test]
 fn kv_says_what_it_cannot_do() {
     for (arguments, words) in [

@@ -11,6 +11,7 @@ use bypass_core::{
 use super::{RxQueue, TxQueue, is_passing};
 use crate::mbuf::Mbuf;
 use crate::mempool::Mempool;
+use crate::open::Part;
 use crate::port::{AF_XDP, Features, Report};
 
 /// How often a thread that waits looks before it sleeps.
@@ -97,6 +98,8 @@ pub struct QueuePair {
     counts_rx: bool,
     /// They are not, and nothing was received while waiting.
     is_plain: bool,
+    /// Dropped last: the port is closed with it, if nobody else shares it any more.
+    part: Option<Part>,
 }
 
 impl QueuePair {
@@ -122,7 +125,14 @@ impl QueuePair {
             is_plain: !counts_rx,
             rx,
             tx,
+            part: None,
         }
+    }
+
+    /// Keeps its port open for those that share it.
+    pub(crate) fn keeping(mut self, part: Part) -> Self {
+        self.part = Some(part);
+        self
     }
 
     /// The pool that [`alloc`](PacketIo::alloc) takes from.

@@ -1,18 +1,22 @@
 //! [`QueuePair::open`]: from a name to a port that runs.
 
+mod parts;
+
 use std::net::UdpSocket;
 use std::os::fd::AsFd as _;
 
 use bypass_core::backend::packet::PacketOptions;
+use bypass_core::backend::socket::Share;
 use bypass_core::pool::HugePages;
 use bypass_core::sys::interface;
 use bypass_core::{Error, Result, Unsupported};
 
+pub(crate) use self::parts::Part;
 use crate::BACKEND;
 use crate::eal::{Eal, EalOptions};
 use crate::error::DpdkError;
 use crate::mempool::{Mempool, MempoolOptions};
-use crate::port::{AF_XDP, Port, PortOptions, Stopped};
+use crate::port::{AF_XDP, Capabilities, Port, PortOptions, Rss, RssTypes, Started, Stopped};
 use crate::queue::QueuePair;
 use crate::vdev::Vdev;
 
@@ -30,6 +34,17 @@ const ETHERNET: usize = 18;
 const SLOT: usize = 2048;
 const PAGE: usize = 4096;
 const SLOTS: u32 = 4096;
+
+/// The most queues of a `net_af_packet` (`RTE_PMD_AF_PACKET_MAX_RINGS`).
+const MOST_QUEUES: u32 = 16;
+
+/// What drivers of virtual devices call the number of their queues.
+const QUEUES: [(&str, &str); 4] = [
+    ("net_af_packet", "qpairs"),
+    (AF_XDP, "queue_count"),
+    ("net_vhost", "queues"),
+    ("net_virtio_user", "queues"),
+];
 
 impl QueuePair {
     /// Opens a port with one queue each way, by nothing but a name:
@@ -71,20 +86,66 @@ impl QueuePair {
     /// the driver does not have; and what [`EalOptions::start`], [`Vdev::plug`], [`Mempool::new`] and
     /// [`Port::start`] say.
     pub fn open(options: &PacketOptions) -> Result<Self> {
-        refuse(options)?;
-        let eal = environment()?;
-        let name = &options.interface;
-        let opened = match Port::open(&eal, name) {
-            // Not there: it can be made.
-            Err(Error::Config { .. }) if VIRTUAL.iter().any(|driver| name.starts_with(driver)) => {
-                let (name, arguments) = name.split_once(',').unwrap_or((name, ""));
-                plug(&eal, name, arguments)?
-            }
-            Err(Error::Config { .. }) => return on_interface(&eal, options),
-            known => known?,
-        };
-        run(&eal, opened, options, options.pool.chunk_size as usize, options.ring)
+        start(options, Share::default())?.queue_pair(0)
     }
+
+    /// Opens one of several queues of a port, as [`open`](Self::open) opens its only one: for workers that
+    /// share a port, each of which calls this with its part. The first to come starts the port, with a queue
+    /// and a pool for each part; it is closed with the last queue.
+    ///
+    /// The device spreads what arrives over the queues, by flows: by RSS where the driver has it, else in
+    /// the driver's own way. `net_af_packet`, so an interface of the kernel's, has the kernel do it
+    /// (`PACKET_FANOUT`); behind `net_memif`, `net_vhost` and `net_virtio_user` the other end chooses. A
+    /// `net_ring` has a ring of its own for each queue.
+    ///
+    /// ```standalone_crate
+    /// use bypass_core::backend::packet::PacketOptions;
+    /// use bypass_core::backend::socket::Share;
+    /// use bypass_core::{Burst, PacketIo};
+    /// use bypass_dpdk::QueuePair;
+    ///
+    /// let workers = [0, 1].map(|index| {
+    ///     std::thread::spawn(move || -> bypass_core::Result<usize> {
+    ///         let share = Share { index, count: 2 };
+    ///         let mut queue = QueuePair::open_part(&PacketOptions::new("net_null0"), share)?;
+    ///         queue.recv(&mut Burst::with_capacity(32))
+    ///     })
+    /// });
+    /// for worker in workers {
+    ///     assert_eq!(worker.join().expect("it does not panic")?, 32);
+    /// }
+    /// # Ok::<(), bypass_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); [`Error::Config`] for what is no [`Share`], where the device has too few
+    /// queues for all parts, for a part that is open, and for options or a count other than those of the
+    /// parts that are.
+    pub fn open_part(options: &PacketOptions, share: Share) -> Result<Self> {
+        share.check()?;
+        if share.is_all() {
+            return Self::open(options);
+        }
+        parts::open(options, share, || start(options, share))
+    }
+}
+
+/// Starts the port that the options name, with a queue for each that shares it.
+fn start(options: &PacketOptions, share: Share) -> Result<Port<Started>> {
+    refuse(options)?;
+    let eal = environment()?;
+    let name = &options.interface;
+    let opened = match Port::open(&eal, name) {
+        // Not there: it can be made.
+        Err(Error::Config { .. }) if VIRTUAL.iter().any(|driver| name.starts_with(driver)) => {
+            let (name, arguments) = name.split_once(',').unwrap_or((name, ""));
+            plug(&eal, name, arguments)?
+        }
+        Err(Error::Config { .. }) => return on_interface(&eal, options, share),
+        known => known?,
+    };
+    run(&eal, opened, options, share, options.pool.chunk_size as usize, options.ring)
 }
 
 /// Refuses options that no driver has.
@@ -96,7 +157,7 @@ fn refuse(options: &PacketOptions) -> Result<()> {
         return unsupported("`send_buffer`", "its drivers send from rings; `ring` sets their size");
     }
     if options.fanout.is_some() {
-        return unsupported("`fanout`", "open a port with several queues instead");
+        return unsupported("`fanout`", "open the parts of one port (`QueuePair::open_part`)");
     }
     if options.pool.huge_pages == HugePages::Require
         && Eal::current().is_none_or(|eal| !eal.has_huge_pages())
@@ -127,8 +188,13 @@ fn plug(eal: &Eal, name: &str, arguments: &str) -> Result<Port<Stopped>> {
 }
 
 /// A port on an interface of the kernel's, with the driver `net_af_packet`.
-fn on_interface(eal: &Eal, options: &PacketOptions) -> Result<QueuePair> {
+fn on_interface(eal: &Eal, options: &PacketOptions, share: Share) -> Result<Port<Started>> {
     let name = &options.interface;
+    let queues = share.count;
+    if queues > MOST_QUEUES {
+        let why = format!("net_af_packet has {MOST_QUEUES} queues at most: have fewer share");
+        return Err(Error::config("share", share, why));
+    }
     let any = UdpSocket::bind(("127.0.0.1", 0))
         .map_err(|error| Error::os(format!("ask for the MTU of {name}"), error))?;
     let frame = match options.max_frame {
@@ -139,34 +205,41 @@ fn on_interface(eal: &Eal, options: &PacketOptions) -> Result<QueuePair> {
     let slot = (frame + IN_RING).next_power_of_two().max(SLOT);
     let frames = options.ring.unwrap_or(SLOTS);
     let arguments = format!(
-        "iface={name},framesz={slot},blocksz={},framecnt={frames},qdisc_bypass={}",
+        "iface={name},qpairs={queues},framesz={slot},blocksz={},framecnt={frames},qdisc_bypass={}",
         slot.max(PAGE),
         u8::from(options.qdisc_bypass),
     );
     let letters = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
     let device = format!("net_af_packet_{}", name.chars().map(letters).collect::<String>());
     let port = plug(eal, &device, &arguments)?;
-    run(eal, port, options, slot, None)
+    run(eal, port, options, share, slot, None)
 }
 
-/// Starts a port whose packets have up to `room` bytes.
+/// Starts a port whose packets have up to `room` bytes, with a queue and a pool for each that shares it.
 fn run(
     eal: &Eal,
     port: Port<Stopped>,
     options: &PacketOptions,
+    share: Share,
     room: usize,
     descriptors: Option<u32>,
-) -> Result<QueuePair> {
+) -> Result<Port<Started>> {
     let sixteen_bits = |setting: &'static str, number: usize| {
         u16::try_from(number).map_err(|_| Error::config(setting, number, "at most 65535"))
     };
+    let capabilities = port.capabilities()?;
+    let queues = queues(&capabilities, port.name(), share)?;
     let mut pool = MempoolOptions::new(options.pool.chunks);
     pool.data_room = sixteen_bits("frame_size", room.max(options.pool.chunk_size as usize))?;
     pool.rx_reserve = options.pool.rx_reserve;
     pool.socket = port.socket();
-    pool.packed = cfg!(not(dpdk_24_11)) && port.capabilities()?.driver == AF_XDP;
-    let pool = Mempool::new(eal, &pool)?;
-    let mut asked = PortOptions::new(&pool);
+    pool.packed = cfg!(not(dpdk_24_11)) && capabilities.driver == AF_XDP;
+    let pools = (0..queues).map(|_| Mempool::new(eal, &pool)).collect::<Result<Vec<_>, _>>()?;
+    let mut asked = PortOptions::new(&pools[0]);
+    asked.pools = pools;
+    (asked.rx_queues, asked.tx_queues) = (queues, queues);
+    let types = capabilities.rss & (RssTypes::IP | RssTypes::UDP | RssTypes::TCP);
+    asked.rss = (queues > 1 && !types.is_empty()).then(|| Rss::new(types));
     if let Some(descriptors) = descriptors {
         let descriptors = sixteen_bits("ring", descriptors as usize)?;
         (asked.rx_descriptors, asked.tx_descriptors) = (descriptors, descriptors);
@@ -175,5 +248,24 @@ fn run(
     if options.promiscuous {
         port.set_promiscuous(true)?;
     }
-    port.queue_pair(0)
+    Ok(port)
+}
+
+/// So many queues as share the port, if it has as many.
+fn queues(device: &Capabilities, name: &str, share: Share) -> Result<u16> {
+    let most = device.rx_queues.min(device.tx_queues);
+    if let Ok(queues) = u16::try_from(share.count)
+        && queues <= most
+    {
+        return Ok(queues);
+    }
+    let argument = QUEUES.iter().find(|(driver, _)| *driver == device.driver);
+    let remedy = match argument {
+        Some((_, argument)) => {
+            format!("make it with `{argument}={}`, or have fewer share", share.count)
+        }
+        None => "have fewer share".to_owned(),
+    };
+    let why = format!("{name} has {most} queues, too few for all to get one: {remedy}");
+    Err(Error::config("share", share, why))
 }
