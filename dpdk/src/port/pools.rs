@@ -45,8 +45,8 @@ pub(super) fn check(device: &Device, driver: &str, options: &PortOptions) -> Res
 /// memory that the kernel knows: it drops packets that are sent in them, and once all that are posted for
 /// receiving are such, nothing is received any more. None of that is said.
 fn of_af_xdp(pool: &Mempool, options: &PortOptions) -> Result<()> {
-    let sharing = usize::from(options.rx_queues).div_ceil(options.pools.len());
-    let posted = POSTED * sharing as u32;
+    let pools: Vec<_> = options.pools.iter().map(Mempool::as_ptr).collect();
+    let posted = POSTED * queues_of(pool.as_ptr(), &pools, options.rx_queues);
     if pool.size() <= posted {
         let why = format!("{AF_XDP} keeps {posted} of them to receive into: take twice as many");
         return Err(Error::config("pools", format!("{} mbufs", pool.size()), why));
@@ -61,4 +61,25 @@ fn of_af_xdp(pool: &Mempool, options: &PortOptions) -> Result<()> {
         return Err(Error::config("pools", value, why));
     }
     Ok(())
+}
+
+/// How many of so many queues have this pool, where each has the next one of `pools`, in turns. The same may
+/// be in it more than once.
+fn queues_of<P: PartialEq>(pool: P, pools: &[P], queues: u16) -> u32 {
+    let in_turns = pools.iter().cycle().take(queues.into());
+    in_turns.map(|other| u32::from(*other == pool)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queues_are_counted_by_their_pool() {
+        assert_eq!(queues_of('a', &['a'], 2), 2);
+        assert_eq!(queues_of('a', &['a', 'a'], 2), 2, "named twice, it is one pool");
+        assert_eq!(queues_of('a', &['a', 'b'], 3), 2);
+        assert_eq!(queues_of('b', &['a', 'b'], 3), 1);
+        assert_eq!(queues_of('b', &['a', 'b'], 1), 0);
+    }
 }
