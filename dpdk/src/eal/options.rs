@@ -20,8 +20,11 @@ pub enum Memory {
     /// addresses that stay.
     #[default]
     Ordinary,
-    /// Huge pages without a file (`--in-memory`): nothing is left behind, whatever happens. They are one
-    /// piece (`--single-file-segments`), which the peer of a `net_virtio_user` can map.
+    /// Huge pages without a file (`--in-memory`): nothing is left behind, whatever happens.
+    ///
+    /// The pages of one size at one node are one piece of memory with one descriptor, up to 32 GiB of them
+    /// (`--single-file-segments`): the peer of a `net_virtio_user` maps no more than 8 pieces, where each page
+    /// would be one of its own. It gets all of DPDK's memory, not only packets.
     InMemory,
     /// Huge pages in files under a hugetlbfs mount, which secondary processes can map.
     Shared,
