@@ -3,13 +3,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
-use memmap2::{MmapMut, MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw};
 
 use super::PoolOptions;
 use crate::{Error, Result};
 
 /// Page size of the huge pages that are asked for: 2 MiB, as a power of two.
 const HUGE_PAGE_BITS: u8 = 21;
+const HUGE_PAGE: usize = 1 << HUGE_PAGE_BITS;
 
 /// A page-aligned mapping cut into chunks of equal size.
 ///
@@ -34,13 +35,15 @@ pub struct ArenaId(u64);
 /// Whether packet memory lies on huge pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HugePages {
-    /// Ordinary pages.
+    /// None that are reserved. Memory of 2 MiB and more is a whole number of huge pages, of which the kernel is
+    /// asked to make transparent ones (`MADV_HUGEPAGE`), so that it takes fewer entries of the TLB; whether it
+    /// does is its own affair (`/sys/kernel/mm/transparent_hugepage/enabled`).
     #[default]
     No,
-    /// Huge pages where there are enough; the fallback is reported in
-    /// [`Caps::fallbacks`](crate::Caps::fallbacks).
+    /// Reserved huge pages (`vm.nr_hugepages`) where there are enough, or else as [`No`](Self::No); the
+    /// fallback is reported in [`Caps::fallbacks`](crate::Caps::fallbacks).
     Prefer,
-    /// Huge pages or an error.
+    /// Reserved huge pages or an error.
     Require,
 }
 
@@ -120,16 +123,11 @@ fn mapping_len(options: &PoolOptions) -> Option<usize> {
 }
 
 fn map(len: usize, huge: HugePages) -> Result<(MmapMut, Option<String>)> {
-    let mut options = MmapOptions::new();
-    let plain = |error: std::io::Error| {
-        Error::os(format!("map {len} bytes of packet memory"), error)
-            .with_remedy("make the pool smaller, or raise the memory limit")
-    };
     if huge == HugePages::No {
-        return Ok((options.len(len).map_anon().map_err(plain)?, None));
+        return Ok((map_plain(len)?, None));
     }
-    let whole = len.next_multiple_of(1 << HUGE_PAGE_BITS);
-    match options.len(whole).huge(Some(HUGE_PAGE_BITS)).map_anon() {
+    let whole = len.next_multiple_of(HUGE_PAGE);
+    match MmapOptions::new().len(whole).huge(Some(HUGE_PAGE_BITS)).map_anon() {
         Ok(map) => Ok((map, None)),
         Err(error) if huge == HugePages::Require => {
             let pages = whole >> HUGE_PAGE_BITS;
@@ -137,8 +135,23 @@ fn map(len: usize, huge: HugePages) -> Result<(MmapMut, Option<String>)> {
                 .with_remedy(format!("reserve them: sysctl vm.nr_hugepages={pages} (or more)")))
         }
         Err(error) => {
-            let map = MmapOptions::new().len(len).map_anon().map_err(plain)?;
-            Ok((map, Some(format!("huge pages were preferred, ordinary pages obtained: {error}"))))
+            let why = format!("huge pages were preferred, ordinary pages obtained: {error}");
+            Ok((map_plain(len)?, Some(why)))
         }
     }
+}
+
+/// Ordinary pages, which the kernel may put together.
+fn map_plain(len: usize) -> Result<MmapMut> {
+    // The kernel puts a mapping where huge pages begin if it is a whole number of them.
+    let whole = if len < HUGE_PAGE { len } else { len.next_multiple_of(HUGE_PAGE) };
+    let map = MmapOptions::new().len(whole).map_anon().map_err(|error| {
+        Error::os(format!("map {len} bytes of packet memory"), error)
+            .with_remedy("make the pool smaller, or raise the memory limit")
+    })?;
+    if len >= HUGE_PAGE {
+        // A kernel without them goes on with what it has.
+        let _advised = map.advise(Advice::HugePage);
+    }
+    Ok(map)
 }

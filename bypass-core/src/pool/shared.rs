@@ -207,8 +207,15 @@ impl<K: Kind> Shared<K> {
         self.free_len.set(self.push(self.free_len.get(), chunk));
     }
 
+    /// Looked up only where the state says that it is not the default: a table that is as long as there are
+    /// chunks is in no near cache.
+    #[inline]
     pub(super) fn meta(&self, chunk: u32) -> K::Meta {
-        self.metas[chunk as usize].get()
+        if self.state(chunk).has(State::HAS_META) {
+            self.metas[chunk as usize].get()
+        } else {
+            self.blank
+        }
     }
 
     pub(super) fn set_meta(&self, chunk: u32, meta: K::Meta) {

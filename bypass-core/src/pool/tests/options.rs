@@ -83,18 +83,41 @@ fn huge_pages_that_are_preferred_are_reported_as_they_were_obtained() -> Result<
     Ok(())
 }
 
-/// The size in bytes of the pages that the kernel maps at `address`, from proc_pid_smaps(5).
+#[test]
+fn the_kernel_is_asked_for_transparent_huge_pages_where_there_is_memory_for_one() -> Result<()> {
+    let transparent = "/sys/kernel/mm/transparent_hugepage/enabled";
+    let is_there = std::fs::exists(transparent).unwrap();
+    // `hg`: the advice was taken (proc_pid_smaps(5)).
+    let is_advised = |pool: &Pool<Numbered>| {
+        smaps_at(pool.arena().base() as usize, "VmFlags:").split_whitespace().any(|is| is == "hg")
+    };
+    // Three huge pages and a half.
+    let large = PoolOptions { chunks: 1792, chunk_size: 4096, headroom: 0, ..small() };
+    let pool = Pool::<Numbered>::new(&large)?;
+    assert_eq!(is_advised(&pool), is_there);
+    assert_eq!((pool.arena().len(), pool.arena().fallback()), (7 << 20, None));
+    assert!(!is_advised(&Pool::new(&small())?));
+    Ok(())
+}
+
+/// The size in bytes of the pages that the kernel maps at `address`.
 fn page_size_at(address: usize) -> usize {
+    let size = smaps_at(address, "KernelPageSize:");
+    size.trim_end_matches("kB").trim().parse::<usize>().unwrap() << 10
+}
+
+/// What proc_pid_smaps(5) says of the mapping at `address`.
+fn smaps_at(address: usize, field: &str) -> String {
     let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
     let mut inside = false;
     for line in smaps.lines() {
-        let first = line.split_whitespace().next().unwrap_or_default();
+        let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
         if let Some((from, to)) = first.split_once('-') {
             let bound = |hex| usize::from_str_radix(hex, 16).unwrap();
             inside = (bound(from)..bound(to)).contains(&address);
-        } else if inside && first == "KernelPageSize:" {
-            return line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10;
+        } else if inside && first == field {
+            return rest.trim().to_owned();
         }
     }
-    panic!("nothing is mapped at {address:#x}");
+    panic!("nothing is mapped at {address:#x}, or its {field} is not told");
 }
