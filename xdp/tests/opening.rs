@@ -180,9 +180,14 @@ fn a_budget_saves_calls() {
         Some(a.stats().syscalls.unwrap() - before)
     };
     let usual = calls(None).unwrap();
-    assert!(usual >= 8, "32 frames per call: {usual}");
-    if let Some(fewer) = calls(Some(256)) {
-        assert!(fewer <= 2, "{fewer} calls");
+    match calls(Some(256)) {
+        Some(fewer) => {
+            assert!(fewer <= 2, "{fewer} calls");
+            assert!((2..=3).contains(&usual), "128 frames per call: {usual}");
+            let least = calls(Some(32)).unwrap();
+            assert!(least >= 8, "32 frames per call: {least}");
+        }
+        None => assert!(usual >= 8, "32 frames per call: {usual}"),
     }
 }
 

@@ -46,8 +46,8 @@ const MAX_SEGMENTS: usize = 17;
 ///   [`generate`](PacketIo::generate) has frames filled where they are sent from: no [`XdpFrame`] is made, and
 ///   chunks go straight from ring to ring, their owners checked as always.
 /// - [`send`](PacketIo::send) puts frames into the TX ring, [`flush`](bypass_core::Endpoint::flush) rings the
-///   doorbell. In copy mode the kernel sends during that call, 32 frames at a time unless the
-///   [budget](crate::XdpOptions::tx_budget) is larger.
+///   doorbell. In copy mode the kernel sends during that call, as many frames at a time as the
+///   [budget](crate::XdpOptions::tx_budget) says.
 /// - A frame that the kernel had no buffer for is in [`DropCause::RxNoFrame`], one that the RX ring had
 ///   no room for in [`DropCause::RxQueueFull`], one that was longer than a chunk in
 ///   [`DropCause::RxTruncated`]; what the kernel sent into a full or missing link is in

@@ -53,7 +53,8 @@ pub struct XdpOptions {
     /// Poll the device from the application's calls in place of interrupts.
     pub busy_poll: Option<BusyPoll>,
     /// Frames that one system call sends in copy mode, from 32 to the size of the TX ring
-    /// (`XDP_MAX_TX_SKB_BUDGET`, Linux 6.17); 32 if it is not set.
+    /// (`XDP_MAX_TX_SKB_BUDGET`, Linux 6.17). Unless set it is 128, or the size of a smaller ring; 32 on
+    /// older kernels, and where the ring has fewer places than that.
     pub tx_budget: Option<u32>,
     /// Bytes that may be in flight in copy mode (`SO_SNDBUF`); enough for a full TX ring unless set.
     pub send_buffer: Option<usize>,
@@ -121,6 +122,9 @@ impl Default for BusyPoll {
 
 /// The least that can be asked for as a [budget](XdpOptions::tx_budget).
 const MIN_TX_BUDGET: u32 = 32;
+
+/// What is asked for unless it is set: two bursts of 64, and not so much that a call takes long.
+const TX_BUDGET: u32 = 128;
 
 impl XdpOptions {
     /// Every frame of queue 0, in native mode and without copies where these are to be had.
@@ -273,6 +277,11 @@ impl XdpOptions {
     /// As [`queues`](Self::queues); [`Error::Config`] when the descriptor is no AF_XDP socket's.
     pub fn adopt(&self, socket: OwnedFd, interface: Interface) -> Result<XdpQueue> {
         XdpQueue::adopt(self, socket, interface)
+    }
+
+    /// The budget to ask the kernel for.
+    pub(super) fn budget(&self) -> u32 {
+        self.tx_budget.unwrap_or(TX_BUDGET.min(self.rings.tx))
     }
 
     pub(super) fn check(&self) -> Result<()> {

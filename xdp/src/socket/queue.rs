@@ -329,19 +329,21 @@ fn make_rings(
 
 /// Sets what the kernel does besides.
 fn tune(socket: BorrowedFd<'_>, options: &XdpOptions, fallbacks: &mut Vec<String>) -> Result<()> {
-    if let Some(budget) = options.tx_budget {
-        sys::set_tx_budget(socket, budget).map_err(|source| match source.raw_os_error() {
-            Some(libc::ENOPROTOOPT) => {
-                let attempt = format!("send {budget} frames with one call");
-                XdpError::OldKernel { attempt, since: "6.17", source }.into()
-            }
-            _ => Error::os(format!("send {budget} frames with one call"), source),
-        })?;
+    let budget = options.budget();
+    let attempt = || format!("send {budget} frames with one call");
+    match sys::set_tx_budget(socket, budget) {
+        Ok(()) => {}
+        // What nobody asked for cannot be missed, here and below.
+        Err(_) if options.tx_budget.is_none() => {}
+        Err(source) if source.raw_os_error() == Some(libc::ENOPROTOOPT) => {
+            return Err(XdpError::OldKernel { attempt: attempt(), since: "6.17", source }.into());
+        }
+        Err(source) => return Err(Error::os(attempt(), source)),
     }
     let each = options.umem.pool.chunk_size as usize + PER_FRAME;
     let all = (options.rings.tx as usize).saturating_mul(each).min(i32::MAX as usize);
     let told = option::set_queue(socket, option::Queue::Send, options.send_buffer.unwrap_or(all))?;
-    // What nobody asked for cannot be missed: the kernel then takes fewer frames at a time.
+    // The kernel then takes fewer frames at a time.
     fallbacks.extend(told.filter(|_| options.send_buffer.is_some()));
     let Some(polling) = options.busy_poll else { return Ok(()) };
     sys::set_busy_poll(socket, polling.micros, polling.budget).map_err(|source| {
