@@ -109,7 +109,7 @@ mod requests {
             let ring = Rc::new(Ring::local().unwrap());
             let stats = Arc::new(Stats::new(2, 0));
             let core = |index| {
-                let store = Store::new(LEAST_MEMORY / 8, 1_000_000);
+                let store = Store::new(LEAST_MEMORY / 8, 1_000_000).unwrap();
                 Core::new(Shard { index, store, stats: Arc::clone(&stats) }, None, Rc::clone(&ring))
             };
             let cores = [core(0), core(1)];

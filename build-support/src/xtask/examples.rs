@@ -32,6 +32,7 @@ const DEPENDENCIES: &[&str] = &[
     "hashbrown = \"0.17\"",
     "itoa = \"1.0\"",
     "lexopt = \"0.3\"",
+    "memmap2 = \"0.9\"",
     "ratatui = { version = \"0.30\", default-features = false, features = [\"crossterm\"] }",
     "rtrb = \"0.4\"",
     "rustix = { version = \"1.1\", features = [\"event\", \"net\"] }",

@@ -76,7 +76,7 @@ fn what_was_changed_is_there_after_the_next_start() {
     for start in 0..5_u32 {
         let ring = Ring::local().unwrap();
         // A log is read before the clock is set.
-        let mut store = Store::new(crate::store::LEAST_MEMORY, 0);
+        let mut store = Store::new(crate::store::LEAST_MEMORY, 0).unwrap();
         let mut log = match Log::open(&ring, &options, (0, 1), &mut store) {
             Ok(log) => log,
             // A file system without direct writes has no disk to prove anything on.
@@ -119,7 +119,7 @@ fn what_was_changed_is_there_after_the_next_start() {
         // Dropped as by a crash: nothing is written any more.
     }
     let ring = Ring::local().unwrap();
-    let mut store = Store::new(crate::store::LEAST_MEMORY, 0);
+    let mut store = Store::new(crate::store::LEAST_MEMORY, 0).unwrap();
     let error = Log::open(&ring, &options, (0, 2), &mut store).map(drop).unwrap_err();
     assert!(error.to_string().contains("--workers 1"), "{error}");
 }

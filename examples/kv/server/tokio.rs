@@ -54,10 +54,10 @@ async fn serve(setup: Setup, stop: &Stop) -> Result {
     let count = stats.shards();
     let shards: Shards = (0..count)
         .map(|index| {
-            let store = Store::new(memory / count, now());
-            Mutex::new(Shard { index, store, stats: Arc::clone(&stats) })
+            let store = Store::new(memory / count, now())?;
+            Ok(Mutex::new(Shard { index, store, stats: Arc::clone(&stats) }))
         })
-        .collect();
+        .collect::<Result<_>>()?;
     for index in 0..count {
         let mut options = UdpOptions::new(udp);
         options.reuse_port = count > 1;

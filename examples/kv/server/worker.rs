@@ -72,7 +72,7 @@ pub fn run<S: DatagramIo>(socket: S, setup: Setup, worker: &Worker) -> crate::Re
     let ring = Ring::builder().entries(512).completions(16384).operations(16384).build_local()?;
     let ring = Rc::new(ring);
     // While a log is read, no item is too old: what makes it younger may stand behind it.
-    let mut store = Store::new(memory, 0);
+    let mut store = Store::new(memory, 0)?;
     let shard = (worker.index(), stats.shards());
     let log = log.map(|options| Log::open(&ring, &options, shard, &mut store)).transpose()?;
     let shard = Shard { index: worker.index(), store, stats: Arc::clone(&stats) };

@@ -8,7 +8,11 @@
 //! Whatever the sizes of items, no memory is lost between them: to make room for a large item, as many small
 //! ones go as there have to, and none is in a place that only its own kind can use.
 
-/// Bytes of a chunk.
+use std::io;
+
+use super::memory::Memory;
+
+/// Bytes of a chunk, which are two cache lines.
 pub const CHUNK: usize = 128;
 
 /// The number of a chunk; that of its first one is the number of an item.
@@ -44,13 +48,8 @@ const KEY_LENGTH: Field = Field(44);
 const FIRST: usize = 48;
 const OTHER: usize = 4;
 
-/// Two cache lines.
-#[derive(Clone)]
-#[repr(align(128))]
-struct Chunk([u8; CHUNK]);
-
 pub struct Arena {
-    chunks: Box<[Chunk]>,
+    memory: Memory,
     /// The first free chunk, and how many there are.
     free: Id,
     available: usize,
@@ -58,14 +57,22 @@ pub struct Arena {
 
 impl Arena {
     /// So many chunks, all of them written to: no page of them is missing later.
-    pub fn new(count: usize) -> Self {
-        let chunks = vec![Chunk([0; CHUNK]); count].into_boxed_slice();
-        let mut arena = Self { chunks, free: NONE, available: count };
+    pub fn new(count: usize) -> io::Result<Self> {
+        let memory = Memory::new(count * CHUNK)?;
+        let mut arena = Self { memory, free: NONE, available: count };
         for id in (0..count as Id).rev() {
             arena.set(id, NEXT, arena.free);
             arena.free = id;
         }
-        arena
+        Ok(arena)
+    }
+
+    fn chunk(&self, id: Id) -> &[u8; CHUNK] {
+        &self.memory.as_chunks().0[id as usize]
+    }
+
+    fn chunk_mut(&mut self, id: Id) -> &mut [u8; CHUNK] {
+        &mut self.memory.as_chunks_mut().0[id as usize]
     }
 
     #[cfg(test)]
@@ -74,7 +81,7 @@ impl Arena {
     }
 
     pub fn get(&self, id: Id, Field(at): Field) -> u32 {
-        let bytes = &self.chunks[id as usize].0;
+        let bytes = self.chunk(id);
         u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
     }
 
@@ -84,7 +91,7 @@ impl Arena {
     }
 
     pub fn set(&mut self, id: Id, Field(at): Field, value: u32) {
-        self.chunks[id as usize].0[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        self.chunk_mut(id)[at..at + 4].copy_from_slice(&value.to_le_bytes());
     }
 
     /// The item's number that no other value of its key has.
@@ -93,7 +100,7 @@ impl Arena {
     }
 
     pub fn set_cas(&mut self, id: Id, cas: u64) {
-        self.chunks[id as usize].0[CAS..CAS + 8].copy_from_slice(&cas.to_le_bytes());
+        self.chunk_mut(id)[CAS..CAS + 8].copy_from_slice(&cas.to_le_bytes());
     }
 
     /// Chunks that an item of so many bytes of key and value takes.
@@ -143,7 +150,7 @@ impl Arena {
                 Part::Item(item) => {
                     let mut pieces = self.start(item, self.key_length(item));
                     while let Some((chunk, at, end)) = pieces.next(self) {
-                        let Chunk(bytes) = self.chunks[chunk as usize].clone();
+                        let bytes = *self.chunk(chunk);
                         self.put(&mut place, &bytes[at..end]);
                     }
                 }
@@ -157,7 +164,7 @@ impl Arena {
                 (*chunk, *at) = (self.get(*chunk, NEXT), OTHER);
             }
             let (now, later) = bytes.split_at(bytes.len().min(CHUNK - *at));
-            self.chunks[*chunk as usize].0[*at..*at + now.len()].copy_from_slice(now);
+            self.chunk_mut(*chunk)[*at..*at + now.len()].copy_from_slice(now);
             *at += now.len();
             bytes = later;
         }
@@ -169,7 +176,7 @@ impl Arena {
         let mut rest = &bytes[..bytes.len().min(self.length(id))];
         while let Some((chunk, at, end)) = pieces.next(self) {
             let (now, later) = rest.split_at(rest.len().min(end - at));
-            self.chunks[chunk as usize].0[at..at + now.len()].copy_from_slice(now);
+            self.chunk_mut(chunk)[at..at + now.len()].copy_from_slice(now);
             rest = later;
         }
     }
@@ -209,7 +216,7 @@ impl Arena {
     fn pieces(&self, mut pieces: Pieces) -> impl Iterator<Item = &[u8]> {
         std::iter::from_fn(move || {
             let (chunk, at, end) = pieces.next(self)?;
-            Some(&self.chunks[chunk as usize].0[at..end])
+            Some(&self.chunk(chunk)[at..end])
         })
     }
 

@@ -4,16 +4,19 @@
 //! were not used for longest. One thread has it to itself.
 
 mod arena;
+mod memory;
 #[cfg(test)]
 mod tests;
 
 use std::hash::BuildHasher as _;
 use std::hint::black_box;
+use std::io;
 
 use hashbrown::DefaultHashBuilder;
 
 use crate::protocol::{How, MAX_ITEM, fits};
 use arena::{Arena, CHAIN, CHUNK, EXPIRES, FLAGS, HASH, Id, NEWER, NONE, OLDER, Part, USED};
+use memory::Buckets;
 
 /// What memcached takes for a time from now, in seconds, and not for a date.
 const LONGEST_FROM_NOW: u32 = 30 * 24 * 60 * 60;
@@ -57,8 +60,8 @@ pub struct Counters {
 
 pub struct Store {
     arena: Arena,
-    /// The first item of each bucket; a power of two of them.
-    buckets: Box<[Id]>,
+    /// A power of two of them.
+    buckets: Buckets,
     hasher: DefaultHashBuilder,
     newest: Id,
     oldest: Id,
@@ -111,11 +114,11 @@ impl<'a> Item<'a> {
 
 impl Store {
     /// A store of `memory` bytes for items and what belongs to them, at `now` seconds since 1970.
-    pub fn new(memory: usize, now: u32) -> Self {
+    pub fn new(memory: usize, now: u32) -> io::Result<Self> {
         let chunks = (memory / (CHUNK + 2 * size_of::<Id>())).clamp(1, NONE as usize);
-        Self {
-            arena: Arena::new(chunks),
-            buckets: vec![NONE; chunks.next_power_of_two()].into_boxed_slice(),
+        Ok(Self {
+            arena: Arena::new(chunks)?,
+            buckets: Buckets::new(chunks.next_power_of_two())?,
             hasher: DefaultHashBuilder::default(),
             newest: NONE,
             oldest: NONE,
@@ -125,7 +128,7 @@ impl Store {
             flush_at: None,
             swept: 0,
             counters: Counters::default(),
-        }
+        })
     }
 
     pub fn counters(&self) -> Counters {
@@ -263,9 +266,9 @@ impl Store {
         self.arena.set(id, FLAGS, flags);
         self.arena.set(id, EXPIRES, expires);
         self.arena.set(id, HASH, hash);
-        self.arena.set(id, CHAIN, self.buckets[bucket]);
+        self.arena.set(id, CHAIN, self.buckets.get(bucket));
         self.arena.set_cas(id, cas);
-        self.buckets[bucket] = id;
+        self.buckets.set(bucket, id);
         self.link_newest(id);
         self.counters.items += 1;
         self.counters.total_items += 1;
@@ -362,7 +365,7 @@ impl Store {
     /// Removes dead items from a few buckets, so that memory comes back that nobody asks for.
     pub fn sweep(&mut self, buckets: usize) {
         for _ in 0..buckets {
-            let mut id = self.buckets[self.swept];
+            let mut id = self.buckets.get(self.swept);
             while id != NONE {
                 let next = self.arena.get(id, CHAIN);
                 if self.is_dead(id) {
@@ -382,8 +385,8 @@ impl Store {
         mut visit: impl FnMut(Item<'_>),
     ) -> Option<usize> {
         let end = (bucket + count).min(self.buckets.len());
-        for &first in &self.buckets[bucket..end] {
-            let mut id = first;
+        for bucket in bucket..end {
+            let mut id = self.buckets.get(bucket);
             while id != NONE {
                 if !self.is_dead(id) {
                     visit(Item { arena: &self.arena, id });
@@ -423,14 +426,14 @@ impl Store {
             *place = self.bucket(self.hash(key));
             count += 1;
         }
-        let ids = places.map(|place| self.buckets[place]);
+        let ids = places.map(|place| self.buckets.get(place));
         let there = ids[..count].iter().filter(|id| **id != NONE);
         black_box(there.fold(0, |seen, id| seen ^ self.arena.glance(*id)));
     }
 
     fn lookup(&self, key: &[u8]) -> Option<Id> {
         let hash = self.hash(key);
-        let mut id = self.buckets[self.bucket(hash)];
+        let mut id = self.buckets.get(self.bucket(hash));
         while id != NONE {
             if self.arena.get(id, HASH) == hash && self.arena.has_key(id, key) {
                 return Some(id);
@@ -463,10 +466,10 @@ impl Store {
     fn remove(&mut self, id: Id) {
         let next = self.arena.get(id, CHAIN);
         let bucket = self.bucket(self.arena.get(id, HASH));
-        if self.buckets[bucket] == id {
-            self.buckets[bucket] = next;
+        if self.buckets.get(bucket) == id {
+            self.buckets.set(bucket, next);
         } else {
-            let mut before = self.buckets[bucket];
+            let mut before = self.buckets.get(bucket);
             while self.arena.get(before, CHAIN) != id {
                 before = self.arena.get(before, CHAIN);
             }

@@ -201,7 +201,7 @@ proptest! {
     #[test]
     fn it_does_what_the_model_does(steps in prop::collection::vec(step(), 1..400)) {
         let memory = 40 * (CHUNK + 8);
-        let (mut store, mut model) = (Store::new(memory, 1000), Model::new(memory));
+        let (mut store, mut model) = (Store::new(memory, 1000).unwrap(), Model::new(memory));
         let (all, mut flush_at) = (store.arena.available(), None);
         for step in steps {
             match step {
@@ -285,7 +285,7 @@ proptest! {
 
 #[test]
 fn the_least_memory_holds_the_largest_item_beside_what_it_replaces() {
-    let mut store = Store::new(LEAST_MEMORY, 1000);
+    let mut store = Store::new(LEAST_MEMORY, 1000).unwrap();
     let value = vec![7; 1 << 20];
     for _ in 0..10 {
         let room = (0..value.len()).rev().find(|&length| fits(1, length)).unwrap();
@@ -297,7 +297,7 @@ fn the_least_memory_holds_the_largest_item_beside_what_it_replaces() {
 
 #[test]
 fn what_was_used_last_stays() {
-    let mut store = Store::new(100 * (CHUNK + 8), 1);
+    let mut store = Store::new(100 * (CHUNK + 8), 1).unwrap();
     for number in 0..1000_u32 {
         store.tick(number + 1);
         assert!(store.get(b"hot").is_some() || number == 0);
@@ -312,7 +312,7 @@ fn what_was_used_last_stays() {
 
 #[test]
 fn what_is_foreseen_changes_nothing() {
-    let mut store = Store::new(1 << 20, 1000);
+    let mut store = Store::new(1 << 20, 1000).unwrap();
     let keys: Vec<_> = (0..2 * AHEAD).map(|key| key.to_string().into_bytes()).collect();
     store.foresee(keys.iter().map(Vec::as_slice));
     assert_eq!(store.counters(), Counters::default());
