@@ -1,6 +1,7 @@
 // The same loops by hand: what a C programmer would write on DPDK.
 //
 // usage: loop null|ring|memif|virtio BURST TOUCH CORE WARM_UP_MS WINDOW_MS LEN MBUFS CACHE IN_RING MEGABYTES HUGE
+// TOUCH: 0, 1 to change the first byte of each packet, 2 to see first whether it has one.
 // Prints "PACKETS SECONDS START_UP_SECONDS".
 
 #include <stdbool.h>
@@ -21,7 +22,7 @@ enum { TURNS = 4096, MOST = 64, DESCRIPTORS = 1024, PATIENCE = 10 };
 
 static struct rte_mempool *pool;
 static uint16_t burst, len, from, to;
-static bool touch;
+static bool touch, look;
 static uint64_t number, sum;
 
 static void die(const char *what)
@@ -65,7 +66,8 @@ static uint16_t forward(void)
 		return 0;
 	if (touch)
 		for (uint16_t i = 0; i < n; i++)
-			++*rte_pktmbuf_mtod(packets[i], uint8_t *);
+			if (!look || rte_pktmbuf_data_len(packets[i]) > 0)
+				++*rte_pktmbuf_mtod(packets[i], uint8_t *);
 	uint16_t sent = rte_eth_tx_burst(from, 0, packets, n);
 	if (unlikely(sent < n))
 		rte_pktmbuf_free_bulk(packets + sent, n - sent);
@@ -119,7 +121,8 @@ int main(int argc, char **argv)
 	}
 	const char *way = argv[1];
 	burst = atoi(argv[2]);
-	touch = atoi(argv[3]);
+	touch = atoi(argv[3]) > 0;
+	look = atoi(argv[3]) > 1;
 	len = atoi(argv[7]);
 	char prefix[32], serving[128], served[128], size[32];
 	snprintf(prefix, sizeof prefix, "bypass-c-%d", getpid());

@@ -13,7 +13,7 @@ use crate::report::Report;
 use crate::scenario::Options;
 use crate::xdp;
 use loops::{DIRECT, Job, Outcome, PACKET_IO, Way};
-use others::{IN_C, IN_C_STATIC, TESTPMD};
+use others::{IN_C, IN_C_STATIC, LOOKING, LOOKING_STATIC, TESTPMD};
 
 const NAME: &str = "dpdk";
 
@@ -43,11 +43,12 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let huge = others::has_huge_pages();
     for (shared, linked, way, burst, touch) in LOOPS {
         let job = job(options, way, burst, touch, huge);
-        // It has no mode in which it changes a byte and no more.
-        let peers = if touch { vec![IN_C] } else { vec![IN_C, TESTPMD] };
+        // testpmd has no mode in which it changes a byte and no more.
+        let peers = if touch { [IN_C, LOOKING] } else { [IN_C, TESTPMD] };
         loops(options, &mut report, shared, [PACKET_IO, DIRECT], &peers, job)?;
         let ours = [PACKET_IO_STATIC, DIRECT_STATIC];
-        loops(options, &mut report, linked, ours, &[IN_C_STATIC], job)?;
+        let peers = if touch { vec![IN_C_STATIC, LOOKING_STATIC] } else { vec![IN_C_STATIC] };
+        loops(options, &mut report, linked, ours, &peers, job)?;
     }
     for (scenario, way) in WAYS {
         let plan = plan(options, scenario, &[PACKET_IO], &[IN_C]);
@@ -60,7 +61,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     report.notes.push(format!(
         "Packets of {} B, {} mbufs with caches of {}, memory in {} pages, one thread on core {}. `net_null` \
          makes packets up and frees them; in a `net_ring` {} go round. `touched`: the first byte of each \
-         is changed. Static: DPDK is linked into the program. `net_memif`, `net_virtio_user`: both ends in one \
+         is changed; *looking* sees first whether there is one, as a slice in Rust does. Static: DPDK is linked into the program. `net_memif`, `net_virtio_user`: both ends in one \
          thread by turns; packets are allocated, written, sent, received, read whole and freed. testpmd \
          forwards in mode `io` from another thread. UDP echo: as in `cargo xtask bench xdp`.",
         loops::LEN,
@@ -116,7 +117,7 @@ fn rounds(plan: &Plan, job: Job) -> Result<Runs> {
     }
     paired::run(plan, |name| {
         let Outcome { packets, seconds, start_up } = match name {
-            IN_C | IN_C_STATIC => others::in_c(name, job)?,
+            IN_C | IN_C_STATIC | LOOKING | LOOKING_STATIC => others::in_c(name, job)?,
             TESTPMD => return Ok(Sample::from([(RATE, others::testpmd(job)? / 1e6)])),
             DIRECT_STATIC => others::linked(DIRECT, job)?,
             PACKET_IO_STATIC => others::linked(PACKET_IO, job)?,

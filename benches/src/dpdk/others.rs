@@ -12,6 +12,9 @@ use super::loops::{CACHE, CORE, IN_RING, Job, LEN, MBUFS, MEMORY, Outcome, Way};
 /// The same loops in C.
 pub(crate) const IN_C: &str = "C";
 pub(crate) const IN_C_STATIC: &str = "C static";
+/// The same, with a look at each packet's length before its first byte is changed, as ours takes it.
+pub(crate) const LOOKING: &str = "C, looking";
+pub(crate) const LOOKING_STATIC: &str = "C, looking, static";
 /// DPDK's own test program.
 pub(crate) const TESTPMD: &str = "testpmd";
 
@@ -77,7 +80,7 @@ fn beside(name: &str) -> Result<PathBuf> {
 }
 
 fn program(name: &str) -> Result<PathBuf> {
-    beside(if name == IN_C { "dpdk-loop" } else { "dpdk-loop-static" })
+    beside(if [IN_C, LOOKING].contains(&name) { "dpdk-loop" } else { "dpdk-loop-static" })
 }
 
 /// Whether so many huge pages are free as the contestants take.
@@ -95,9 +98,13 @@ pub(crate) fn in_c(name: &str, job: Job) -> Result<Outcome> {
         Way::Memif => "memif",
         Way::Virtio => "virtio",
     };
+    let touch = match name {
+        LOOKING | LOOKING_STATIC => 2,
+        _ => u8::from(job.touch),
+    };
     let mut command = Command::new(program(name)?);
     command
-        .args([way, &job.burst.to_string(), if job.touch { "1" } else { "0" }])
+        .args([way, &job.burst.to_string(), &touch.to_string()])
         .arg(CORE.to_string())
         .args([job.warm_up, job.duration].map(|time| time.as_millis().to_string()))
         .args([LEN.to_string(), MBUFS.to_string(), CACHE.to_string()])
