@@ -80,6 +80,31 @@ fn vhost_that_is_woken_and_virtio_user() {
     process::alone(|| vhost(true));
 }
 
+/// Nobody receives, so that the ring of a `net_vhost` is full, which its driver counts as errors.
+#[test]
+fn what_a_vhost_refuses_is_not_lost() {
+    process::alone(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let pool = pool(4095);
+        let options = PortOptions::new(&pool);
+        let serving = format!("iface={}", socket.display());
+        let (_serving, a) = started("net_vhost", &serving, &options).unwrap();
+        let served = format!("path={}", socket.display());
+        let (_served, b) = started("net_virtio_user", &served, &options).unwrap();
+        linked(&[&a, &b]).unwrap();
+        let (mut full, mut served) = (a.queue_pair(0).unwrap(), b.queue_pair(0).unwrap());
+        let taken = refusals_count_nothing(&mut full);
+        assert!(taken > 0);
+        let (mut burst, mut received) = (Burst::with_capacity(32), 0);
+        while served.recv(&mut burst).unwrap() > 0 {
+            received += burst.len() as u64;
+            burst.clear();
+        }
+        assert_eq!(received, taken, "what was taken has arrived");
+    });
+}
+
 #[test]
 fn interrupts_that_outlive_their_port_are_refused() {
     process::alone(|| {

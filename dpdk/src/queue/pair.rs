@@ -38,6 +38,10 @@ const COPYING: &[&str] = &[
     "net_virtio_user",
 ];
 
+/// Drivers that count as errors (`oerrors`) what they refuse, which stays in the burst, and nothing else: what
+/// they have taken does not get lost.
+const REFUSALS_ARE_ERRORS: &[&str] = &[AF_XDP, "net_tap", "net_tun", "net_vhost"];
+
 /// A receiving and a sending queue, used by one thread at a time: DPDK's
 /// [`PacketIo`](bypass_core::PacketIo).
 ///
@@ -49,7 +53,8 @@ const COPYING: &[&str] = &[
 /// - [`DropCause::RxQueueFull`], [`RxNoFrame`](DropCause::RxNoFrame), [`RxError`](DropCause::RxError) and
 ///   [`TxError`](DropCause::TxError) are the device's counters (`imissed`, `rx_nombuf`, `ierrors`,
 ///   `oerrors`). It has them for the port as a whole; they are in the statistics of the pair whose
-///   receiving queue is number 0, or whose sending queue is.
+///   receiving queue is number 0, or whose sending queue is. `oerrors` of `net_tap`, `net_vhost` and `net_af_xdp`
+///   say how often packets were refused, which are not lost: they are not counted here.
 /// - There is no census of frames ([`Stats::frames`]): a pool is shared by ports and threads, and drivers do
 ///   not say how many mbufs they have posted or are sending. What is certain is told as `pool` by
 ///   [`visit_rings`](Endpoint::visit_rings): mbufs that are not free, in whosever hands.
@@ -347,8 +352,8 @@ impl Endpoint for QueuePair {
             stats.drops[DropCause::RxNoFrame] += device.rx_no_mbuf;
             stats.drops[DropCause::RxError] = device.rx_errors;
         }
-        // The lazy one counts there what it refuses, which stays in the burst.
-        if self.tx.index() == 0 && !self.is_lazy {
+        let driver = self.tx.running().report.driver.as_str();
+        if self.tx.index() == 0 && !REFUSALS_ARE_ERRORS.contains(&driver) {
             let device = self.tx.running().counters().unwrap_or_default();
             stats.drops[DropCause::TxError] = device.tx_errors;
             stats.tx_packets = stats.tx_packets.saturating_sub(device.tx_errors);

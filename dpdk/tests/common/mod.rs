@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use bypass_core::testing::rig::Namespace;
-use bypass_core::{Buffer, Burst, PacketIo, Result};
+use bypass_core::{Buffer, Burst, Endpoint, PacketIo, Result};
 use bypass_dpdk::{
     Eal, EalOptions, Level, Mbuf, Mempool, MempoolOptions, Port, PortOptions, QueuePair, Started,
     Vdev,
@@ -99,4 +99,23 @@ pub(crate) fn send_all(queue: &mut QueuePair, burst: &mut Burst<Mbuf>) {
     while !burst.is_empty() {
         queue.send(burst).unwrap();
     }
+}
+
+/// Sends until packets were refused three times, and checks at every step that those are neither sent nor lost
+/// by the counters. Returns how many were taken.
+pub(crate) fn refusals_count_nothing(queue: &mut QueuePair) -> u64 {
+    let (before, mut burst) = (queue.stats(), Burst::with_capacity(32));
+    let (mut taken, mut refusals) = (0, 0);
+    while refusals < 3 {
+        let room = burst.room();
+        queue.alloc(&mut burst, room);
+        burst.iter_mut().for_each(|packet| packet.fill(&[0xff; 60]).unwrap());
+        assert!(!burst.is_empty(), "the pool is empty");
+        taken += queue.send(&mut burst).unwrap() as u64;
+        refusals += u32::from(!burst.is_empty());
+        let now = queue.stats();
+        assert_eq!(now.tx_packets - before.tx_packets, taken, "{now:?}");
+        assert_eq!(now.drops, before.drops, "nothing was lost");
+    }
+    taken
 }
