@@ -2,22 +2,35 @@
 //!
 //! `net_af_packet` counts nothing, and `net_af_xdp` leaves out what found its RX ring full. They open their
 //! sockets when a device is made, or a queue is set up, and keep them to themselves. They are found by what
-//! the process has more than before, and asked by descriptors of our own.
+//! the process has more than before, and asked by descriptors of our own. By these a `net_af_packet` is also told
+//! what its driver has no argument for.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bypass_core::sys::{interface, option};
+use socket2::{SockFilter, SockRef};
 
 /// The driver, by what its devices' names begin with: it has two.
 const PACKET: [&str; 2] = ["net_af_packet", "eth_af_packet"];
 
+/// What is told of a port when a socket of its driver was not found.
+const UNSEEN: &str = "what the kernel drops in front of the port is not counted: a socket of the driver's was not \
+                      found among those of the process (another thread opened one at the same time, or /proc is \
+                      not there)";
+
 /// A driver's sockets, and what the kernel has dropped in front of them so far.
 #[derive(Debug, Default)]
-pub(crate) struct Missed(Mutex<Vec<Socket>>);
+pub(crate) struct Missed {
+    sockets: Mutex<Vec<Socket>>,
+    /// A socket was not found.
+    is_unseen: AtomicBool,
+}
 
 /// A descriptor of our own for a driver's socket.
 #[derive(Debug)]
@@ -41,8 +54,9 @@ impl Missed {
         let (made, new) = new_sockets(libc::AF_PACKET, make);
         // Other threads may have opened some meanwhile.
         let own = new.into_iter().filter(|fd| is_in_group(fd.as_fd()));
-        let own = own.map(|fd| Socket::Packet { fd, so_far: 0 });
-        (made, Self(Mutex::new(own.collect())))
+        let own: Vec<_> = own.map(|fd| Socket::Packet { fd, so_far: 0 }).collect();
+        let is_unseen = own.is_empty().into();
+        (made, Self { sockets: Mutex::new(own), is_unseen })
     }
 
     /// Sets a queue of a `net_af_xdp` up, for which the driver opens one socket, unless it answers that it
@@ -50,10 +64,43 @@ impl Missed {
     /// neither is asked.
     pub(crate) fn while_setting_up(&self, set_up: impl FnOnce() -> i32) -> i32 {
         let (code, mut new) = new_sockets(libc::AF_XDP, set_up);
-        if let (0, Some(fd), true) = (code, new.pop(), new.is_empty()) {
-            self.sockets().push(Socket::Xdp { fd });
+        match (code, new.pop(), new.is_empty()) {
+            (0, Some(fd), true) => self.sockets().push(Socket::Xdp { fd }),
+            (0, ..) => self.is_unseen.store(true, Ordering::Relaxed),
+            _ => {}
         }
         code
+    }
+
+    /// What is to be told when not everything is counted.
+    pub(crate) fn fallback(&self) -> Option<String> {
+        self.is_unseen.load(Ordering::Relaxed).then(|| UNSEEN.to_owned())
+    }
+
+    /// Has a `net_af_packet` receive nothing that this machine itself sends: its driver puts each socket into a
+    /// group of its own, for which `PACKET_IGNORE_OUTGOING` of the socket means nothing.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, or that no socket was found.
+    pub(crate) fn leave_out_what_is_sent(&self) -> io::Result<()> {
+        /// Where a filter finds what it did not find in the packet (`linux/filter.h`).
+        const KIND: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE).cast_unsigned();
+        let step = |code: u32, to: u8, number: u32| SockFilter::new(code as u16, to, 0, number);
+        let filter = [
+            step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, KIND),
+            step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, u32::from(libc::PACKET_OUTGOING)),
+            step(libc::BPF_RET | libc::BPF_K, 0, u32::MAX),
+            step(libc::BPF_RET | libc::BPF_K, 0, 0),
+        ];
+        let sockets = self.sockets();
+        if sockets.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, UNSEEN));
+        }
+        sockets.iter().try_for_each(|socket| match socket {
+            Socket::Packet { fd, .. } => SockRef::from(fd).attach_filter(&filter),
+            Socket::Xdp { .. } => Ok(()),
+        })
     }
 
     /// Packets that were dropped for want of room.
@@ -67,7 +114,7 @@ impl Missed {
     }
 
     fn sockets(&self) -> MutexGuard<'_, Vec<Socket>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -159,16 +206,41 @@ mod tests {
         assert_eq!((code, i32::from(asked.l_type)), (0, libc::F_WRLCK));
     }
 
+    fn socket(family: i32) -> Option<OwnedFd> {
+        // SAFETY: has no preconditions.
+        let fd = unsafe { libc::socket(family, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+        // SAFETY: the kernel has just made it, for us.
+        (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// Whoever cannot tell which socket is the driver's says so.
+    #[test]
+    fn a_socket_that_is_not_found_is_told_of() {
+        let set_up = |sockets: usize, code| {
+            let (missed, mut opened) = (Missed::default(), Vec::new());
+            missed.while_setting_up(|| {
+                opened.extend((0..sockets).filter_map(|_| socket(libc::AF_XDP)));
+                code
+            });
+            (opened.len() == sockets).then(|| (missed.sockets().len(), missed.fallback()))
+        };
+        let Some(found) = set_up(1, 0) else {
+            println!("AF_XDP sockets need CAP_NET_RAW");
+            return;
+        };
+        assert_eq!(found, (1, None));
+        for sockets in [0, 2] {
+            let (found, fallback) = set_up(sockets, 0).unwrap();
+            assert_eq!(found, 0);
+            assert!(fallback.unwrap().contains("is not counted"), "{sockets}");
+        }
+        assert_eq!(set_up(2, -libc::ENOMEM).unwrap(), (0, None), "there is no queue");
+    }
+
     /// A thread that opens packet sockets all the time is not taken for a device.
     #[test]
     fn sockets_of_others_are_not_counted() {
-        let open = || {
-            // SAFETY: has no preconditions.
-            let fd =
-                unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-            // SAFETY: the kernel has just made it, for us.
-            (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
-        };
+        let open = || socket(libc::AF_PACKET);
         for device in ["net_af_packet0", "eth_af_packet0"] {
             let (other, missed) = Missed::while_making(device, open);
             if other.is_none() {
@@ -176,6 +248,8 @@ mod tests {
                 return;
             }
             assert!(missed.sockets().is_empty(), "it is nobody's device");
+            assert!(missed.fallback().is_some(), "and that is told");
+            assert!(missed.leave_out_what_is_sent().is_err());
         }
         let (other, new) = new_sockets(libc::AF_PACKET, open);
         assert_eq!(new.len(), 1, "found it is");

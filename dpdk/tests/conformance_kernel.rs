@@ -4,12 +4,15 @@
 
 mod common;
 
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
 use bypass_core::backend::packet::PacketOptions;
 use bypass_core::testing::conformance;
 use bypass_core::testing::needs::{Need, skip};
 use bypass_core::testing::rig::{Namespace, Veth, VethOptions};
-use bypass_core::{Error, Result};
-use bypass_dpdk::{Mempool, MempoolOptions, Port, PortOptions, QueuePair, Vdev};
+use bypass_core::{Buffer, Burst, Endpoint, Error, Interest, PacketIo, Result};
+use bypass_dpdk::{Mbuf, Mempool, MempoolOptions, Port, PortOptions, QueuePair, Vdev};
 use common::*;
 
 /// A queue of a device that is plugged in inside of `namespace`.
@@ -100,6 +103,59 @@ fn pools_that_net_af_xdp_would_lose_packets_in_are_refused() {
         assert!(matches!(refused.error, Error::Config { .. }), "{refused}");
         assert!(refused.to_string().contains(remedy), "{refused}");
         port = refused.port;
+    }
+}
+
+/// The kernel takes nothing from a tap that is down, which the driver counts as errors.
+#[test]
+fn what_a_tap_refuses_is_not_lost() {
+    if skip(&[Need::Namespaces]) {
+        return;
+    }
+    let _alone = alone();
+    let namespace = Namespace::new().unwrap();
+    let _inside = namespace.enter().unwrap();
+    let pool = pool(4095);
+    let (_device, port) = common::tap(&namespace, &PortOptions::new(&pool));
+    let mut queue = port.queue_pair(0).unwrap();
+    namespace.ip("link set tap0 down").unwrap();
+    assert_eq!(refusals_count_nothing(&mut queue), 0);
+    assert!(port.stats().unwrap().tx_errors > 0, "the driver counts them");
+    namespace.ip("link set tap0 up").unwrap();
+    send_all(&mut queue, &mut burst((0..32).map(|_| packet(&pool, &[0xff; 60]))));
+    let stats = queue.stats();
+    assert_eq!((stats.tx_packets, stats.drops.total()), (32, 0), "{stats:?}");
+}
+
+/// What this machine sends is there when it was asked for, and otherwise not.
+#[test]
+fn what_this_machine_sends_is_received_only_when_asked_for() {
+    if skip(&[Need::Namespaces]) {
+        return;
+    }
+    let _alone = alone();
+    let veth = Veth::new(&VethOptions::default()).unwrap();
+    let _inside = veth.a.enter().unwrap();
+    let _environment = eal();
+    let mut options = PacketOptions::new("veth0");
+    let is_udp = |packet: &Mbuf| packet.data()[12..14] == [8, 0] && packet.data()[23] == 17;
+    for outgoing in [false, true] {
+        options.outgoing = outgoing;
+        let mut port = QueuePair::open(&options).unwrap();
+        let socket = UdpSocket::bind("10.66.0.1:0").unwrap();
+        socket.send_to(b"out", "10.66.0.2:9").unwrap();
+        // The other end answers that nobody is there (ICMP), behind the datagram.
+        let is_answer = |packet: &Mbuf| packet.data()[12..14] == [8, 0] && packet.data()[23] == 1;
+        let (mut seen, mut burst) = (false, Burst::with_capacity(32));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !burst.iter().any(is_answer) {
+            assert!(Instant::now() < deadline, "no answer");
+            burst.clear();
+            port.wait(Interest::RX, Some(Duration::from_millis(100))).unwrap();
+            port.recv(&mut burst).unwrap();
+            seen |= burst.iter().any(is_udp);
+        }
+        assert_eq!(seen, outgoing);
     }
 }
 

@@ -175,6 +175,26 @@ fn who_answers_for_a_driver_may_use_any() {
     });
 }
 
+/// What a port cannot be asked for is refused, not ignored.
+#[test]
+fn options_that_a_port_cannot_honour_are_refused() {
+    alone(|| {
+        let ring = || PacketOptions::new("net_ring0");
+        for (options, said) in [
+            (PacketOptions { max_frame: Some(9014), ..ring() }, "max_frame"),
+            (PacketOptions { outgoing: true, ..ring() }, "outgoing"),
+            (PacketOptions { send_buffer: Some(4096), ..ring() }, "send_buffer"),
+            (PacketOptions::new("net_pcap0,iface=lo"), "rx_iface_in"),
+        ] {
+            let error = QueuePair::open(&options).unwrap_err();
+            assert!(matches!(error, bypass_core::Error::Unsupported(_)), "{error}");
+            assert!(error.to_string().contains(said), "{error}");
+        }
+        let options = PacketOptions { qdisc_bypass: true, ..ring() };
+        QueuePair::open(&options).map(drop).unwrap();
+    });
+}
+
 #[test]
 fn devices_come_and_go() {
     alone(|| {

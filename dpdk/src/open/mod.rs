@@ -1,5 +1,6 @@
 //! [`QueuePair::open`]: from a name to a port that runs.
 
+mod asked;
 mod parts;
 
 use std::net::UdpSocket;
@@ -7,12 +8,10 @@ use std::os::fd::AsFd as _;
 
 use bypass_core::backend::packet::PacketOptions;
 use bypass_core::backend::socket::Share;
-use bypass_core::pool::HugePages;
 use bypass_core::sys::interface;
-use bypass_core::{Error, Result, Unsupported};
+use bypass_core::{Error, Result};
 
 pub(crate) use self::parts::Part;
-use crate::BACKEND;
 use crate::eal::{Eal, EalOptions};
 use crate::error::DpdkError;
 use crate::mempool::{Mempool, MempoolOptions};
@@ -64,7 +63,14 @@ impl QueuePair {
     /// a network card that cannot.
     ///
     /// Of the options, `ring` counts descriptors, and frames in the ring of an interface; the pool's
-    /// headroom is DPDK's own; `batch` has no meaning, since a burst is one call.
+    /// headroom is DPDK's own; `batch` has no meaning, since a burst is one call. `max_frame` is for interfaces:
+    /// other ports take their MTU. `qdisc_bypass` is for interfaces too; other ports have no queueing discipline
+    /// in front of them, but for `net_af_packet` and `net_pcap` by name, whose arguments say.
+    ///
+    /// Without `outgoing` a `net_af_packet` leaves out what this machine itself sends, by a filter on its
+    /// socket; from the moment between its opening and the filter, some may be there. A `net_pcap` of an
+    /// interface is refused then, if its arguments ask for both directions; one that was there before goes on as
+    /// it was. With `outgoing` other drivers are refused: they see only what comes in.
     ///
     /// ```standalone_crate
     /// use bypass_core::backend::packet::PacketOptions;
@@ -133,39 +139,21 @@ impl QueuePair {
 
 /// Starts the port that the options name, with a queue for each that shares it.
 fn start(options: &PacketOptions, share: Share) -> Result<Port<Started>> {
-    refuse(options)?;
+    asked::refuse(options)?;
     let eal = environment()?;
     let name = &options.interface;
     let opened = match Port::open(&eal, name) {
         // Not there: it can be made.
         Err(Error::Config { .. }) if VIRTUAL.iter().any(|driver| name.starts_with(driver)) => {
             let (name, arguments) = name.split_once(',').unwrap_or((name, ""));
+            asked::refuse_both_ways(name, arguments, options)?;
             plug(&eal, name, arguments)?
         }
         Err(Error::Config { .. }) => return on_interface(&eal, options, share),
         known => known?,
     };
+    asked::refuse_of_port(&opened.capabilities()?.driver, options)?;
     run(&eal, opened, options, share, options.pool.chunk_size as usize, options.ring)
-}
-
-/// Refuses options that no driver has.
-fn refuse(options: &PacketOptions) -> Result<()> {
-    let unsupported = |what: &'static str, why: &'static str| {
-        Err(Unsupported { what: what.into(), backend: BACKEND, why: why.into() }.into())
-    };
-    if options.send_buffer.is_some() {
-        return unsupported("`send_buffer`", "its drivers send from rings; `ring` sets their size");
-    }
-    if options.fanout.is_some() {
-        return unsupported("`fanout`", "open the parts of one port (`QueuePair::open_part`)");
-    }
-    if options.pool.huge_pages == HugePages::Require
-        && Eal::current().is_none_or(|eal| !eal.has_huge_pages())
-    {
-        let why = "start the environment with huge pages before (`EalOptions::memory`)";
-        return unsupported("huge pages in an environment that it starts itself", why);
-    }
-    Ok(())
 }
 
 /// The environment that runs, or a new one.
@@ -228,6 +216,7 @@ fn run(
         u16::try_from(number).map_err(|_| Error::config(setting, number, "at most 65535"))
     };
     let capabilities = port.capabilities()?;
+    asked::leave_out_outgoing(&port, &capabilities.driver, options)?;
     let queues = queues(&capabilities, port.name(), share)?;
     let mut pool = MempoolOptions::new(options.pool.chunks);
     pool.data_room = sixteen_bits("frame_size", room.max(options.pool.chunk_size as usize))?;

@@ -31,6 +31,7 @@ pub use stats::PortStats;
 use crate::eal::Eal;
 use crate::error::DpdkError;
 use crate::queue::{QueuePair, RxQueue, TxQueue};
+use crate::vdev::Plugged;
 
 /// What a port can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,6 +152,11 @@ impl Port<Stopped> {
     /// [`Error::Config`] when there is none of this name; [`DpdkError::Refused`] when it is open already.
     pub fn open(eal: &Eal, name: &str) -> Result<Self> {
         Ok(Self { device: Arc::new(Device::open(eal, name)?), state: Stopped(()) })
+    }
+
+    /// Its device, where that can be pulled.
+    pub(crate) fn plugged(&self) -> Option<&Plugged> {
+        self.device.plugged()
     }
 
     /// Starts the port.

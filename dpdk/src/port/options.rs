@@ -111,6 +111,7 @@ pub struct Report {
     pub rss: RssTypes,
     /// The most segments in a packet that is sent.
     pub max_segments: usize,
-    /// What was preferred and is not to be had, each in a sentence.
+    /// What was preferred and is not to be had, and that drops are not counted where a driver's socket was not
+    /// found, each in a sentence.
     pub fallbacks: Vec<String>,
 }

@@ -158,6 +158,9 @@ fn report(
 ) -> Result<Report> {
     let mtu = device.capabilities()?.mtu;
     let multi = plan.features.contains(Features::TX_MULTI_SEGMENT);
+    let mut fallbacks = plan.fallbacks;
+    fallbacks.extend(device.missed.fallback());
+    fallbacks.extend(device.plugged().and_then(|device| device.missed.fallback()));
     Ok(Report {
         driver: capabilities.driver.clone(),
         rx_descriptors: rx,
@@ -166,7 +169,7 @@ fn report(
         features: plan.features,
         rss: plan.rss,
         max_segments: if multi { usize::from(capabilities.max_segments) } else { 1 },
-        fallbacks: plan.fallbacks,
+        fallbacks,
     })
 }
 
