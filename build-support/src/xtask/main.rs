@@ -5,6 +5,7 @@
 //! | [`setup`] | the table of system packages, and their installation |
 //! | [`mod@test`] | every test in every layer, with one closing line |
 //! | [`examples`] | runs the examples for real and judges what they print |
+//! | [`fuzz`] | runs the fuzzer on what comes from the network |
 //! | [`checks`] | formatting, lints, documentation, sets of features |
 //! | [`selection`] | which packages and features can be built here |
 //! | [`watch`] | follows a run of `cargo test`, suite by suite |
@@ -24,6 +25,7 @@ mod bpf;
 mod cargo;
 mod checks;
 mod examples;
+mod fuzz;
 mod libtest;
 mod selection;
 mod setup;
@@ -49,6 +51,8 @@ usage: cargo xtask <command>
        [--rounds N]      pairs that count
        [--only A,B]      these contestants only
        [--dir DIR]       where files lie, and with them the device that is measured
+  fuzz [TARGET]          feed dns, kv, market and udp what a fuzzer makes up, led by coverage
+       [--seconds N]     each; 60
   bpf                    build the BPF programs; needs clang and llvm
       [--check]          only check that the object is what its source makes
   ci [STEP...]           the named steps, or all of them: fmt clippy doc features
@@ -71,6 +75,7 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
         ["setup"] => setup::run(),
         ["test", rest @ ..] => test::run(rest),
         ["bench", rest @ ..] => cargo::bench(rest),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["bpf", rest @ ..] => bpf::run(rest),
         ["ci", steps @ ..] => checks::run(steps),
         [unprivileged::COMMAND, stage, program, rest @ ..] => {
