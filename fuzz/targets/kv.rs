@@ -32,7 +32,7 @@ static STORE: Mutex<Option<Shard>> = Mutex::new(None);
 fuzz_target!(|input: &[u8]| {
     let mut place = STORE.lock().expect("nobody has failed before");
     let shard = place.get_or_insert_with(|| {
-        let store = Store::new(LEAST_MEMORY / 16, 1_000_000);
+        let store = Store::new(LEAST_MEMORY / 16, 1_000_000).expect("memory for a small store");
         Shard { index: 0, store, stats: Arc::new(Stats::new(1, 0)) }
     });
     let mut assembly = Assembly::new(Arc::default(), Duration::from_secs(3));

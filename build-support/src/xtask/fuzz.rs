@@ -62,8 +62,7 @@ fn fuzz(folder: &Path, seconds: u32, wanted: impl Fn(&str) -> bool) -> Result<Ta
 /// Builds all targets, and says where they are.
 fn build(folder: &Path) -> Result<PathBuf> {
     let (host, flags) = (host()?, format!("build.rustflags={FLAGS:?}"));
-    let mut command =
-        cargo(&["build", "--quiet", "--locked", "--manifest-path", "fuzz/Cargo.toml"]);
+    let mut command = cargo(&["build", "--quiet", "--manifest-path", "fuzz/Cargo.toml"]);
     command.args(["--target", &host, "--config", &flags, "--target-dir"]).arg(folder);
     command.env("RUSTC_BOOTSTRAP", "1");
     let status = command.status().with_context(|| shown(&command))?;
