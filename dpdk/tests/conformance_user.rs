@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bypass_core::testing::{conformance, process};
 use bypass_core::{Buffer, Burst, Endpoint, Interest, PacketIo, PacketIoExt, Result, Verdict};
-use bypass_dpdk::{Port, PortOptions, QueuePair, Started, Vdev};
+use bypass_dpdk::{Features, Port, PortOptions, QueuePair, Started, TxOffload, Vdev};
 use common::*;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -102,6 +102,44 @@ fn what_a_vhost_refuses_is_not_lost() {
             burst.clear();
         }
         assert_eq!(received, taken, "what was taken has arrived");
+    });
+}
+
+/// The driver of `net_vhost` frees packets into which it cannot write a tag, and goes on with the rest as if it
+/// had not: whoever sent them would free them again.
+#[test]
+fn a_tag_without_room_is_refused() {
+    process::alone(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let pool = pool(4095);
+        let options = PortOptions::new(&pool);
+        let tagging = PortOptions { require: Features::TX_VLAN_INSERT, ..options.clone() };
+        let serving = format!("iface={}", socket.display());
+        let (_serving, a) = started("net_vhost", &serving, &tagging).unwrap();
+        let served = format!("path={}", socket.display());
+        let (_served, b) = started("net_virtio_user", &served, &options).unwrap();
+        linked(&[&a, &b]).unwrap();
+        let (mut from, mut to) = (a.tx_queue(0).unwrap(), b.queue_pair(0).unwrap());
+        let tag = TxOffload { vlan: Some(5), ..TxOffload::default() };
+        let asking = |headroom| {
+            let mut asking = packet(&pool, &[0xff; 60]);
+            asking.prepend(asking.headroom() - headroom).unwrap().fill(0xff);
+            asking.offload(tag).unwrap();
+            asking
+        };
+        let mut packets = burst([asking(4), asking(3), asking(4)]);
+        assert_eq!(from.send(&mut packets).unwrap(), 1);
+        let error = from.send(&mut packets).unwrap_err();
+        assert!(error.to_string().contains("4 bytes of headroom"), "{error}");
+        packets.pop_front();
+        assert_eq!(from.send(&mut packets).unwrap(), 1);
+        let (mut received, deadline) = (burst([]), Instant::now() + PATIENCE);
+        while received.len() < 2 {
+            assert!(Instant::now() < deadline, "{} came", received.len());
+            to.recv(&mut received).unwrap();
+        }
+        assert!(received.iter().all(|packet| packet.data()[12..16] == [0x81, 0, 0, 5]));
     });
 }
 

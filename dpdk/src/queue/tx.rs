@@ -74,6 +74,9 @@ struct Limits {
     reads_all: bool,
     /// The device finds a packet's data where the mbuf is.
     in_place: bool,
+    /// The driver writes VLAN tags into packets (`rte_vlan_insert`). That of `net_vhost` loses count of what it
+    /// has freed when there is no room for one.
+    inserts: bool,
     /// The driver does not look at packets, so that nothing about one can be wrong for it.
     takes_any: bool,
 }
@@ -107,6 +110,7 @@ impl TxQueue {
             abilities: report.features.offloads().1,
             reads_all: running.is_virtual && report.driver != SEES_POOLS,
             in_place: report.driver == AF_XDP,
+            inserts: running.is_virtual,
             takes_any: is_passing(&report.driver),
         };
         // SAFETY: the port is started, for as long as `running` is held, and has the queue.
@@ -370,6 +374,14 @@ impl Limits {
         }
         if flags & REQUESTS == 0 {
             return Ok(());
+        }
+        let has_room = u32::from(raw.data_off()) >= VLAN_TAG
+            && u32::from(raw.data_len()) >= MIN_LEN
+            && raw.is_exclusive();
+        if flags & sys::RTE_MBUF_F_TX_VLAN != 0 && self.inserts && !has_room {
+            let why = "the driver writes it into the packet, which takes 4 bytes of headroom, an Ethernet header in \
+                       the first segment, and data that nobody else sees";
+            return Err(lacking("a VLAN tag in this packet", why));
         }
         let piece = header_len(raw.tx_offload()) + usize::from(segment_size(raw.tx_offload()));
         let max = (if self.strict { self.max_len - MIN_LEN } else { self.max_len + tag }) as usize;
