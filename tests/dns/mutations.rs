@@ -2,7 +2,7 @@
 //! comes of them, the server judges as the parser of other hands does, and answers by the rules.
 //!
 //! It is the fuzzing that a stable toolchain does in a second; nothing leads it by what the code has covered,
-//! so that the parts know where the code branches. `fuzz/` has the one that is led.
+//! so that the parts know where the code branches. `tests/fuzz` has the one that is led.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use super::cargo::{cargo, shown};
-use super::selection::Selection;
+use super::selection::{FUZZ, Selection};
 use super::tally::Tally;
 use super::test;
 use super::watch::Outcome;
@@ -25,7 +25,10 @@ const CHECKS: &[Check] = &[
     Check { name: "fmt", commands: |_| Ok(vec![cargo(&["fmt", "--all", "--check"])]) },
     Check {
         name: "clippy",
-        commands: |selection| Ok(vec![clippy(&["--all-targets"], &selection.everything())]),
+        commands: |selection| {
+            let fuzz = format!("--package={FUZZ}");
+            Ok(vec![clippy(&["--all-targets"], &selection.everything()), clippy(&[], &[fuzz])])
+        },
     },
     Check { name: "doc", commands: doc },
     Check { name: "features", commands: features },
@@ -154,7 +157,7 @@ fn bpf(_: &Selection) -> Result<Vec<Command>> {
 /// Every crate as it would be uploaded: it leans on nothing that stays here.
 fn package(_: &Selection) -> Result<Vec<Command>> {
     let mut command = cargo(&["package", "--quiet", "--no-verify", "--allow-dirty"]);
-    command.args(["--workspace", "--exclude=bypass-benches"]);
+    command.args(["--workspace", "--exclude=bypass-benches", "--exclude=bypass-fuzz"]);
     Ok(vec![command])
 }
 

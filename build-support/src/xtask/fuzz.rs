@@ -1,6 +1,6 @@
-//! What comes from the network, made up by libFuzzer, which is led by what the code has covered (`fuzz/`).
+//! What comes from the network, made up by libFuzzer, which is led by what the code has covered (`tests/fuzz`).
 //!
-//! A crash leaves its input in `fuzz/artifacts`, and is repeated by the command that is printed.
+//! A crash leaves its input in `tests/fuzz/artifacts`, and is repeated by the command that is printed.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::cargo::{cargo, host, metadata, root, scratch, shown};
+use super::selection::FUZZ;
 use super::tally::Tally;
 
 /// By name, with the longest input that is of use.
@@ -62,7 +63,9 @@ fn fuzz(folder: &Path, seconds: u32, wanted: impl Fn(&str) -> bool) -> Result<Ta
 /// Builds all targets, and says where they are.
 fn build(folder: &Path) -> Result<PathBuf> {
     let (host, flags) = (host()?, format!("build.rustflags={FLAGS:?}"));
-    let mut command = cargo(&["build", "--quiet", "--manifest-path", "fuzz/Cargo.toml"]);
+    let mut command = cargo(&["build", "--quiet", "--package", FUZZ]);
+    // Left out elsewhere, where the targets are only checked: it takes a C++ compiler.
+    command.arg("--features=libfuzzer-sys/link_libfuzzer");
     command.args(["--target", &host, "--config", &flags, "--target-dir"]).arg(folder);
     command.env("RUSTC_BOOTSTRAP", "1");
     let status = command.status().with_context(|| shown(&command))?;
@@ -79,7 +82,8 @@ fn try_out(
     seconds: u32,
     folder: &Path,
 ) -> Result<Option<String>> {
-    let (corpus, artifacts) = (folder.join("corpus").join(target), root().join("fuzz/artifacts"));
+    let (corpus, artifacts) =
+        (folder.join("corpus").join(target), root().join("tests/fuzz/artifacts"));
     for folder in [&corpus, &artifacts] {
         std::fs::create_dir_all(folder)?;
     }

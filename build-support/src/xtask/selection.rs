@@ -17,6 +17,9 @@ const REPLACES: &str = "static";
 /// This tool's package, whose tests are a pass of their own.
 const TOOL: &str = env!("CARGO_PKG_NAME");
 
+/// The package with the targets of the fuzzer.
+pub(crate) const FUZZ: &str = "bypass-fuzz";
+
 /// A choice among the workspace's packages and their features.
 #[derive(Debug, Clone)]
 pub(crate) struct Selection {
@@ -54,9 +57,9 @@ impl Selection {
         Ok(Self { members, without_dpdk })
     }
 
-    /// Every package with all features.
+    /// Every package with all features, but for the targets of the fuzzer, which has features of its own.
     pub(crate) fn everything(&self) -> Vec<String> {
-        self.arguments(|_| true, |_| true)
+        self.arguments(|member| member.name != FUZZ, |_| true)
     }
 
     /// What users get, as the tests want it: with all features, none of which takes another's place.

@@ -195,4 +195,5 @@ impl Partial {
 }
 
 #[cfg(test)]
+#[path = "assembly/tests.rs"]
 mod tests;

@@ -5,13 +5,13 @@
 #![allow(dead_code, reason = "what only the program uses")]
 #![allow(unreachable_pub, reason = "what is public in a module of a program is for the others")]
 
-#[path = "../../examples/market_data/book.rs"]
+#[path = "../../../examples/market_data/book.rs"]
 mod book;
-#[path = "../../examples/market_data/itch/mod.rs"]
+#[path = "../../../examples/market_data/itch/mod.rs"]
 mod itch;
-#[path = "../../examples/market_data/mold.rs"]
+#[path = "../../../examples/market_data/mold.rs"]
 mod mold;
-#[path = "../../examples/market_data/sequence.rs"]
+#[path = "../../../examples/market_data/sequence.rs"]
 mod sequence;
 
 use book::Books;

@@ -5,14 +5,14 @@
 #![allow(dead_code, reason = "what only the program uses")]
 #![allow(unreachable_pub, reason = "what is public in a module of a program is for the others")]
 
-#[path = "../../examples/kv/protocol/mod.rs"]
+#[path = "../../../examples/kv/protocol/mod.rs"]
 mod protocol;
 mod server;
-#[path = "../../examples/kv/shard.rs"]
+#[path = "../../../examples/kv/shard.rs"]
 mod shard;
-#[path = "../../examples/kv/stats.rs"]
+#[path = "../../../examples/kv/stats.rs"]
 mod stats;
-#[path = "../../examples/kv/store/mod.rs"]
+#[path = "../../../examples/kv/store/mod.rs"]
 mod store;
 
 use std::sync::{Arc, Mutex};

@@ -3,7 +3,7 @@
 #![no_main]
 #![allow(unreachable_pub, reason = "what is public in a module of a program is for the others")]
 
-#[path = "../../examples/dns/responder/mod.rs"]
+#[path = "../../../examples/dns/responder/mod.rs"]
 #[allow(dead_code, reason = "the program counts and prints what is of no use here")]
 mod responder;
 
@@ -16,7 +16,7 @@ use responder::query::Transport;
 use responder::zone::Zone;
 
 /// The zone that the example comes with.
-const ZONE: &str = include_str!("../../examples/dns/example.zone");
+const ZONE: &str = include_str!("../../../examples/dns/example.zone");
 
 static RESPONDER: OnceLock<Responder> = OnceLock::new();
 
