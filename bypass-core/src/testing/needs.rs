@@ -26,7 +26,11 @@ impl Need {
                 .err()
                 .map(|error| format!("no network namespaces: {error}")),
             Self::Tool(name) => (!in_search_path(name)).then(|| format!("no program {name}")),
-            Self::IoUring => io_uring_refused(),
+            // In a thread of its own: when the kernel takes a ring down, later, it interrupts a call of
+            // whoever made it.
+            Self::IoUring => std::thread::spawn(io_uring_refused)
+                .join()
+                .unwrap_or_else(|_| Some("asking for io_uring panicked".to_owned())),
             Self::Bpf => bpf_refused(),
         }
     }
