@@ -53,14 +53,21 @@ static void kick(unsigned count)
 	}
 }
 
+// There is room for every chunk, but the kernel shows what it has received before it shows that it has taken
+// the chunks for it out of the ring (xsk_flush).
+static void reserve_fill(uint32_t count, uint32_t *at)
+{
+	while (xsk_ring_prod__reserve(&fill, count, at) != count)
+		;
+}
+
 static unsigned drop(void)
 {
 	uint32_t from, to;
 	unsigned count = xsk_ring_cons__peek(&rx, BURST, &from);
 	if (!count)
 		return 0;
-	if (xsk_ring_prod__reserve(&fill, count, &to) != count)
-		die("fill ring", ENOSPC);
+	reserve_fill(count, &to);
 	for (unsigned i = 0; i < count; i++) {
 		uint64_t addr = xsk_ring_cons__rx_desc(&rx, from++)->addr;
 		*xsk_ring_prod__fill_addr(&fill, to++) = addr & ~(uint64_t)(CHUNK - 1);
@@ -99,8 +106,7 @@ static unsigned forward(void)
 	uint32_t from, to;
 	unsigned done = xsk_ring_cons__peek(&completion, BURST, &from);
 	if (done) {
-		if (xsk_ring_prod__reserve(&fill, done, &to) != done)
-			die("fill ring", ENOSPC);
+		reserve_fill(done, &to);
 		for (unsigned i = 0; i < done; i++) {
 			uint64_t addr = *xsk_ring_cons__comp_addr(&completion, from++);
 			*xsk_ring_prod__fill_addr(&fill, to++) = addr & ~(uint64_t)(CHUNK - 1);
