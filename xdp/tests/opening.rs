@@ -348,14 +348,19 @@ fn queues_open_while_others_close() {
     rig.assert_clean();
 }
 
+/// A program on its interface that no port has any more, so that nobody can share it.
+fn unshared(rig: &Rig) -> Program {
+    let port = open(&rig.veth.a, Hook::Native, |_| {});
+    let program = Arc::clone(port.program().unwrap());
+    drop(port);
+    Arc::into_inner(program).unwrap()
+}
+
 /// A program that is coming off its interface has no owner any more that others could share it with.
 #[test]
 fn who_opens_waits_for_a_program_that_is_coming_off() {
     let Some(rig) = Rig::new(&VethOptions::default()) else { return };
-    let port = open(&rig.veth.a, Hook::Native, |_| {});
-    let program = Arc::clone(port.program().unwrap());
-    drop(port);
-    let program = Arc::into_inner(program).unwrap();
+    let program = unshared(&rig);
     thread::scope(|scope| {
         let (tell, told) = mpsc::channel();
         let namespace = &rig.veth.a;
@@ -373,10 +378,7 @@ fn who_opens_waits_for_a_program_that_is_coming_off() {
 #[test]
 fn a_program_that_was_taken_out_of_its_sharing_is_told_of() {
     let Some(rig) = Rig::new(&VethOptions::default()) else { return };
-    let port = open(&rig.veth.a, Hook::Native, |_| {});
-    let program = Arc::clone(port.program().unwrap());
-    drop(port);
-    let program = Arc::into_inner(program).unwrap();
+    let program = unshared(&rig);
     let error = try_open(&rig.veth.a, Hook::Native, |_| {}).unwrap_err().to_string();
     assert!(error.contains("which is this one, has it there"), "{error}");
     drop(program);
