@@ -70,7 +70,7 @@ struct Job {
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new(options.environment());
     report.environment.network = Some(cable::NETWORK.to_owned());
-    let duration = Duration::from_millis(if options.quick { 150 } else { 1000 });
+    let duration = Duration::from_millis(if options.quick { 150 } else { 300 });
     let wanted = |ours| {
         let servers = SERVERS.iter().filter(move |server| server.ours == ours);
         servers.map(|server| server.name).filter(|name| options.wants(name)).collect()
