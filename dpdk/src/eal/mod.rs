@@ -2,8 +2,10 @@
 
 #[allow(unsafe_code, reason = "calls DPDK")]
 mod lcore;
+mod line;
 mod log;
 mod options;
+mod pci;
 #[allow(unsafe_code, reason = "calls DPDK")]
 mod raw;
 #[allow(unsafe_code, reason = "is called by DPDK")]
@@ -17,9 +19,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 pub use lcore::{Lcore, LcoreTask};
+pub(crate) use line::text;
 pub use log::{Level, Record, Sink};
-pub(crate) use options::text;
-pub use options::{EalOptions, Iova, Memory, Pci};
+
+pub use options::{EalOptions, Iova, Memory};
+pub use pci::Pci;
 pub use thread::ThreadRegistration;
 
 use crate::error::{DpdkError, Errno, Result};
