@@ -7,7 +7,8 @@ mod common;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bypass_core::{
-    Buffer, Burst, DropCause, Endpoint, Error, Frame, FrameError, MacAddr, PacketIo,
+    Buffer, Burst, DropCause, Endpoint, Error, Frame, FrameError, Interest, MacAddr, PacketIo,
+    Ready,
 };
 use bypass_dpdk::{
     DpdkError, Features, Mempool, MempoolOptions, Port, PortOptions, QueuePair, Rss, RssTypes,
@@ -441,6 +442,46 @@ fn packets_that_are_made_up_fit_their_mbufs() {
     }
     let error = started("net_null", "copy=1", &PortOptions::new(&pool)).unwrap_err();
     assert!(error.to_string().contains("beyond the packets"), "{error}");
+}
+
+/// Waiting takes packets; they are handed out first, by whoever receives, and counted then.
+#[test]
+fn what_came_while_somebody_waited_comes_first() {
+    let pool = pool(255);
+    let (_device, port) = started("net_ring", "", &PortOptions::new(&pool)).unwrap();
+    let mut pair = port.queue_pair(0).unwrap();
+    let numbered = |number: u8| packet(&pool, &[number; 60]);
+    let mut next = 0;
+    for (burst_len, direct) in [(7, false), (16, true), (64, false)] {
+        send_all(&mut pair, &mut burst((0..50).map(numbered)));
+        assert_eq!(pair.wait(Interest::RX, None).unwrap(), Ready::RX);
+        send_all(&mut pair, &mut burst((50..90).map(numbered)));
+        let (mut seen, mut packets) = (Vec::new(), Burst::with_capacity(burst_len));
+        while seen.len() < 90 {
+            let before = pair.stats().rx_packets;
+            let received = if direct {
+                pair.rx().recv(&mut packets)
+            } else {
+                pair.recv(&mut packets).unwrap()
+            };
+            assert_eq!(
+                (received, pair.stats().rx_packets - before),
+                (packets.len(), received as u64)
+            );
+            assert!(packets.is_as_received());
+            seen.extend(packets.iter().map(|packet| packet.data()[0]));
+            packets.clear();
+        }
+        assert!(seen.into_iter().eq(0..90));
+        next += 90;
+        assert_eq!((pair.rx().packets(), pair.tx().packets()), (next, next));
+        assert_eq!(pair.stats().tx_packets, next);
+    }
+    // What nobody takes goes home with the queue.
+    send_all(&mut pair, &mut burst((0..50).map(numbered)));
+    pair.wait(Interest::RX, None).unwrap();
+    drop((pair, port));
+    assert_eq!(pool.in_use(), 0);
 }
 
 /// Nothing of a packet is read on its way where nobody may have changed more than its bytes; otherwise it is

@@ -25,6 +25,7 @@ pub(super) fn at_most(n: usize) -> u16 {
 }
 
 #[cold]
+#[inline(never)]
 fn most() -> u16 {
     u16::MAX
 }

@@ -4,8 +4,8 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use bypass_core::{
-    Buffer, Burst, Caps, DropCause, Endpoint, Interest, Occupancy, PacketIo, Ready, Result,
-    RxOffloads, Stats, TxOffloads,
+    Burst, Caps, DropCause, Endpoint, Interest, Occupancy, PacketIo, Ready, Result, RxOffloads,
+    Stats, TxOffloads,
 };
 
 use super::{RxQueue, TxQueue, is_passing};
@@ -23,9 +23,6 @@ const NAP: Duration = Duration::from_micros(50);
 /// How long a thread sleeps on a descriptor before it looks nevertheless: drivers may miss a packet that
 /// came while they were told to watch.
 const DOZE: Duration = Duration::from_millis(100);
-
-/// Packets that [`wait`](Endpoint::wait) takes while it looks whether there are any.
-const AHEAD: usize = 32;
 
 /// Drivers that copy each packet: between the kernel, a file or another process and an mbuf.
 const COPYING: &[&str] = &[
@@ -85,12 +82,7 @@ pub struct QueuePair {
     rx: RxQueue,
     tx: TxQueue,
     pool: Mempool,
-    /// Received while waiting.
-    ahead: Burst<Mbuf>,
     caps: Caps,
-    rx_packets: u64,
-    rx_bytes: u64,
-    tx_packets: u64,
     /// Times that a wait slept.
     wakeups: u64,
     /// The pool was found empty: what was sent is asked back.
@@ -99,10 +91,6 @@ pub struct QueuePair {
     is_lazy: bool,
     /// One of both: a flush has something to do.
     flushes: bool,
-    /// Received bytes are counted.
-    counts_rx: bool,
-    /// They are not, and nothing was received while waiting.
-    is_plain: bool,
     /// Dropped last: the port is closed with it, if nobody else shares it any more.
     part: Option<Part>,
 }
@@ -110,24 +98,20 @@ pub struct QueuePair {
 impl QueuePair {
     /// Joins any two queues, of one port or of two.
     #[must_use]
-    pub fn new(rx: RxQueue, tx: TxQueue) -> Self {
+    pub fn new(mut rx: RxQueue, tx: TxQueue) -> Self {
         let caps = caps(&rx.running().report, &tx.running().report, &tx);
-        let counts_rx = !is_passing(&rx.running().report.driver);
+        if !is_passing(&rx.running().report.driver) {
+            rx.count_bytes();
+        }
         // It may leave packets with the kernel, which sends them when it is called the next time.
         let is_lazy = tx.running().report.driver == AF_XDP;
         Self {
             pool: rx.pool().clone(),
-            ahead: Burst::with_capacity(AHEAD),
             caps,
-            rx_packets: 0,
-            rx_bytes: 0,
-            tx_packets: 0,
             wakeups: 0,
             is_short: false,
             is_lazy,
             flushes: is_lazy,
-            counts_rx,
-            is_plain: !counts_rx,
             rx,
             tx,
             part: None,
@@ -153,46 +137,22 @@ impl QueuePair {
         self
     }
 
-    /// The queue that it receives from, for what a pair has no name for.
+    /// The queue that it receives from, for what a pair has no name for. What is received there is in the pair's
+    /// statistics, too.
     pub fn rx(&mut self) -> &mut RxQueue {
         &mut self.rx
     }
 
-    /// The queue that it sends to. What is sent there directly is not in the pair's statistics.
+    /// The queue that it sends to. What is sent there is in the pair's statistics, too.
     pub fn tx(&mut self) -> &mut TxQueue {
         &mut self.tx
     }
 
-    /// Looks whether packets are there, and takes some.
-    fn look(&mut self) -> bool {
-        let found = !self.ahead.is_empty() || self.rx.recv(&mut self.ahead) > 0;
-        self.is_plain = !self.counts_rx && !found;
-        found
-    }
-
     /// Receives once more, if there was word of packets that came just now: an idle queue has nothing to
     /// tell otherwise.
+    #[inline(never)]
     fn look_again(&mut self, out: &mut Burst<Mbuf>) -> usize {
         if self.rx.reset() { self.rx.recv(out) } else { 0 }
-    }
-
-    /// Receives what came while it waited, or what is there now, and counts bytes.
-    #[inline]
-    fn recv_and_count(&mut self, out: &mut Burst<Mbuf>) -> usize {
-        let received = match self.ahead.is_empty() {
-            true => match self.rx.recv(out) {
-                0 => self.look_again(out),
-                received => received,
-            },
-            false => out.append(&mut self.ahead, AHEAD),
-        };
-        self.is_plain = !self.counts_rx && self.ahead.is_empty();
-        self.rx_packets += received as u64;
-        if self.counts_rx {
-            let new = &out[out.len() - received..];
-            self.rx_bytes += new.iter().map(|packet| packet.total_len() as u64).sum::<u64>();
-        }
-        received
     }
 
     /// Has the driver free what it has sent, and go on with what it has not.
@@ -208,7 +168,7 @@ impl QueuePair {
 
     fn ready(&mut self, interest: Interest) -> Ready {
         let mut ready = Ready::empty();
-        ready.set(Ready::RX, interest.contains(Interest::RX) && self.look());
+        ready.set(Ready::RX, interest.contains(Interest::RX) && self.rx.look());
         if interest.contains(Interest::TX) {
             if !self.pool.has_spare() {
                 self.tx.reclaim();
@@ -259,15 +219,10 @@ impl PacketIo for QueuePair {
 
     #[inline(always)]
     fn recv(&mut self, out: &mut Burst<Mbuf>) -> Result<usize> {
-        if !self.is_plain {
-            return Ok(self.recv_and_count(out));
+        match self.rx.recv(out) {
+            0 => Ok(self.look_again(out)),
+            received => Ok(received),
         }
-        let received = match self.rx.recv(out) {
-            0 => self.look_again(out),
-            received => received,
-        };
-        self.rx_packets += received as u64;
-        Ok(received)
     }
 
     #[inline]
@@ -285,9 +240,7 @@ impl PacketIo for QueuePair {
 
     #[inline(always)]
     fn send(&mut self, frames: &mut Burst<Mbuf>) -> Result<usize> {
-        let taken = self.tx.send(frames)?;
-        self.tx_packets += taken as u64;
-        Ok(taken)
+        self.tx.send(frames)
     }
 }
 
@@ -342,8 +295,8 @@ impl Endpoint for QueuePair {
 
     fn stats(&self) -> Stats {
         let mut stats = Stats::default();
-        (stats.rx_packets, stats.rx_bytes) = (self.rx_packets, self.rx_bytes);
-        (stats.tx_packets, stats.tx_bytes) = (self.tx_packets, self.tx.bytes());
+        (stats.rx_packets, stats.rx_bytes) = (self.rx.packets(), self.rx.bytes());
+        (stats.tx_packets, stats.tx_bytes) = (self.tx.packets(), self.tx.bytes());
         stats.wakeups = Some(self.wakeups);
         stats.drops[DropCause::RxNoFrame] = self.rx.lost();
         if self.rx.index() == 0 {

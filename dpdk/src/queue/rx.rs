@@ -1,6 +1,7 @@
 //! [`RxQueue`].
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bypass_core::{Burst, Interest, Ready};
+use bypass_core::{Buffer as _, Burst, Interest, Ready};
 use bypass_dpdk_sys as sys;
 
 use super::LOOK;
@@ -18,6 +19,9 @@ use super::burst::{FastPath, at_most};
 use crate::mbuf::{self, Mbuf, Raw};
 use crate::mempool::Mempool;
 use crate::port::Running;
+
+/// Packets that are taken at once while somebody [waits](RxQueue::look) for them.
+const AHEAD: usize = 32;
 
 /// The end of a port's receiving queue: used by one thread at a time, whichever that is.
 ///
@@ -46,8 +50,17 @@ pub struct RxQueue {
     fd: Option<RawFd>,
     /// The descriptor counts what it was told, and is readable until the count is read (eventfd(2)).
     is_counter: bool,
+    /// Packets that were handed out.
+    packets: u64,
+    /// Their bytes, if they are counted.
+    bytes: u64,
+    counts_bytes: bool,
     /// Packets that others could see too, and that there was no mbuf to copy to.
     lost: u64,
+    /// Received while somebody waited for them, and handed out before any others.
+    ahead: VecDeque<Mbuf>,
+    /// Receiving looks at what came: to count its bytes, or to put it behind what was ahead.
+    looks: bool,
     running: Arc<Running>,
     not_sync: PhantomData<Cell<()>>,
 }
@@ -63,7 +76,26 @@ impl RxQueue {
         // SAFETY: the port is started, for as long as `running` is held, and has the queue.
         let fast = unsafe { FastPath::receiving(running.id(), queue) };
         let is_counter = fd.is_some_and(is_eventfd);
-        Self { fast, queue, pool, fd, is_counter, lost: 0, running, not_sync: PhantomData }
+        Self {
+            fast,
+            queue,
+            pool,
+            fd,
+            is_counter,
+            packets: 0,
+            bytes: 0,
+            counts_bytes: false,
+            lost: 0,
+            ahead: VecDeque::new(),
+            looks: false,
+            running,
+            not_sync: PhantomData,
+        }
+    }
+
+    /// Has it count bytes, for which each packet is looked at.
+    pub(super) fn count_bytes(&mut self) {
+        (self.counts_bytes, self.looks) = (true, true);
     }
 
     /// Appends received packets to `out`, as many as there are and fit, and returns how many.
@@ -73,24 +105,77 @@ impl RxQueue {
     #[inline(always)]
     pub fn recv(&mut self, out: &mut Burst<Mbuf>) -> usize {
         let fill = |spare: &mut [MaybeUninit<Mbuf>]| {
-            let n = at_most(spare.len());
-            let at = spare.as_mut_ptr().cast::<*mut sys::rte_mbuf>();
-            // SAFETY: the port is started and has the queue, which is ours; an `Mbuf` is a transparent
-            // pointer, and there is room for `n`.
-            let got = usize::from(unsafe { self.fast.receive(at, n) });
-            // SAFETY: a driver hands out no more than were asked for (`rte_eth_rx_burst`).
-            unsafe { std::hint::assert_unchecked(got <= spare.len()) };
-            if LOOK.load(Ordering::Relaxed) { self.look_at(&mut spare[..got]) } else { got }
+            let got = self.take(spare);
+            match self.looks | LOOK.load(Ordering::Relaxed) {
+                true => self.look_at(spare, got),
+                false => got,
+            }
         };
         // SAFETY: the driver has written so many slots, at most `n`, with packets that are ours now; those
         // that others can see were replaced.
-        unsafe { out.receive(fill) }
+        let received = unsafe { out.receive(fill) };
+        self.packets += received as u64;
+        received
     }
 
-    /// Marks packets with their queue, and replaces those that others can see; returns how many there
-    /// are then.
-    #[cold]
-    fn look_at(&mut self, slots: &mut [MaybeUninit<Mbuf>]) -> usize {
+    /// Has the driver fill slots; returns how many, from the first.
+    #[inline(always)]
+    fn take(&mut self, slots: &mut [MaybeUninit<Mbuf>]) -> usize {
+        let n = at_most(slots.len());
+        let at = slots.as_mut_ptr().cast::<*mut sys::rte_mbuf>();
+        // SAFETY: the port is started and has the queue, which is ours; an `Mbuf` is a transparent
+        // pointer, and there is room for `n`.
+        let got = usize::from(unsafe { self.fast.receive(at, n) });
+        // SAFETY: a driver hands out no more than were asked for (`rte_eth_rx_burst`).
+        unsafe { std::hint::assert_unchecked(got <= slots.len()) };
+        got
+    }
+
+    /// Does with the first `got` slots, which the driver has filled, what is not done to every queue's
+    /// packets; returns how many slots have packets then.
+    #[inline(never)]
+    fn look_at(&mut self, slots: &mut [MaybeUninit<Mbuf>], got: usize) -> usize {
+        let mut n = self.make_exclusive(&mut slots[..got]);
+        if !self.ahead.is_empty() {
+            self.ahead.extend(slots[..n].iter().map(|slot| {
+                // SAFETY: the slot has a packet, which is not taken from it again.
+                unsafe { slot.assume_init_read() }
+            }));
+            n = self.ahead.len().min(slots.len());
+            for (slot, packet) in slots.iter_mut().zip(self.ahead.drain(..n)) {
+                slot.write(packet);
+            }
+            self.looks = self.counts_bytes || !self.ahead.is_empty();
+        }
+        if self.counts_bytes {
+            // SAFETY: each of them has a packet, which stays in it.
+            let packets = slots[..n].iter().map(|slot| unsafe { slot.assume_init_ref() });
+            self.bytes += packets.map(|packet| packet.total_len() as u64).sum::<u64>();
+        }
+        n
+    }
+
+    /// Looks whether packets are there, and takes some; the next [`recv`](Self::recv) hands them out.
+    pub(super) fn look(&mut self) -> bool {
+        if self.ahead.is_empty() {
+            let mut slots = [const { MaybeUninit::uninit() }; AHEAD];
+            let got = self.take(&mut slots);
+            let n = self.make_exclusive(&mut slots[..got]);
+            self.ahead.extend(slots[..n].iter().map(|slot| {
+                // SAFETY: the slot has a packet, which is not taken from it again.
+                unsafe { slot.assume_init_read() }
+            }));
+            self.looks = self.counts_bytes || !self.ahead.is_empty();
+        }
+        !self.ahead.is_empty()
+    }
+
+    /// Once it is necessary: marks packets with their queue, and replaces those that others can see; returns
+    /// how many there are then. The driver has filled all of the slots.
+    fn make_exclusive(&mut self, slots: &mut [MaybeUninit<Mbuf>]) -> usize {
+        if !LOOK.load(Ordering::Relaxed) {
+            return slots.len();
+        }
         let mut kept = 0;
         for i in 0..slots.len() {
             let at = slots[i].as_mut_ptr().cast::<*mut sys::rte_mbuf>();
@@ -173,6 +258,17 @@ impl RxQueue {
         // SAFETY: the descriptor is open, and there is room for what is read. It does not wait: something
         // was told, and only this queue takes it back.
         unsafe { libc::read(fd, (&raw mut count).cast(), size_of::<u64>()) > 0 }
+    }
+
+    /// Packets that it has handed out.
+    #[must_use]
+    pub fn packets(&self) -> u64 {
+        self.packets
+    }
+
+    /// Their bytes, where they are [counted](Self::count_bytes).
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Packets lost here: others could see them too, and there was no mbuf to copy them to.

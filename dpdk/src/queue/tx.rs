@@ -52,6 +52,7 @@ pub struct TxQueue {
     fast: FastPath,
     queue: u16,
     limits: Limits,
+    packets: u64,
     bytes: u64,
     running: Arc<Running>,
     not_sync: PhantomData<Cell<()>>,
@@ -115,7 +116,7 @@ impl TxQueue {
         };
         // SAFETY: the port is started, for as long as `running` is held, and has the queue.
         let fast = unsafe { FastPath::sending(running.id(), queue) };
-        Self { fast, queue, limits, bytes: 0, running, not_sync: PhantomData }
+        Self { fast, queue, limits, packets: 0, bytes: 0, running, not_sync: PhantomData }
     }
 
     /// Hands packets to the driver, from the front of `packets`, as many as it takes, and returns how
@@ -185,6 +186,7 @@ impl TxQueue {
         // SAFETY: a driver takes no more than it is given (`rte_eth_tx_burst`), which are as many as there
         // are at most.
         unsafe { std::hint::assert_unchecked(taken <= packets.len()) };
+        self.packets += taken as u64;
         packets.forget(taken)
     }
 
@@ -238,6 +240,7 @@ impl TxQueue {
         packets.drain(..taken).for_each(|packet| {
             let _the_drivers = packet.into_raw();
         });
+        self.packets += taken as u64;
         self.bytes += total - left as u64;
         Ok(taken)
     }
@@ -270,6 +273,12 @@ impl TxQueue {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.running.id()
+    }
+
+    /// Packets that the driver has taken.
+    #[must_use]
+    pub fn packets(&self) -> u64 {
+        self.packets
     }
 
     /// Bytes of the packets that the driver has taken; 0 where it [moves none](Self::counts_bytes).
