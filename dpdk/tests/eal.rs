@@ -2,15 +2,18 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail as the test does")]
 
 use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use bypass_core::backend::packet::PacketOptions;
 use bypass_core::testing::needs::skip_because;
 use bypass_core::testing::process::alone;
 use bypass_core::worker::available_cores;
 use bypass_dpdk::{DpdkError, Eal, EalOptions, Level, Port, QueuePair, Sink, Vdev};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 fn start() -> Eal {
     EalOptions::new().start().unwrap()
@@ -53,12 +56,27 @@ fn it_leaves_no_folder_behind() {
     });
 }
 
+/// What `dpdk-telemetry.py` does.
 #[test]
-fn telemetry_is_there_when_asked_for() {
+fn telemetry_answers_when_asked_for() {
     alone(|| {
         let eal = EalOptions::new().telemetry(true).start().unwrap();
+        let ring = Vdev::plug(&eal, "net_ring0", "").unwrap();
         let folder = eal.runtime_folder();
-        assert!(folder.join("dpdk_telemetry.v2").exists(), "{}", folder.display());
+        let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+        socket.connect(&SockAddr::unix(folder.join("dpdk_telemetry.v2")).unwrap()).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let said = || {
+            let mut said = [0; 16_384];
+            let n = (&socket).read(&mut said).unwrap();
+            String::from_utf8_lossy(&said[..n]).into_owned()
+        };
+        let greeting = said();
+        assert!(greeting.contains(&Eal::version()), "{greeting}");
+        socket.send(b"/ethdev/list").unwrap();
+        let list = said().replace(' ', "");
+        assert_eq!(list, format!("{{\"/ethdev/list\":{:?}}}", ring.ports()).replace(' ', ""));
+        drop(ring);
         eal.cleanup().unwrap();
         assert!(!folder.exists(), "{}", folder.display());
     });

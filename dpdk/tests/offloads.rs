@@ -7,10 +7,10 @@ mod common;
 
 use std::io::ErrorKind;
 use std::net::UdpSocket;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bypass_core::backend::packet::{PacketFrame, PacketOptions};
-use bypass_core::testing::needs::{Need, skip};
+use bypass_core::testing::needs::{Need, skip, skip_because};
 use bypass_core::testing::rig::{Namespace, Veth, VethOptions};
 use bypass_core::{
     Buffer, Burst, Caps, ChecksumVerdict, Endpoint, Error, Frame, MacAddr, PacketIo, RxOffloads,
@@ -332,6 +332,49 @@ fn checksums_of_what_arrives_are_verified() {
         let packet = got.iter().find(|packet| packet.data() == frame).unwrap();
         assert_eq!(packet.rx_meta().checksum, verdict);
         assert_eq!(packet.port(), Some(tap.port.id()));
+    }
+}
+
+/// Of the virtual devices a `net_af_packet` has times, since DPDK 24.07.
+#[test]
+fn arrivals_have_the_time_of_the_kernel() {
+    if skip(&[Need::Namespaces]) {
+        return;
+    }
+    let (veth, pool) = (Veth::new(&VethOptions::default()).unwrap(), pool(4095));
+    let (_device, port) = {
+        let _inside = veth.a.enter().unwrap();
+        let options = PortOptions { prefer: Features::RX_TIMESTAMP, ..PortOptions::new(&pool) };
+        started("net_af_packet", "iface=veth0", &options).unwrap()
+    };
+    let has_times = port.report().features.contains(Features::RX_TIMESTAMP);
+    let mut queue = port.queue_pair(0).unwrap();
+    assert_eq!(queue.caps().rx_offloads.contains(RxOffloads::TIMESTAMP), has_times);
+    if !has_times {
+        return skip_because("this version's net_af_packet tells no times");
+    }
+    let frame = with_ip_checksum(datagram(Veth::MAC[0], b"when?"));
+    let mut kernel = {
+        let _inside = veth.b.enter().unwrap();
+        PacketOptions::new("veth0").open().unwrap()
+    };
+    let mut frames = Burst::with_capacity(1);
+    kernel.alloc(&mut frames, 1);
+    frames[0].fill(&frame).unwrap();
+    kernel.send(&mut frames).unwrap();
+    kernel.flush().unwrap();
+    let (mut packets, deadline) = (Burst::with_capacity(8), Instant::now() + PATIENCE);
+    while !packets.iter().any(|packet: &Mbuf| packet.data() == frame) {
+        assert!(Instant::now() < deadline, "it did not arrive");
+        packets.clear();
+        queue.recv(&mut packets).unwrap();
+    }
+    // In nanoseconds of the system's clock: anything else is off by more than a day.
+    const DAY: Duration = Duration::from_secs(86_400);
+    for packet in packets.iter() {
+        let time = packet.rx_meta().timestamp.expect("a time");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        assert!(now.abs_diff(Duration::from_nanos(time.nanos)) < DAY, "{time:?}");
     }
 }
 

@@ -47,6 +47,20 @@ fn too_little_memory_is_an_error_that_says_so() {
 }
 
 #[test]
+fn a_pool_is_made_on_the_node_that_is_named_or_not_at_all() {
+    let on = |node| {
+        Mempool::new(&eal(), &MempoolOptions { socket: Some(node), ..MempoolOptions::new(63) })
+    };
+    let nodes = eal().numa_nodes();
+    for &node in &nodes {
+        assert_eq!(on(node).unwrap().available(), 63, "node {node}");
+    }
+    let missing = (0..).find(|node| !nodes.contains(node)).unwrap();
+    let error = on(missing).unwrap_err().to_string();
+    assert!(error.contains(&format!("63 mbufs on NUMA node {missing}: ")), "{error}");
+}
+
+#[test]
 fn options_of_every_extreme_make_pools() {
     for options in [
         MempoolOptions { data_room: 65_407, ..MempoolOptions::new(7) },
