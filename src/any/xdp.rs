@@ -1,7 +1,7 @@
 //! The settings that only `xdp` has.
 
 use crate::uri::Uri;
-use crate::xdp::{BusyPoll, CopyMode, Hook, Want, XdpOptions};
+use crate::xdp::{CopyMode, Hook, NapiBusyPoll, Want, XdpOptions};
 use crate::{Error, Result};
 
 /// Settings of a URI; what is not there stays as it is.
@@ -49,7 +49,7 @@ impl Settings {
         xdp.multi_buffer = self.multi_buffer.unwrap_or(xdp.multi_buffer);
         xdp.tx_budget = self.tx_budget.or(xdp.tx_budget);
         if let Some(micros) = self.busy_poll {
-            xdp.busy_poll = Some(BusyPoll { micros, ..BusyPoll::default() });
+            xdp.busy_poll = Some(NapiBusyPoll { micros, ..NapiBusyPoll::default() });
         }
         match (self.busy_poll_budget, &mut xdp.busy_poll) {
             (None, _) => Ok(()),

@@ -47,7 +47,7 @@ pub use error::XdpError;
 pub use port::TokioPort;
 pub use port::{SentTime, XdpPort};
 pub use socket::{
-    BusyPoll, CopyMode, Holder, Hook, Interface, Receive, RingSizes, Want, XdpOptions, XdpQueue,
+    CopyMode, Holder, Hook, Interface, NapiBusyPoll, Receive, RingSizes, Want, XdpOptions, XdpQueue,
 };
 pub use sys::DeviceFeatures;
 pub use umem::{Umem, UmemOptions, Xdp, XdpFrame};

@@ -11,7 +11,7 @@ use bypass_core::testing::conformance;
 use bypass_core::testing::needs::{Need, skip};
 use bypass_core::testing::rig::{Namespace, Veth, VethOptions};
 use bypass_core::testing::veth;
-use bypass_xdp::{BusyPoll, Hook, Want, XdpOptions, XdpPort};
+use bypass_xdp::{Hook, NapiBusyPoll, Want, XdpOptions, XdpPort};
 
 /// One suite at a time: a program that one test starts holds, until it runs, copies of the descriptors
 /// that another test closes.
@@ -75,7 +75,7 @@ fn native_mode() {
 fn native_mode_while_polling_the_device() {
     conforms(|options| {
         options.hook = Want::Require(Hook::Native);
-        options.busy_poll = Some(BusyPoll::default());
+        options.busy_poll = Some(NapiBusyPoll::default());
     });
 }
 

@@ -11,6 +11,6 @@ mod udp;
 pub use holder::Holder;
 pub use interface::Interface;
 pub use mode::{CopyMode, Hook, Want};
-pub use options::{BusyPoll, Receive, RingSizes, XdpOptions};
+pub use options::{NapiBusyPoll, Receive, RingSizes, XdpOptions};
 pub use queue::XdpQueue;
 pub(crate) use queue::{Opened, Source};

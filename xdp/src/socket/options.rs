@@ -51,7 +51,7 @@ pub struct XdpOptions {
     /// Entries in the rings.
     pub rings: RingSizes,
     /// Poll the device from the application's calls in place of interrupts.
-    pub busy_poll: Option<BusyPoll>,
+    pub busy_poll: Option<NapiBusyPoll>,
     /// Frames that one system call sends in copy mode, from 32 to the size of the TX ring
     /// (`XDP_MAX_TX_SKB_BUDGET`, Linux 6.17). Unless set it is 128, or the size of a smaller ring; 32 on
     /// older kernels, and where the ring has fewer places than that.
@@ -106,14 +106,14 @@ impl Default for RingSizes {
 /// `napi_defer_hard_irqs` and `gro_flush_timeout` of the device set, so that its interrupts stay off:
 /// see `Documentation/networking/napi.rst` of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BusyPoll {
+pub struct NapiBusyPoll {
     /// Microseconds that a call may poll (`SO_BUSY_POLL`).
     pub micros: u32,
     /// Packets that a poll takes (`SO_BUSY_POLL_BUDGET`).
     pub budget: u32,
 }
 
-impl Default for BusyPoll {
+impl Default for NapiBusyPoll {
     /// 20 µs and 64 packets.
     fn default() -> Self {
         Self { micros: 20, budget: 64 }

@@ -4,7 +4,7 @@ use bypass_core::backend::socket::UdpOptions;
 use bypass_core::udp::{Beside, IpNet};
 use bypass_core::{Error, Result};
 
-use super::{BusyPoll, Receive, RingSizes, XdpOptions};
+use super::{NapiBusyPoll, Receive, RingSizes, XdpOptions};
 use crate::program::{Filter, Hints};
 use crate::ring::MAX_SIZE;
 use crate::umem::UmemOptions;
@@ -61,9 +61,9 @@ impl XdpOptions {
         xdp.umem = umem(pool);
         xdp.send_buffer = options.send_buffer;
         xdp.hints = if options.timestamps { Hints::Require } else { Hints::Off };
-        xdp.busy_poll = options.busy_poll.map(|time| BusyPoll {
+        xdp.busy_poll = options.busy_poll.map(|time| NapiBusyPoll {
             micros: u32::try_from(time.as_micros()).unwrap_or(u32::MAX),
-            ..BusyPoll::default()
+            ..NapiBusyPoll::default()
         });
         Ok(xdp)
     }
