@@ -222,7 +222,7 @@ fn a_queue_in_use_is_refused_with_the_process_that_has_it() {
         let _inside = rig.veth.a.enter().unwrap();
         let mut options = options(Hook::Native);
         quick(&mut options);
-        options.one().unwrap().open_on(mine.umem()).unwrap_err()
+        options.single_queue().unwrap().open_on(mine.umem()).unwrap_err()
     };
     assert!(matches!(xdp_error(&shared), XdpError::QueueInUse { .. }), "{shared}");
     assert_eq!(mine.umem().census().rx_posted, 2048, "what failed has posted nothing");

@@ -292,7 +292,7 @@ fn ports_that_share_memory_forward_without_a_copy() {
             let mut options = options(hook);
             options.interface = name.to_owned();
             options.umem.pool.rx_reserve = 1024;
-            options.one().unwrap()
+            options.single_queue().unwrap()
         };
         let mut source = open(&rig.veth.a, hook, |_| {});
         let umem = Umem::new(&bypass_xdp::UmemOptions {

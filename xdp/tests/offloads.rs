@@ -389,7 +389,7 @@ fn shared_memory_has_room_for_what_either_port_sends() {
         let _inside = rig.veth.a.enter().unwrap();
         let mut options = options(Hook::Native);
         (options.queue, options.receive) = (1, Receive::Nothing);
-        options.one().unwrap().open_on(&umem).unwrap()
+        options.single_queue().unwrap().open_on(&umem).unwrap()
     };
     assert_eq!(second.caps().tx_offloads, TxOffloads::TIMESTAMP);
     let sinks = {

@@ -337,7 +337,7 @@ fn queues_open_while_others_close() {
                 options.queue = queue;
                 // Most often the program alone, for a port takes its time.
                 for n in 0..100 {
-                    let queue = options.one().unwrap();
+                    let queue = options.single_queue().unwrap();
                     if n % 50 == 0 {
                         queue.open().unwrap();
                     }
@@ -436,7 +436,7 @@ fn what_was_posted_on_a_socket_from_elsewhere_is_nobody_s_when_opening_fails() {
     rig.veth.b.ip("link set out0 up").unwrap();
     let mut other = XdpOptions::new("out0");
     other.receive = Receive::Nothing;
-    let mut other = other.one().unwrap().open_on(&umem).unwrap();
+    let mut other = other.single_queue().unwrap().open_on(&umem).unwrap();
     let kept = rustix::net::socket(AddressFamily::XDP, SocketType::RAW, None).unwrap();
     let adopt = |taking: &XdpOptions| {
         taking.adopt(kept.try_clone().unwrap(), interface.clone()).unwrap().open_on(&umem)
@@ -490,7 +490,7 @@ fn ports_that_share_memory_have_what_the_first_obtained() {
         (options.queue, options.receive) = (queue, Receive::Nothing);
         options.copy = Want::Require(CopyMode::Copy);
         change(&mut options);
-        options.one().unwrap().open_on(&umem)
+        options.single_queue().unwrap().open_on(&umem)
     };
     let first = on(0, |_| {}).unwrap();
     assert!(first.caps().fallbacks.is_empty());
@@ -518,7 +518,7 @@ fn memory_is_shared_with_ports_whose_interface_is_there() {
         let mut options = options(Hook::Native);
         options.interface = name.to_owned();
         options.receive = Receive::Nothing;
-        options.one().unwrap().open_on(&umem)
+        options.single_queue().unwrap().open_on(&umem)
     };
     for (name, peer) in [("x0", "x1"), ("y0", "y1")] {
         rig.veth.a.ip(&format!("link add {name} type veth peer name {peer}")).unwrap();

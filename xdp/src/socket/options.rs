@@ -154,7 +154,7 @@ impl XdpOptions {
     ///
     /// As [`queues`](Self::queues) and [`XdpQueue::open`].
     pub fn open(&self) -> Result<XdpPort> {
-        self.one()?.open()
+        self.single_queue()?.open()
     }
 
     /// [`queue`](Self::queue), to be opened on another thread or with memory that others use, too.
@@ -165,7 +165,7 @@ impl XdpOptions {
     /// # Errors
     ///
     /// As [`queues`](Self::queues).
-    pub fn one(&self) -> Result<XdpQueue> {
+    pub fn single_queue(&self) -> Result<XdpQueue> {
         let mut queues = XdpQueue::prepare(self, |link| {
             has_queue(link, self.queue)?;
             Ok(vec![self.queue])
