@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bypass_core::backend::socket::{UdpDatagram, UdpOptions, UdpSocket};
+use bypass_core::backend::socket::{SocketDatagram, UdpOptions, UdpSocket};
 use bypass_core::testing::needs::{Need, skip};
 use bypass_core::testing::rig::{Namespace, Veth, VethOptions};
 use bypass_core::{
@@ -24,7 +24,7 @@ fn at(address: std::net::Ipv4Addr, socket: &UdpSocket) -> SocketAddr {
     (address, socket.local_addr().port()).into()
 }
 
-fn compose(socket: &mut UdpSocket, to: SocketAddr, payloads: &[Vec<u8>]) -> Burst<UdpDatagram> {
+fn compose(socket: &mut UdpSocket, to: SocketAddr, payloads: &[Vec<u8>]) -> Burst<SocketDatagram> {
     let mut burst = Burst::with_capacity(payloads.len());
     for payload in payloads {
         assert!(socket.compose(payload, to, &mut burst).unwrap());

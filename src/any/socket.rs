@@ -7,8 +7,8 @@ use super::lane::Lane;
 use super::port::{AnyFrame, AnyPort, open};
 #[cfg(feature = "xdp")]
 use crate::Queues;
-use crate::backend::socket::{UdpDatagram, UdpSocket};
-use crate::udp::{self, Beside, IpNet, UdpOverL2};
+use crate::backend::socket::{SocketDatagram, UdpSocket};
+use crate::udp::{self, Beside, IpNet, UdpDatagram, UdpOverL2};
 use crate::uri::Uri;
 use crate::{
     Bind, Datagram, DatagramIo, Error, PacketOptions, RecvMeta, Result, Transmit, UdpOptions, sys,
@@ -20,10 +20,10 @@ pub type AnySocket = Box<dyn DatagramIo<Datagram = AnyDatagram>>;
 any_buffer! {
     /// A datagram of whichever backend an [`AnySocket`] has.
     AnyDatagram {
-        Socket(UdpDatagram),
+        Socket(SocketDatagram),
         #[cfg(feature = "io-uring")]
         Uring(crate::io_uring::UringDatagram),
-        OverFrames(udp::UdpDatagram<AnyFrame>),
+        OverFrames(UdpDatagram<AnyFrame>),
     }
 
     impl Datagram for AnyDatagram {

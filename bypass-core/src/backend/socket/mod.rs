@@ -62,7 +62,7 @@ impl Kind for Socket {
 }
 
 /// The datagram of this backend.
-pub type UdpDatagram = PoolBuf<Socket>;
+pub type SocketDatagram = PoolBuf<Socket>;
 
 /// The longest payload of a UDP datagram over IPv4, and of a train.
 const MAX_PAYLOAD: usize = 65_535 - 20 - 8;
@@ -152,7 +152,7 @@ impl UdpSocket {
     }
 
     /// One `recvmmsg`.
-    fn receive(&mut self, out: &mut Burst<UdpDatagram>) -> io::Result<Batch> {
+    fn receive(&mut self, out: &mut Burst<SocketDatagram>) -> io::Result<Batch> {
         let Self { raw, slots, bound, stats, .. } = self;
         let answer = slots.recv(raw.as_fd(), out.room(), |mut datagram, message| {
             if message.is_truncated() {
@@ -175,8 +175,8 @@ impl UdpSocket {
     /// Receives with `receive` until there is nothing left or no room.
     fn recv_with(
         &mut self,
-        out: &mut Burst<UdpDatagram>,
-        mut receive: impl FnMut(&mut Self, &mut Burst<UdpDatagram>) -> io::Result<Batch>,
+        out: &mut Burst<SocketDatagram>,
+        mut receive: impl FnMut(&mut Self, &mut Burst<SocketDatagram>) -> io::Result<Batch>,
     ) -> Result<usize> {
         if let Some(error) = self.failed.take() {
             return Err(error);
@@ -229,17 +229,17 @@ pub fn describe(
 }
 
 impl DatagramIo for UdpSocket {
-    type Datagram = UdpDatagram;
+    type Datagram = SocketDatagram;
 
-    fn recv(&mut self, out: &mut Burst<UdpDatagram>) -> Result<usize> {
+    fn recv(&mut self, out: &mut Burst<SocketDatagram>) -> Result<usize> {
         self.recv_with(out, Self::receive)
     }
 
-    fn alloc(&mut self, out: &mut Burst<UdpDatagram>, n: usize) -> usize {
+    fn alloc(&mut self, out: &mut Burst<SocketDatagram>, n: usize) -> usize {
         self.slots.pool().alloc(out, n)
     }
 
-    fn send(&mut self, datagrams: &mut Burst<UdpDatagram>) -> Result<usize> {
+    fn send(&mut self, datagrams: &mut Burst<SocketDatagram>) -> Result<usize> {
         self.sender.send(self.raw.as_fd(), datagrams, &mut self.stats, &mut self.caps)
     }
 
