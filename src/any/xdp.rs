@@ -43,7 +43,7 @@ impl Settings {
     pub(super) fn apply(&self, xdp: &mut XdpOptions) -> Result<()> {
         xdp.queue = self.queue.unwrap_or(xdp.queue);
         xdp.hook = self.hook.map_or(xdp.hook, Want::Require);
-        xdp.copy = self.mode.map_or(xdp.copy, Want::Require);
+        xdp.mode = self.mode.map_or(xdp.mode, Want::Require);
         xdp.force = self.force.unwrap_or(xdp.force);
         xdp.umem.unaligned = self.unaligned.unwrap_or(xdp.umem.unaligned);
         xdp.multi_buffer = self.multi_buffer.unwrap_or(xdp.multi_buffer);

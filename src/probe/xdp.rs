@@ -167,7 +167,7 @@ fn trials(interface: &Interface) -> Vec<Finding> {
         let mut options = XdpOptions::new(&interface.name);
         options.queue = queue;
         options.receive = Receive::Filter(Filter::new().ether_type(NOBODYS));
-        (options.hook, options.copy) = (Want::Require(hook), Want::Require(copy));
+        (options.hook, options.mode) = (Want::Require(hook), Want::Require(copy));
         options.open().map(drop)
     };
     let outcomes = ways.map(|(subject, hook, copy)| (subject, open(0, hook, copy)));

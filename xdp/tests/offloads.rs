@@ -32,7 +32,7 @@ fn sender(
 ) -> Option<XdpPort> {
     let opened = try_open(&rig.veth.a, Hook::Native, |options| {
         options.receive = Receive::Nothing;
-        options.copy = Want::Require(CopyMode::Copy);
+        options.mode = Want::Require(CopyMode::Copy);
         options.umem.pool.tx_offloads = offloads;
         change(options);
     });
@@ -242,7 +242,7 @@ fn a_received_frame_is_summed_and_timed_on_its_way_back() {
     for hook in HOOKS {
         let mut a = open(&rig.veth.a, hook, |_| {});
         let mut b = open(&rig.veth.b, hook, |options| {
-            options.copy = Want::Require(CopyMode::Copy);
+            options.mode = Want::Require(CopyMode::Copy);
             options.umem.pool.tx_offloads = TxOffloads::CHECKSUM | TxOffloads::TIMESTAMP;
             options.umem.software_checksum = true;
         });
@@ -288,13 +288,13 @@ fn what_is_not_to_be_had_is_refused_by_name() {
         assert!(!lacking.what.contains("CHECKSUM"), "{lacking}");
         rig.assert_clean();
     }
-    for (offloads, copy) in [
+    for (offloads, mode) in [
         (TxOffloads::CHECKSUM, Want::Prefer(CopyMode::ZeroCopy)),
         (TxOffloads::TIMESTAMP, Want::Require(CopyMode::Copy)),
     ] {
         let error = try_open(&rig.veth.a, Hook::Native, |options| {
             options.umem.pool.tx_offloads = offloads;
-            (options.umem.software_checksum, options.copy) = (true, copy);
+            (options.umem.software_checksum, options.mode) = (true, mode);
         });
         let Err(Error::Config { setting, .. }) = error else { panic!("{error:?}") };
         assert_eq!(setting, "software_checksum");

@@ -107,7 +107,7 @@ fn a_mode_that_is_required_is_had_or_refused_and_never_changed() {
     let Some(rig) = Rig::new(&VethOptions::default()) else { return };
     for hook in HOOKS {
         let error = try_open(&rig.veth.a, hook, |options| {
-            options.copy = Want::Require(CopyMode::ZeroCopy);
+            options.mode = Want::Require(CopyMode::ZeroCopy);
         })
         .unwrap_err();
         let XdpError::ModeRefused { mode: CopyMode::ZeroCopy, .. } = xdp_error(&error) else {
@@ -124,7 +124,7 @@ fn a_mode_that_is_required_is_had_or_refused_and_never_changed() {
         assert!(told.starts_with("zero-copy preferred, copy mode obtained"), "{told}");
         drop(port);
 
-        let port = open(&rig.veth.a, hook, |options| options.copy = Want::Require(CopyMode::Copy));
+        let port = open(&rig.veth.a, hook, |options| options.mode = Want::Require(CopyMode::Copy));
         assert!(port.caps().fallbacks.is_empty());
     }
 }
@@ -488,17 +488,17 @@ fn ports_that_share_memory_have_what_the_first_obtained() {
     let on = |queue, change: fn(&mut XdpOptions)| {
         let mut options = options(Hook::Native);
         (options.queue, options.receive) = (queue, Receive::Nothing);
-        options.copy = Want::Require(CopyMode::Copy);
+        options.mode = Want::Require(CopyMode::Copy);
         change(&mut options);
         options.single_queue().unwrap().open_on(&umem)
     };
     let first = on(0, |_| {}).unwrap();
     assert!(first.caps().fallbacks.is_empty());
-    let error = on(1, |options| options.copy = Want::Require(CopyMode::ZeroCopy)).unwrap_err();
-    assert!(error.to_string().starts_with("copy = zero-copy: the umem has copy mode"), "{error}");
+    let error = on(1, |options| options.mode = Want::Require(CopyMode::ZeroCopy)).unwrap_err();
+    assert!(error.to_string().starts_with("mode = zero-copy: the umem has copy mode"), "{error}");
     let error = on(1, |options| options.multi_buffer = true).unwrap_err();
     assert!(error.to_string().starts_with("multi_buffer = true: the first port"), "{error}");
-    let second = on(1, |options| options.copy = Want::Prefer(CopyMode::ZeroCopy)).unwrap();
+    let second = on(1, |options| options.mode = Want::Prefer(CopyMode::ZeroCopy)).unwrap();
     let [told] = &second.caps().fallbacks[..] else { panic!("{:?}", second.caps().fallbacks) };
     assert!(told.starts_with("zero-copy preferred, copy mode obtained"), "{told}");
     assert_eq!(umem.census().rx_posted, 32, "what was refused has posted nothing");

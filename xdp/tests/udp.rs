@@ -32,7 +32,7 @@ fn prepare(rig: &Rig) {
 fn summed_by_the_kernel(options: &mut XdpOptions) {
     options.umem.pool.tx_offloads = TxOffloads::CHECKSUM;
     options.umem.software_checksum = true;
-    options.copy = Want::Require(CopyMode::Copy);
+    options.mode = Want::Require(CopyMode::Copy);
 }
 
 type Way = (Hook, fn(&mut XdpOptions));

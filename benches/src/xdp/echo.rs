@@ -129,7 +129,7 @@ fn serve(
             let mut options = XdpOptions::new(&*place.interface);
             let map = XskMap::from_fd(place.map.as_fd().try_clone_to_owned()?)?;
             options.receive = Receive::Map(Arc::new(map));
-            options.copy = Want::Require(CopyMode::Copy);
+            options.mode = Want::Require(CopyMode::Copy);
             echo(UdpOverL2::new(options.open()?, config(rig)?)?, ready, stop)
         }
         PACKET => {

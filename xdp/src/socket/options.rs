@@ -22,7 +22,7 @@ use crate::umem::{Umem, UmemOptions};
 ///
 /// let mut options = XdpOptions::new("eth1");
 /// options.receive = Receive::Filter(Filter::new().udp([4000]));
-/// options.copy = Want::Require(CopyMode::ZeroCopy);
+/// options.mode = Want::Require(CopyMode::ZeroCopy);
 /// let port = options.open()?;
 /// # Ok::<(), bypass_core::Error>(())
 /// ```
@@ -43,7 +43,7 @@ pub struct XdpOptions {
     /// [`RxMeta`](bypass_core::RxMeta); by the program of [`Receive::Filter`].
     pub hints: Hints,
     /// Whether the device reads and writes the umem itself.
-    pub copy: Want<CopyMode>,
+    pub mode: Want<CopyMode>,
     /// Frames may be longer than a chunk and are chains of segments then (`XDP_USE_SG`, Linux 6.6).
     pub multi_buffer: bool,
     /// The packet memory of each queue.
@@ -137,7 +137,7 @@ impl XdpOptions {
             force: false,
             hook: Want::Prefer(Hook::Native),
             hints: Hints::Off,
-            copy: Want::Prefer(CopyMode::ZeroCopy),
+            mode: Want::Prefer(CopyMode::ZeroCopy),
             multi_buffer: false,
             umem: UmemOptions::default(),
             rings: RingSizes::default(),

@@ -189,8 +189,8 @@ impl XdpQueue {
             let room = umem.rx_room();
             return Err(XdpError::MtuTooLarge { interface, mtu, frame, room }.into());
         }
-        if umem.has_software_checksum() && options.copy != Want::Require(CopyMode::Copy) {
-            let why = "the kernel sums in copy mode only: set `copy` to `Require(CopyMode::Copy)`";
+        if umem.has_software_checksum() && options.mode != Want::Require(CopyMode::Copy) {
+            let why = "the kernel sums in copy mode only: set `mode` to `Require(CopyMode::Copy)`";
             return Err(Error::config("software_checksum", true, why));
         }
         if sibling.is_none() {
@@ -200,7 +200,7 @@ impl XdpQueue {
         tune(socket.as_fd(), &options, &mut fallbacks)?;
         let plan = Plan {
             place,
-            copy: options.copy,
+            mode: options.mode,
             multi_buffer: options.multi_buffer,
             is_ours,
             post: target,
@@ -215,7 +215,7 @@ impl XdpQueue {
         let zero_copy = sys::is_zero_copy(fd)
             .map_err(|error| Error::os("ask an AF_XDP socket for its mode", error))?;
         fallbacks.extend(bound.fallback.as_ref().map(|error| {
-            let (wanted, got) = (options.copy.first(), mode(zero_copy));
+            let (wanted, got) = (options.mode.first(), mode(zero_copy));
             format!("{wanted} preferred, {got} obtained: {error}")
         }));
         if let Source::Program(program) = &source
@@ -256,11 +256,11 @@ fn share(sibling: &Sibling, options: &mut XdpOptions, fallbacks: &mut Vec<String
     let obtained = sys::is_zero_copy(sibling.socket.as_fd())
         .map(mode)
         .map_err(|error| Error::os("ask an AF_XDP socket for its mode", error))?;
-    let wanted = options.copy.first();
+    let wanted = options.mode.first();
     let why = "the first port of a umem decides for all; open that one so, or take another umem";
     if wanted != obtained {
-        if !options.copy.may_fall_back() {
-            return Err(Error::config("copy", wanted, format!("the umem has {obtained}: {why}")));
+        if !options.mode.may_fall_back() {
+            return Err(Error::config("mode", wanted, format!("the umem has {obtained}: {why}")));
         }
         fallbacks.push(format!("{wanted} preferred, {obtained} obtained: {why}"));
     }
@@ -421,7 +421,7 @@ fn not_bound(link: &Interface, place: Place, options: &XdpOptions, refused: Refu
             source,
         }
         .into(),
-        (_, Some(mode)) if matches!(options.copy, Want::Require(_)) => {
+        (_, Some(mode)) if matches!(options.mode, Want::Require(_)) => {
             XdpError::ModeRefused { interface, queue, mode, source }.into()
         }
         _ => Error::os(attempt, source),

@@ -17,7 +17,7 @@ const RETRY: Duration = Duration::from_millis(1);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) place: Place,
-    pub(crate) copy: Want<CopyMode>,
+    pub(crate) mode: Want<CopyMode>,
     pub(crate) multi_buffer: bool,
     /// Nobody else can have a descriptor of the socket.
     pub(crate) is_ours: bool,
@@ -99,7 +99,7 @@ fn bind_as_planned(
             patiently(plan.timeout, || sys::bind_sharing(socket.as_fd(), plan.place, other));
         return bound.map(|()| None).map_err(|source| Refused { source, mode: None });
     }
-    let (first, second) = match plan.copy.first() {
+    let (first, second) = match plan.mode.first() {
         CopyMode::ZeroCopy => (CopyMode::ZeroCopy, CopyMode::Copy),
         CopyMode::Copy => (CopyMode::Copy, CopyMode::ZeroCopy),
     };
@@ -109,7 +109,7 @@ fn bind_as_planned(
     };
     match try_mode(first) {
         Ok(()) => Ok(None),
-        Err(refused) if plan.copy.may_fall_back() && is_about_mode(&refused.source) => {
+        Err(refused) if plan.mode.may_fall_back() && is_about_mode(&refused.source) => {
             try_mode(second)?;
             Ok(Some(refused.source))
         }

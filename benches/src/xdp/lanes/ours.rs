@@ -23,7 +23,7 @@ pub(super) fn open(place: &Place) -> Result<XdpPort> {
     let mut options = XdpOptions::new(&*place.interface);
     let map = XskMap::from_fd(place.map.as_fd().try_clone_to_owned()?)?;
     options.receive = Receive::Map(Arc::new(map));
-    options.copy = Want::Require(CopyMode::Copy);
+    options.mode = Want::Require(CopyMode::Copy);
     options.umem.pool.chunks = CHUNKS;
     options.umem.pool.chunk_size = CHUNK;
     options.umem.pool.rx_reserve = RING;
