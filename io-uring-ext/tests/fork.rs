@@ -6,18 +6,67 @@
 mod common;
 
 use std::io::Write;
+use std::ops::Range;
 
 use common::{SOON, pipe};
 use io_uring_ext::buf::BufPool;
 use io_uring_ext::buf_ring::BufRing;
+use io_uring_ext::chain::Chain;
 use io_uring_ext::fixed::{BufferTable, FileTable};
 use io_uring_ext::message::Inbox;
 use io_uring_ext::op::{Nop, Read};
 use io_uring_ext::{Error, Fd, Ring, StartError};
 
+/// Addresses that this process has mapped, joined where they touch.
+fn mapped() -> Vec<Range<usize>> {
+    let mut all: Vec<Range<usize>> = Vec::new();
+    for line in std::fs::read_to_string("/proc/self/maps").unwrap().lines() {
+        let (start, end) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let [start, end] = [start, end].map(|at| usize::from_str_radix(at, 16).unwrap_or(0));
+        match all.last_mut() {
+            Some(last) if last.end == start => last.end = end,
+            _ => all.push(start..end),
+        }
+    }
+    all
+}
+
+/// What of `before` is not mapped now.
+fn gone(before: &[Range<usize>]) -> Vec<Range<usize>> {
+    let now = mapped();
+    let mut gone = Vec::new();
+    for range in before {
+        let mut start = range.start;
+        for there in now.iter().filter(|there| there.start < range.end && there.end > range.start) {
+            if there.start > start {
+                gone.push(start..there.start);
+            }
+            start = there.end;
+        }
+        if start < range.end {
+            gone.push(start..range.end);
+        }
+    }
+    gone
+}
+
+/// Maps something at exactly these addresses, if nothing is there.
+fn map_at(range: &Range<usize>) -> bool {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+    let at = std::ptr::with_exposed_provenance_mut(range.start);
+    // SAFETY: takes addresses at which nothing is.
+    let answer = unsafe { libc::mmap(at, range.len(), libc::PROT_NONE, flags, -1, 0) };
+    answer != libc::MAP_FAILED
+}
+
 #[test]
 fn a_child_leaves_its_parents_ring_alone() {
-    let ring = Ring::local().unwrap();
+    let ring = match Ring::builder().registered_wait().build_local() {
+        Err(Error::Refused { .. }) => Ring::local(),
+        ring => ring,
+    }
+    .unwrap();
+    let chain = ring.push_chain(Chain::new(Nop::new()).then(Nop::new())).unwrap();
     let buffers = BufRing::new(&ring, 4, BufPool::local(64, 4).unwrap()).unwrap();
     let (reader, writer) = pipe();
     let read = ring.push(Read::new(&Fd::new(reader), Vec::with_capacity(8), 0)).unwrap();
@@ -31,6 +80,7 @@ fn a_child_leaves_its_parents_ring_alone() {
     let disabled = Ring::builder().build_disabled().unwrap();
     let inbox = Inbox::new(&ring, 1).unwrap();
     let post = inbox.messenger().post(7).unwrap();
+    let before = mapped();
 
     // SAFETY: the child uses only this crate, which takes no lock that another thread may hold, and
     // leaves with `_exit`.
@@ -51,22 +101,41 @@ fn a_child_leaves_its_parents_ring_alone() {
                 StartError::Ring(Error::ForeignRing)
             ),
         ];
+        // The ring's memory is not there: something of the child's own is.
+        let own = gone(&before);
+        let taken = !own.is_empty() && own.iter().all(map_at);
         // All of these would end or change what the parent has in flight.
-        drop((inbox, read, queued, buffers, file, files, pool, table, ring));
+        drop((inbox, read, queued, chain, buffers, file, files, pool, table, ring));
+        let kept = !own.iter().any(map_at);
+        let code = if calls.contains(&false) {
+            1
+        } else if !taken {
+            2
+        } else if !kept {
+            3
+        } else {
+            0
+        };
         // SAFETY: ends the child without running what belongs to the parent.
-        unsafe { libc::_exit(if calls.contains(&false) { 1 } else { 0 }) };
+        unsafe { libc::_exit(code) };
     }
     assert!(child > 0);
     let mut status = 0;
     // SAFETY: waits for the child made above.
     assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-    assert_eq!(status, 0, "the child was refused everywhere and did not crash");
+    let code = libc::WEXITSTATUS(status);
+    assert!(libc::WIFEXITED(status), "the child did not crash");
+    assert_ne!(code, 1, "the child was refused everywhere");
+    assert_ne!(code, 2, "the ring's memory was not there, and its addresses could be used");
+    assert_ne!(code, 3, "dropping the ring left the child's own memory alone");
+    assert_eq!(code, 0);
 
     // The parent's operations are as they were.
     drop(post);
     assert!(inbox.is_empty());
     assert!(inbox.wait(Some(std::time::Duration::from_millis(1))).unwrap().is_none());
     queued.wait(SOON).unwrap().unwrap();
+    assert!(matches!(chain.wait(SOON).unwrap().results, (Ok(()), Ok(()))));
     assert!(!read.is_done());
     std::fs::File::from(writer).write_all(b"alive").unwrap();
     assert_eq!(read.wait(SOON).unwrap().buf, b"alive");

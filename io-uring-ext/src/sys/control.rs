@@ -13,7 +13,7 @@ use io_uring::EnterFlags;
 use io_uring::squeue::Entry;
 use memmap2::MmapMut;
 
-use super::fork::page_size;
+use super::fork::{NotInChild, page_size};
 use super::uring::Entered;
 
 /// `IORING_REGISTER_IOWQ_AFF` and its opposite.
@@ -52,7 +52,7 @@ pub(crate) struct Wait {
 pub(crate) struct Control {
     /// The ring's index among those of its thread.
     registered: Option<u32>,
-    pub(crate) region: Option<WaitRegion>,
+    pub(crate) region: Option<NotInChild<WaitRegion>>,
 }
 
 impl Control {

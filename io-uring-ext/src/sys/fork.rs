@@ -5,6 +5,9 @@
 //! `MADV_WIPEONFORK` (Linux 4.14, `madvise(2)`): in the child, and only there, the page reads zero.
 
 use std::io;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use memmap2::MmapMut;
@@ -37,6 +40,45 @@ impl ForkSentinel {
         // `AtomicU8` has the layout of a byte.
         let byte = unsafe { &*byte };
         byte.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// What is mapped with `MADV_DONTFORK`: unmapped only in the process that made it. In a child nothing is
+/// there, or something else that has come to the same address.
+#[derive(Debug)]
+pub(crate) struct NotInChild<T> {
+    mapped: ManuallyDrop<T>,
+    fork: Arc<ForkSentinel>,
+}
+
+impl<T> NotInChild<T> {
+    pub(crate) fn new(mapped: T, fork: Arc<ForkSentinel>) -> Self {
+        Self { mapped: ManuallyDrop::new(mapped), fork }
+    }
+}
+
+impl<T> Deref for NotInChild<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.mapped
+    }
+}
+
+impl<T> DerefMut for NotInChild<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.mapped
+    }
+}
+
+impl<T> Drop for NotInChild<T> {
+    fn drop(&mut self) {
+        if !self.fork.in_child() {
+            // SAFETY: nothing uses it after this.
+            unsafe { ManuallyDrop::drop(&mut self.mapped) };
+        }
     }
 }
 

@@ -5,7 +5,6 @@
 //! every kind of ring.
 
 use std::io;
-use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,13 +12,13 @@ use std::time::{Duration, Instant};
 use io_uring::{EnterFlags, IoUring, Submitter, squeue};
 
 use super::control::{Control, Wait, WaitRegion};
-use super::fork::ForkSentinel;
+use super::fork::{ForkSentinel, NotInChild};
 use super::setup::{self, NotResized};
 use crate::ring::Cqe;
 
 /// A ring with its counted positions.
 pub(crate) struct Uring {
-    ring: ManuallyDrop<IoUring>,
+    ring: NotInChild<IoUring>,
     fork: Arc<ForkSentinel>,
     /// Entries pushed since the ring was made, wrapping: the submission queue's tail.
     pushed: u32,
@@ -42,7 +41,8 @@ impl Uring {
     pub(crate) fn new(ring: IoUring) -> io::Result<Self> {
         let fork = Arc::new(ForkSentinel::new()?);
         let control = Control::default();
-        Ok(Self { ring: ManuallyDrop::new(ring), fork, pushed: 0, control })
+        let ring = NotInChild::new(ring, Arc::clone(&fork));
+        Ok(Self { ring, fork, pushed: 0, control })
     }
 
     /// Tells whether this process is a child of the one that made the ring. A child must not use
@@ -204,7 +204,7 @@ impl Uring {
 
     /// Has `enter` read times from this memory, which the ring has been told of.
     pub(crate) fn set_wait_region(&mut self, region: WaitRegion) {
-        self.control.region = Some(region);
+        self.control.region = Some(NotInChild::new(region, self.fork_sentinel()));
     }
 
     /// Gives the queues other sizes. They must be empty, or what is in them must fit. Fatal when it fails
@@ -212,9 +212,8 @@ impl Uring {
     pub(crate) fn resize(&mut self, entries: u32, completions: u32) -> Result<(), NotResized> {
         let fd = self.fd().try_clone_to_owned().map_err(NotResized::Unchanged)?;
         let ring = setup::resize(self.ring.params(), fd, entries, completions)?;
-        // SAFETY: overwritten at once; the old queues are unmapped, and their descriptor closed.
-        unsafe { ManuallyDrop::drop(&mut self.ring) };
-        self.ring = ManuallyDrop::new(ring);
+        // The old queues are unmapped, and their descriptor closed.
+        self.ring = NotInChild::new(ring, self.fork_sentinel());
         Ok(())
     }
 
@@ -234,12 +233,9 @@ impl Uring {
 
 impl Drop for Uring {
     fn drop(&mut self) {
-        // In a child the mappings do not exist, and something else may be at their addresses.
         if !self.fork.in_child() {
             // The registration would keep the ring open.
             self.control.unregister_ring(self.ring.as_raw_fd());
-            // SAFETY: nothing uses the ring after this.
-            unsafe { ManuallyDrop::drop(&mut self.ring) };
         }
     }
 }

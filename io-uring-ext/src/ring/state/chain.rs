@@ -25,6 +25,7 @@ use crate::chain::parts::{Parts, Sequence};
 use crate::error::{Error, StartError};
 use crate::ring::Cqe;
 use crate::ring::key::{self, Key, Kind};
+use crate::sys::fork::NotInChild;
 use crate::sys::queued_entries::Entries;
 
 /// A member's neighbours.
@@ -59,7 +60,7 @@ pub(super) struct Chains {
     /// The entries of the chain that is being made.
     scratch: Vec<squeue::Entry>,
     /// For mending a chain that was cut; mapped with the first chain.
-    entries: Option<Entries>,
+    entries: Option<NotInChild<Entries>>,
     /// Members whose cancels were too early, to be cancelled again.
     late: Vec<Key>,
 }
@@ -130,7 +131,7 @@ impl State {
             let entries = Entries::map(self.uring.fd(), self.uring.capacity() as u32);
             let entries =
                 entries.map_err(|error| Error::os("mapping the submission entries", error))?;
-            self.chains.entries = Some(entries);
+            self.chains.entries = Some(NotInChild::new(entries, self.uring.fork_sentinel()));
         }
         Ok(())
     }
