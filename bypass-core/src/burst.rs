@@ -101,7 +101,7 @@ impl<B: Buffer> Burst<B> {
     }
 
     /// Sets how many buffers it can hold, up to the number that it was made for; those that are in
-    /// it stay.
+    /// it stay, and [go back](Self::push_front) into it.
     pub fn set_limit(&mut self, capacity: usize) {
         self.capacity = capacity.min(self.slots.len());
     }
@@ -156,23 +156,23 @@ impl<B: Buffer> Burst<B> {
     }
 
     /// Puts a buffer in front of the others: one that was [popped](Self::pop_front) and refused.
+    /// What has left the burst always fits again, whatever its [limit](Self::set_limit).
     ///
     /// # Errors
     ///
-    /// Gives the buffer back when the burst is full.
+    /// Gives the buffer back when there are as many as the burst was made for.
     pub fn push_front(&mut self, buffer: B) -> Result<(), B> {
-        if self.head == 0 {
-            // Nothing was popped since the slots were last moved: join at the back, and turn.
-            self.push(buffer)?;
-            self.rotate_right(1);
+        self.changed = true;
+        if self.head > 0 {
+            self.head -= 1;
+            self.slots[self.head].write(buffer);
             return Ok(());
         }
-        if self.is_full() {
-            return Err(buffer);
-        }
-        self.head -= 1;
-        self.slots[self.head].write(buffer);
-        self.changed = true;
+        // Nothing was popped since the slots were last moved: join at the back, and turn.
+        let Some(slot) = self.slots.get_mut(self.tail) else { return Err(buffer) };
+        slot.write(buffer);
+        self.tail += 1;
+        self.rotate_right(1);
         Ok(())
     }
 

@@ -156,3 +156,24 @@ where
         self.endpoint.local_addr()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::any::open_port;
+    use crate::{Buffer, Burst};
+
+    #[test]
+    fn what_is_refused_goes_back_whatever_the_bursts_limit() {
+        let uri = "memory:lane?ring=1";
+        let (mut a, _b) = (open_port(uri).unwrap(), open_port(uri).unwrap());
+        let mut burst = Burst::with_capacity(4);
+        assert_eq!(a.alloc(&mut burst, 4), 4);
+        for (n, frame) in burst.iter_mut().enumerate() {
+            frame.fill(&[n as u8; 60]).unwrap();
+        }
+        burst.set_limit(1);
+        assert_eq!(a.send(&mut burst).unwrap(), 1);
+        let left: Vec<u8> = burst.iter().map(|frame| frame.data()[0]).collect();
+        assert_eq!(left, [1, 2, 3]);
+    }
+}

@@ -165,7 +165,8 @@ fn compare(capacities: [usize; 2], steps: &[Step]) {
                     Ok(()) => model.push_front(id),
                     Err(back) => gone.push(back.id),
                 }
-                assert_eq!(gone.len(), usize::from(room == 0));
+                let full = model.len() == capacities[0];
+                assert!(gone.is_empty() || full, "the limit is not for what goes back");
             }
             Step::PopFront => {
                 let got = burst.pop_front().map(|probe| probe.id);
@@ -279,6 +280,23 @@ fn room_in_front_counts_as_room() {
     assert_eq!((ids(&burst), more.len()), (vec![4, 5, 6, 7, 8, 9, 10, 11], 0));
     drop(burst.drain(3));
     assert_eq!(burst.spare().len(), 3);
+}
+
+#[test]
+fn what_was_taken_out_goes_back_whatever_the_limit() {
+    let log = Log::default();
+    let mut burst = log.fill(4, 0..4);
+    burst.set_limit(2);
+    let first = burst.pop_front().unwrap();
+    assert!(burst.push(log.probe(9)).is_err(), "the limit holds for others");
+    assert!(burst.push_front(first).is_ok());
+    assert_eq!((ids(&burst), burst.room()), (vec![0, 1, 2, 3], 0));
+    assert!(burst.push_front(log.probe(8)).is_err(), "there are no more slots");
+    // Also where the slots have been moved meanwhile.
+    let mut burst = log.fill(4, 4..6);
+    burst.set_limit(1);
+    assert!(burst.push_front(log.probe(7)).is_ok());
+    assert_eq!(ids(&burst), [7, 4, 5]);
 }
 
 #[test]

@@ -65,8 +65,7 @@ impl<K: Kind, T> RingTx<K, T> {
     }
 
     /// Sends the first `n` of `bufs` as one message, which `address` addresses. What is refused is
-    /// put back. Without SQPOLL `n` must be all of them: the kernel's refusal comes after they have
-    /// been taken out, and what is put back goes to the end.
+    /// put back in front.
     pub(super) fn send(
         &mut self,
         ring: &Ring<Local>,
@@ -148,8 +147,8 @@ impl<K: Kind, T> RingTx<K, T> {
     }
 
     fn put_back(&mut self, mut message: Packed<K>, bufs: &mut Burst<PoolBuf<K>>) {
-        for buf in message.drain() {
-            let _they_have_just_come_from_there = bufs.push(buf);
+        for buf in message.drain().rev() {
+            let _it_has_just_come_from_there = bufs.push_front(buf);
         }
         self.spare.push(message);
     }
