@@ -36,7 +36,8 @@ pub struct ReceiverCounters {
     pub overflows: u64,
     /// Times it ended because the thread that had armed it had exited.
     pub orphaned: u64,
-    /// Messages shorter than their own header, which were dropped.
+    /// Completions that were dropped: with a message shorter than its own header, or with data in no
+    /// buffer that the kernel had.
     pub invalid: u64,
 }
 
@@ -92,8 +93,8 @@ impl<S: BufSource, M: Mode> RecvSource<S, M> {
         Some((buf, len))
     }
 
-    /// Takes the buffers of a bundle of `bytes`, the first of which is `first`.
-    fn take_bundle(&mut self, first: u16, bytes: usize) {
+    /// Takes the buffers of a bundle of `bytes`, the first of which is `first`, and answers with that.
+    fn take_bundle(&mut self, first: u16, bytes: usize) -> Option<Arrival<S::Buf>> {
         let (mut next, mut left) = (Some(first), bytes);
         while let Some(id) = next {
             let here = left;
@@ -102,6 +103,8 @@ impl<S: BufSource, M: Mode> RecvSource<S, M> {
             let arrival = self.take_buffer(id, here);
             self.rest.extend(arrival);
         }
+        self.bundled += self.rest.len().saturating_sub(1) as u64;
+        self.rest.pop_front()
     }
 }
 
@@ -134,25 +137,20 @@ impl<S: BufSource, M: Mode> Source for RecvSource<S, M> {
     }
 
     fn take(&mut self, cqe: Cqe) -> Option<Arrival<S::Buf>> {
-        let id = cqueue::buffer_select(cqe.flags)?;
         let len = usize::try_from(cqe.result).unwrap_or(0);
-        let arrival = if self.how == How::Bundles {
-            self.take_bundle(id, len);
-            self.bundled += self.rest.len().saturating_sub(1) as u64;
-            self.rest.pop_front()?
-        } else {
-            self.take_buffer(id, len)?
-        };
+        let arrival = cqueue::buffer_select(cqe.flags).and_then(|id| match self.how {
+            How::Bundles => self.take_bundle(id, len),
+            _ => self.take_buffer(id, len),
+        });
         if cqe.result < 0 || (len == 0 && self.stream) {
             // The end of a stream may come with a buffer in which nothing is.
             return None;
         }
-        if self.how.layout().is_some_and(|layout| len < layout.payload_at()) {
-            self.invalid += 1;
-            return None;
-        }
-        self.received += 1;
-        Some(arrival)
+        let header = self.how.layout().map_or(0, |layout| layout.payload_at());
+        let arrival = arrival.filter(|_| len >= header);
+        self.received += u64::from(arrival.is_some());
+        self.invalid += u64::from(arrival.is_none() && len > 0);
+        arrival
     }
 
     fn rest(&mut self) -> Option<Arrival<S::Buf>> {
@@ -391,11 +389,30 @@ mod tests {
     use crate::Ring;
     use crate::buf::BufPool;
 
-    /// No kernel sends such a thing, so the completion is made up; nothing is armed.
+    const BUFFER_AND_MORE: u32 = 1 | 2;
+
+    // No kernel sends such things, so the completions are made up; nothing is armed.
+
+    #[test]
+    fn data_in_no_buffer_of_the_ring_is_counted() {
+        let ring = Ring::local().unwrap();
+        let pool = BufPool::local(256, 2).unwrap();
+        let buffers = BufRing::new(&ring, 2, pool.clone()).unwrap();
+        let (stream, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let stream = StreamFd::new(&crate::Fd::new(stream)).unwrap();
+        for mut receiver in [buffers.receiver(&stream), buffers.bundle_receiver(&stream)] {
+            // One that there is not, and none at all.
+            for flags in [BUFFER_AND_MORE | 7 << 16, BUFFER_AND_MORE & !1] {
+                receiver.0.fetched.push_back(Cqe { result: 5, flags });
+                assert!(receiver.0.next_fetched().unwrap().is_none());
+            }
+            assert_eq!((receiver.counters().invalid, receiver.counters().received), (2, 0));
+        }
+        assert_eq!(pool.available(), 0, "the kernel has them as before");
+    }
+
     #[test]
     fn a_message_shorter_than_its_header_is_counted() {
-        const BUFFER_AND_MORE: u32 = 1 | 2;
-
         let ring = Ring::local().unwrap();
         let pool = BufPool::local(256, 2).unwrap();
         let buffers = BufRing::new(&ring, 2, pool.clone()).unwrap();
