@@ -116,6 +116,10 @@ impl<N: Neighbours> Neighbours for Learned<N> {
     fn set_membership(&mut self, group: IpAddr, member: bool) -> Option<Result<()>> {
         self.others.set_membership(group, member)
     }
+
+    fn visit_counters(&self, visit: &mut dyn FnMut(&str, u64)) {
+        self.others.visit_counters(visit);
+    }
 }
 
 /// Knows nobody.
@@ -153,6 +157,22 @@ mod tests {
         learned.observe(HOST, station(3));
         assert_ne!(learned.generation(), before, "kept answers are wrong now");
         assert_eq!(learned.lookup(HOST, NOW), Lookup::Found(station(3)));
+    }
+
+    #[test]
+    fn what_the_others_count_is_to_be_seen() {
+        struct Counts;
+        impl Neighbours for Counts {
+            fn lookup(&mut self, _: IpAddr, _: Duration) -> Lookup {
+                Lookup::Unknown("nobody".into())
+            }
+            fn visit_counters(&self, visit: &mut dyn FnMut(&str, u64)) {
+                visit("kernel_datagrams", 3);
+            }
+        }
+        let mut seen = Vec::new();
+        Learned::over(Counts).visit_counters(&mut |name, n| seen.push((name.to_owned(), n)));
+        assert_eq!(seen, [("kernel_datagrams".to_owned(), 3)]);
     }
 
     #[test]
