@@ -65,8 +65,9 @@ impl Share {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`].
+    /// [`Error::Unsupported`]; as [`check`](Self::check).
     pub fn refuse(self, backend: &'static str) -> Result<()> {
+        self.check()?;
         if self.is_all() {
             return Ok(());
         }
@@ -85,11 +86,32 @@ impl fmt::Display for Share {
 impl FromStr for Share {
     type Err = Error;
 
-    /// Reads what is displayed.
+    /// Reads what is displayed; as [`check`](Share::check).
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || Error::config("share", text, "it is INDEX/COUNT, such as 0/2");
         let (index, count) = text.split_once('/').ok_or_else(wrong)?;
         let number = |text: &str| text.parse().map_err(|_| wrong());
-        Ok(Self { index: number(index)?, count: number(count)? })
+        let share = Self { index: number(index)?, count: number(count)? };
+        share.check()?;
+        Ok(share)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_share_is_refused_wherever_it_comes_from() {
+        for (index, count) in [(5, 2), (2, 2), (0, 0)] {
+            let share = Share { index, count };
+            let read = share.to_string().parse::<Share>().unwrap_err();
+            let given = share.refuse("socket").unwrap_err();
+            for error in [read, given] {
+                assert!(matches!(error, Error::Config { .. }), "{error:?}");
+                assert!(error.to_string().starts_with(&format!("share = {share}: ")), "{error}");
+            }
+        }
+        assert_eq!("0/1".parse::<Share>().unwrap(), Share::default());
     }
 }
