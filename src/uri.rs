@@ -27,7 +27,14 @@ impl<'a> Uri<'a> {
             part.split_once('=').ok_or_else(|| wrong("behind the `?` stands key=value&key=value"))
         };
         let settings = query.split('&').filter(|part| !part.is_empty()).map(setting);
-        let settings = settings.collect::<Result<_>>()?;
+        let settings = settings.collect::<Result<Vec<_>>>()?;
+        let again = |(at, (key, _)): &(usize, &(&str, &str))| {
+            settings[..*at].iter().any(|(before, _)| before == key)
+        };
+        if let Some((_, (key, value))) = settings.iter().enumerate().find(again) {
+            let what = format!("{key} in {text:?}");
+            return Err(Error::config(what, value, "it is given twice: leave one of them"));
+        }
         Ok(Self { text, scheme, target, settings, known: Vec::new() })
     }
 
@@ -74,6 +81,11 @@ impl<'a> Uri<'a> {
         let value = values.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
         let names = || values.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" or ");
         value.map(Some).ok_or_else(|| Error::config(key, &name, format!("it is {}", names())))
+    }
+
+    /// Whether there are no settings left.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.settings.is_empty()
     }
 
     /// Another target, for the settings that are left.
@@ -139,6 +151,8 @@ mod tests {
         let text = |error: Error| error.to_string();
         assert!(text(Uri::parse("eth0").unwrap_err()).contains("BACKEND:TARGET"));
         assert!(text(Uri::parse("packet:eth0?fast").unwrap_err()).contains("key=value"));
+        let error = text(Uri::parse("packet:eth0?frames=8&frames=9").unwrap_err());
+        assert!(error.starts_with("frames in ") && error.contains("twice"), "{error}");
         let mut uri = Uri::parse("packet:eth0?frames=many").unwrap();
         let error = text(uri.take::<u32>("frames").unwrap_err());
         assert!(error.starts_with("frames = many: "), "{error}");
