@@ -7,7 +7,7 @@
 //!
 //! | URI | backend | needs |
 //! |---|---|---|
-//! | `memory:NAME` | [`memory`](crate::backend::memory): the two ends of a link are opened under one name | nothing |
+//! | `memory:NAME` | [`memory`](crate::backend::memory): the two ends of a link are opened under one name; the second with the settings of the first, or none | nothing |
 //! | `packet:INTERFACE` | [`packet`](crate::backend::packet): `AF_PACKET` | CAP_NET_RAW |
 //! | `uring:INTERFACE` | `io_uring` over `AF_PACKET` | feature `io-uring`, CAP_NET_RAW |
 //! | `xdp:INTERFACE` | AF_XDP: every frame of one queue, none of which the kernel gets | feature `xdp`, CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF |

@@ -9,7 +9,7 @@ use crate::backend::memory::{LinkOptions, MemoryEnd, MemoryFrame, MemoryPort, li
 use crate::backend::packet::{PacketFrame, PacketPort};
 use crate::pool::PoolOptions;
 use crate::uri::Uri;
-use crate::{Attach, Frame, PacketIo, PacketOptions, Result, RxMeta, TxMeta, Unsupported};
+use crate::{Attach, Error, Frame, PacketIo, PacketOptions, Result, RxMeta, TxMeta, Unsupported};
 
 /// A packet queue whose backend was chosen at run time.
 pub type AnyPort = Box<dyn PacketIo<Frame = AnyFrame>>;
@@ -122,11 +122,19 @@ fn dpdk(mut uri: Uri<'_>) -> Result<AnyPort> {
 fn memory(mut uri: Uri<'_>) -> Result<MemoryPort> {
     static WAITING: LazyLock<Mutex<HashMap<String, MemoryEnd>>> = LazyLock::new(Mutex::default);
     let mut options = LinkOptions::default();
+    let plain = uri.is_plain();
     uri.set("ring", &mut options.ring)?;
     pool(&mut uri, &mut options.pool)?;
     let name = uri.target.to_owned();
     uri.finish()?;
     let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
+    // Nothing would come from where a port is gone.
+    waiting.retain(|_, end| !end.is_disconnected());
+    if waiting.get(&name).is_some_and(|end| !plain && *end.options() != options) {
+        let why =
+            "both ends of a cable are alike: give the settings that it was made with, or none";
+        return Err(Error::config("memory", name, why));
+    }
     let end = match waiting.remove(&name) {
         Some(end) => end,
         None => {
@@ -136,4 +144,41 @@ fn memory(mut uri: Uri<'_>) -> Result<MemoryPort> {
         }
     };
     end.open()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Buffer, Burst};
+
+    #[test]
+    fn the_ends_of_a_cable_are_alike() {
+        let first = open_port("memory:alike?ring=8&frames=64").unwrap();
+        for other in ["memory:alike?ring=9&frames=64", "memory:alike?ring=8"] {
+            let error = open_port(other).map(drop).unwrap_err().to_string();
+            assert!(error.starts_with("memory = alike: both ends"), "{error}");
+        }
+        drop((open_port("memory:alike?ring=8&frames=64").unwrap(), first));
+        let first = open_port("memory:alike?ring=8").unwrap();
+        drop((open_port("memory:alike").unwrap(), first));
+    }
+
+    #[test]
+    fn a_cable_whose_first_port_is_gone_is_made_anew() {
+        drop(open_port("memory:anew?ring=8").unwrap());
+        let (mut a, mut b) = (open_port("memory:anew").unwrap(), open_port("memory:anew").unwrap());
+        let mut burst = Burst::with_capacity(1);
+        assert_eq!(a.alloc(&mut burst, 1), 1);
+        burst[0].fill(&[0xff; 60]).unwrap();
+        assert_eq!(a.send(&mut burst).unwrap(), 1);
+        assert_eq!(b.recv(&mut burst).unwrap(), 1);
+        // What a port sent before it went still arrives.
+        let mut a = open_port("memory:anew").unwrap();
+        burst.clear();
+        assert_eq!(a.alloc(&mut burst, 1), 1);
+        burst[0].fill(&[0xee; 60]).unwrap();
+        assert_eq!(a.send(&mut burst).unwrap(), 1);
+        drop(a);
+        assert_eq!(open_port("memory:anew").unwrap().recv(&mut burst).unwrap(), 1);
+    }
 }

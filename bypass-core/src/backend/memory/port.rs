@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::bell::Bell;
 use super::faults::Injector;
-use super::{Memory, MemoryEnd, MemoryFrame, Wire, join};
+use super::{LinkOptions, Memory, MemoryEnd, MemoryFrame, Wire, join};
 use crate::pool::{Kind, Pool};
 use crate::{
     Buffer, Burst, Caps, DropCause, Endpoint, Error, FrameCensus, FrameError, Interest, Occupancy,
@@ -16,6 +16,18 @@ use crate::{
 };
 
 impl MemoryEnd {
+    /// How the link was made.
+    #[must_use]
+    pub fn options(&self) -> &LinkOptions {
+        &self.options
+    }
+
+    /// Whether the other end is gone, and nothing is left of what it sent.
+    #[must_use]
+    pub fn is_disconnected(&self) -> bool {
+        self.rx.is_abandoned() && self.rx.is_empty()
+    }
+
     /// Makes the port, on the thread that will drive it.
     ///
     /// # Errors
