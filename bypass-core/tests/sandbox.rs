@@ -10,6 +10,7 @@
 
 use std::net::UdpSocket;
 
+use bypass_core::Error;
 use bypass_core::sandbox::Sandbox;
 
 fn main() {
@@ -58,6 +59,7 @@ fn a_host_is_reached_over_a_cable(sandbox: &Sandbox) {
             socket.send_to(b"from afar", to).unwrap();
             assert_eq!(host.dropped(1).unwrap(), 0);
             assert!(host.dropped(0).is_err(), "that end is not here");
+            assert!(matches!(host.dropped(2), Err(Error::Config { .. })), "nor anywhere");
             socket.local_addr().unwrap()
         });
         there.join().unwrap()

@@ -102,9 +102,12 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// [`Error::Os`] on the other side, where there is no such interface.
+    /// [`Error::Config`] for an end that there is not; [`Error::Os`] on the other side, where there is no
+    /// such interface.
     pub fn dropped(&self, end: usize) -> Result<u64> {
-        let link = Netlink::open()?.link(&self.ends[end].name)?;
+        let why = "a cable has the ends 0 and 1";
+        let end = self.ends.get(end).ok_or_else(|| Error::config("end", end, why))?;
+        let link = Netlink::open()?.link(&end.name)?;
         let dropped = link.attributes.iter().find_map(|attribute| match attribute {
             LinkAttribute::Stats64(stats) => Some(stats.tx_dropped),
             _ => None,
