@@ -28,8 +28,8 @@ use crate::{Error, Local, Ring};
 /// How the ring of an endpoint is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UringOptions {
-    /// Buffers that the kernel holds to receive into: a power of two, at most a quarter of the pool's
-    /// chunks. `None`: the largest such, up to 1024.
+    /// Buffers that the kernel holds to receive into: a power of two, fewer than the pool's chunks, of which
+    /// the application has the others. `None`: as many as a quarter of the chunks, up to 1024.
     pub rx_buffers: Option<u16>,
     /// Lets a kernel thread take the entries, so that sending and receiving make no system call while
     /// it is awake. It costs a core.

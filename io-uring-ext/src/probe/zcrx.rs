@@ -11,6 +11,7 @@ use io_uring::{IoUring, cqueue, squeue};
 use memmap2::MmapMut;
 
 use super::Refusal;
+use crate::sys::fork::page_size;
 
 /// Why a queue takes no zero-copy receive.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +74,6 @@ pub fn zero_copy_receive(interface: &str, queue: u32) -> Result<(), ZeroCopyRefu
     const SINCE: (u32, u32) = (6, 15);
     /// Entries of the ring through which memory goes back to the queue.
     const ENTRIES: u32 = 64;
-    const PAGE: usize = 4096;
     const AREA: usize = 1 << 20;
 
     let no_interface =
@@ -92,7 +92,7 @@ pub fn zero_copy_receive(interface: &str, queue: u32) -> Result<(), ZeroCopyRefu
         .build(8)
         .map_err(kernel)?;
     let mut area = MmapMut::map_anon(AREA).map_err(kernel)?;
-    let mut region = MmapMut::map_anon(2 * PAGE).map_err(kernel)?;
+    let mut region = MmapMut::map_anon(2 * page_size()).map_err(kernel)?;
     let mut area_reg = io_uring_zcrx_area_reg {
         addr: area.as_mut_ptr() as u64,
         len: AREA as u64,
