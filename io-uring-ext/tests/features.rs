@@ -134,6 +134,10 @@ fn network_devices_are_polled_while_waiting() {
     let poll = NapiBusyPoll { time: Duration::from_micros(50), prefer: true };
     assert_eq!(ring.busy_poll_network(poll).unwrap(), NapiBusyPoll::default(), "off before");
     waits_work(&ring);
+    // A part of a microsecond would be none, and polls nothing.
+    let part = NapiBusyPoll { time: Duration::from_nanos(999), prefer: true };
+    let error = ring.busy_poll_network(part).unwrap_err();
+    assert!(matches!(error, Error::Config { .. }), "{error}");
     assert_eq!(ring.busy_poll_network(NapiBusyPoll::default()).unwrap(), poll, "it was on");
     waits_work(&ring);
 }

@@ -77,20 +77,26 @@ pub enum Queue {
     Send,
 }
 
+/// The longest queue of a socket, in bytes: the kernel keeps twice of it in an `int`.
+pub const MAX_QUEUE: usize = i32::MAX as usize / 2;
+
 /// Makes a socket's queue `size` bytes long: `SO_RCVBUFFORCE` or `SO_SNDBUFFORCE`, or what is
 /// allowed without CAP_NET_ADMIN. Answers what to tell in [`Caps::fallbacks`](crate::Caps) where
 /// that is less.
 ///
 /// # Errors
 ///
-/// [`Error::Config`] beyond 2 GiB, [`Error::Os`] when the kernel refuses.
+/// [`Error::Config`] beyond [`MAX_QUEUE`], [`Error::Os`] when the kernel refuses.
 pub fn set_queue(fd: BorrowedFd<'_>, queue: Queue, size: usize) -> Result<Option<String>> {
     let (force, limited, what, limit) = match queue {
         Queue::Receive => (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, "receive buffer", "rmem_max"),
         Queue::Send => (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, "send buffer", "wmem_max"),
     };
-    let value = i32::try_from(size)
-        .map_err(|_| Error::config(what, size, "a socket's queue is shorter than 2 GiB"))?;
+    if size > MAX_QUEUE {
+        // The kernel would take less without a word.
+        return Err(Error::config(what, size, "a socket's queue is shorter than 1 GiB"));
+    }
+    let value = size as i32;
     if set_int(fd, libc::SOL_SOCKET, force, value).is_ok() {
         return Ok(None);
     }

@@ -17,7 +17,7 @@ use crate::sys::control;
 /// [`Ring::busy_poll_network`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NapiBusyPoll {
-    /// For how long; zero turns it off.
+    /// For how long, in whole microseconds; zero turns it off.
     pub time: Duration,
     /// Has the device's own interrupts wait meanwhile (`SO_PREFER_BUSY_POLL` in `socket(7)`).
     pub prefer: bool,
@@ -39,9 +39,15 @@ impl<M: Mode> Ring<M> {
     ///
     /// # Errors
     ///
+    /// [`Error::Config`] for a part of a microsecond, which would be none, and for more than 2³² - 1;
     /// [`Error::Refused`] by kernels that are older, or built without `CONFIG_NET_RX_BUSY_POLL`.
     pub fn busy_poll_network(&self, poll: NapiBusyPoll) -> Result<NapiBusyPoll> {
-        let micros = u32::try_from(poll.time.as_micros()).unwrap_or(u32::MAX);
+        let micros = u32::try_from(poll.time.as_micros()).ok();
+        let micros =
+            micros.filter(|micros| *micros > 0 || poll.time.is_zero()).ok_or_else(|| {
+                let why = "the kernel polls for 1 to 4294967295 microseconds, or not at all";
+                Error::config("the time to poll the network", format!("{:?}", poll.time), why)
+            })?;
         let mut napi = Napi::new().set_busy_poll_timeout(micros).set_prefer_busy_poll(poll.prefer);
         self.register("NAPI busy polling", (6, 9), |state| {
             let submitter = state.uring.submitter();

@@ -341,7 +341,7 @@ fn tune(socket: BorrowedFd<'_>, options: &XdpOptions, fallbacks: &mut Vec<String
         Err(source) => return Err(Error::os(attempt(), source)),
     }
     let each = options.umem.pool.chunk_size as usize + PER_FRAME;
-    let all = (options.rings.tx as usize).saturating_mul(each).min(i32::MAX as usize);
+    let all = (options.rings.tx as usize).saturating_mul(each).min(option::MAX_QUEUE);
     let told = option::set_queue(socket, option::Queue::Send, options.send_buffer.unwrap_or(all))?;
     // The kernel then takes fewer frames at a time.
     fallbacks.extend(told.filter(|_| options.send_buffer.is_some()));

@@ -24,7 +24,8 @@ impl XdpOptions {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] for a `recv_buffer` beyond all measure.
+    /// [`Error::Config`] for a `recv_buffer` beyond all measure; as
+    /// [`busy_poll_micros`](UdpOptions::busy_poll_micros).
     pub fn beside_kernel(options: &UdpOptions, beside: &Beside) -> Result<Self> {
         let mut xdp = Self::new(&*beside.station.interface);
         let to_port = |filter: Filter, &to| filter.udp_at(IpNet::from(to), [beside.port]);
@@ -61,10 +62,10 @@ impl XdpOptions {
         xdp.umem = umem(pool);
         xdp.send_buffer = options.send_buffer;
         xdp.hints = if options.timestamps { Hints::Require } else { Hints::Off };
-        xdp.busy_poll = options.busy_poll.map(|time| NapiBusyPoll {
-            micros: u32::try_from(time.as_micros()).unwrap_or(u32::MAX),
-            ..NapiBusyPoll::default()
-        });
+        xdp.busy_poll = options
+            .busy_poll_micros()?
+            .filter(|micros| *micros > 0)
+            .map(|micros| NapiBusyPoll { micros, ..NapiBusyPoll::default() });
         Ok(xdp)
     }
 }

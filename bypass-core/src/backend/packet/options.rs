@@ -145,7 +145,7 @@ impl PacketOptions {
         let mut packet = Self::new(&*beside.station.interface);
         if options.busy_poll.is_some() {
             let what = "polling of the device (`busy_poll`)".into();
-            let why = "an application can spin instead, see `Wait`".into();
+            let why = "the application can spin instead, see `BusyPoll`".into();
             return Err(Unsupported { what, backend: "AF_PACKET", why }.into());
         }
         if let Some(bytes) = options.recv_buffer.filter(|bytes| *bytes > RING_BYTES) {

@@ -75,8 +75,8 @@ pub struct UdpOptions {
     pub ttl: Option<u8>,
     /// Allow sending to broadcast addresses.
     pub broadcast: bool,
-    /// Let a call that finds nothing poll the driver so long (`SO_BUSY_POLL`, whole microseconds;
-    /// older kernels want CAP_NET_ADMIN for more than `net.core.busy_read`).
+    /// Let a call that finds nothing poll the driver so long (`SO_BUSY_POLL`, whole microseconds; zero:
+    /// not at all; older kernels want CAP_NET_ADMIN for more than `net.core.busy_read`).
     pub busy_poll: Option<Duration>,
     /// Groups to receive from, and how to send to groups.
     pub multicast: Multicast,
@@ -164,6 +164,22 @@ impl UdpOptions {
             busy_poll: None,
             multicast: Multicast::default(),
         }
+    }
+
+    /// [`busy_poll`](Self::busy_poll) in microseconds, as the kernel wants it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for a part of one, which would be none at all, and for more than an `int` holds.
+    pub fn busy_poll_micros(&self) -> Result<Option<u32>> {
+        let micros = |time: Duration| match i32::try_from(time.as_micros()) {
+            Ok(micros) if micros > 0 || time.is_zero() => Ok(micros.cast_unsigned()),
+            _ => {
+                let why = "the kernel polls for 1 to 2147483647 microseconds, or not at all";
+                Err(Error::config("busy_poll", format!("{time:?}"), why))
+            }
+        };
+        self.busy_poll.map(micros).transpose()
     }
 
     /// Opens and binds the socket, in the network namespace of the calling thread, where it stays.
@@ -291,8 +307,8 @@ impl UdpOptions {
         let socket = |name, what, value| set(fd, libc::SOL_SOCKET, name, what, value);
         socket(libc::SO_BROADCAST, "SO_BROADCAST", self.broadcast.into())?;
         socket(libc::SO_TIMESTAMPNS, "SO_TIMESTAMPNS", self.timestamps.into())?;
-        if let Some(time) = self.busy_poll {
-            let micros = i32::try_from(time.as_micros()).unwrap_or(i32::MAX);
+        if let Some(micros) = self.busy_poll_micros()? {
+            let micros = micros.cast_signed();
             let set = option::set_int(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL, micros);
             let attempt = "set SO_BUSY_POLL above net.core.busy_read on a UDP socket";
             set.map_err(|error| Error::privileged(attempt, "CAP_NET_ADMIN", error))?;
