@@ -1,7 +1,5 @@
 //! [`Link`]: whether there is a cable, and how fast it is.
 
-use std::mem::MaybeUninit;
-
 use bypass_core::Result;
 use bypass_dpdk_sys as sys;
 
@@ -21,18 +19,13 @@ pub struct Link {
 
 impl Device {
     pub(super) fn link(&self) -> Result<Link> {
-        let mut link = MaybeUninit::<sys::rte_eth_link>::zeroed();
+        let (mut speed, mut is_up, mut is_full_duplex) = (0, false, false);
+        let (at, up, full) = (&raw mut speed, &raw mut is_up, &raw mut is_full_duplex);
         let _one = self.control();
-        // SAFETY: the port is open; there is room for the answer. The function does not wait.
-        let code = unsafe { sys::rte_eth_link_get_nowait(self.id(), link.as_mut_ptr()) };
+        // SAFETY: the port is open; there is room for the answers. The function does not wait.
+        let code = unsafe { sys::bypass_eth_link(self.id(), at, up, full) };
         self.answer("ask for the link", code)?;
-        // SAFETY: it was zeroed, and consists of numbers.
-        let link = unsafe { link.assume_init() };
-        let known = link.link_speed != 0 && link.link_speed != u32::MAX;
-        Ok(Link {
-            is_up: u32::from(link.link_status()) == sys::RTE_ETH_LINK_UP,
-            speed: known.then_some(link.link_speed),
-            is_full_duplex: u32::from(link.link_duplex()) == sys::RTE_ETH_LINK_FULL_DUPLEX,
-        })
+        let speed = (speed != 0 && speed != u32::MAX).then_some(speed);
+        Ok(Link { is_up, speed, is_full_duplex })
     }
 }

@@ -194,6 +194,17 @@ int bypass_eth_tx_descriptor_status(uint16_t port, uint16_t queue, uint16_t offs
 	return rte_eth_tx_descriptor_status(port, queue, offset);
 }
 
+int bypass_eth_link(uint16_t port, uint32_t *speed, bool *is_up, bool *is_full_duplex)
+{
+	struct rte_eth_link link = { 0 };
+	int failed = rte_eth_link_get_nowait(port, &link);
+
+	*speed = link.link_speed;
+	*is_up = link.link_status == RTE_ETH_LINK_UP;
+	*is_full_duplex = link.link_duplex == RTE_ETH_LINK_FULL_DUPLEX;
+	return failed;
+}
+
 int bypass_net_intel_cksum_prepare(struct rte_mbuf *mbuf)
 {
 	return rte_net_intel_cksum_prepare(mbuf);

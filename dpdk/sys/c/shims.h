@@ -67,6 +67,10 @@ int bypass_eth_rx_queue_count(uint16_t port, uint16_t queue);
 int bypass_eth_rx_descriptor_status(uint16_t port, uint16_t queue, uint16_t offset);
 int bypass_eth_tx_descriptor_status(uint16_t port, uint16_t queue, uint16_t offset);
 
+/* The state of a link, without waiting for one: its structure differs between versions. Returns 0, or a
+ * negative errno. */
+int bypass_eth_link(uint16_t port, uint32_t *speed, bool *is_up, bool *is_full_duplex);
+
 /* Checksums that a device completes. */
 int bypass_net_intel_cksum_prepare(struct rte_mbuf *mbuf);
 

@@ -5907,6 +5907,14 @@ unsafe extern "C" {
     pub fn bypass_eth_tx_descriptor_status(port: u16, queue: u16, offset: u16) -> libc::c_int;
 }
 unsafe extern "C" {
+    pub fn bypass_eth_link(
+        port: u16,
+        speed: *mut u32,
+        is_up: *mut bool,
+        is_full_duplex: *mut bool,
+    ) -> libc::c_int;
+}
+unsafe extern "C" {
     pub fn bypass_net_intel_cksum_prepare(mbuf: *mut rte_mbuf) -> libc::c_int;
 }
 pub const RTE_ETH_DEV_CAPA_FLOW_RULE_KEEP: u64 = 8;
