@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 
 use bypass_build_support::Found;
@@ -121,11 +120,11 @@ const STANDS_FOR: &str = "bypass_const_";
 /// Writes `bindings.rs`.
 pub(crate) fn make(dpdk: &Found, out: &Path) -> Result<(), Box<dyn Error>> {
     libclang()?;
-    let constants = out.join("constants.h");
-    fs::write(&constants, bit_constants(dpdk))?;
+    // In memory: cargo is told of every file that is read, and one that was just written would have this done
+    // again by every build.
+    let headers = format!("#include \"c/wrapper.h\"\n{}", bit_constants(dpdk));
     let mut builder = bindgen::builder()
-        .header("c/wrapper.h")
-        .header(constants.to_str().ok_or("the target folder's path is not UTF-8")?)
+        .header_contents("headers.h", &headers)
         .clang_args(&dpdk.c_flags)
         .wrap_unsafe_ops(true)
         .use_core()
