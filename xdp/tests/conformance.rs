@@ -1,28 +1,24 @@
-//! The conformance suite over veth pairs, in generic and in native mode.
+//! The conformance suite over veth pairs, in generic and in native mode. Each test has a process of its own:
+//! a program that one starts holds, until it runs, copies of the descriptors that another closes.
 
 #![allow(clippy::unwrap_used, reason = "helpers are part of the tests")]
 
 use std::cell::Cell;
-use std::sync::{Mutex, PoisonError};
 
 use bypass_core::TxOffloads;
 use bypass_core::backend::packet::PacketOptions;
 use bypass_core::testing::conformance;
 use bypass_core::testing::needs::{Need, skip};
+use bypass_core::testing::process::alone;
 use bypass_core::testing::rig::{Namespace, Veth, VethOptions};
 use bypass_core::testing::veth;
 use bypass_xdp::{Hook, NapiBusyPoll, Want, XdpOptions, XdpPort};
-
-/// One suite at a time: a program that one test starts holds, until it runs, copies of the descriptors
-/// that another test closes.
-static ALONE: Mutex<()> = Mutex::new(());
 
 /// Runs the suite on one pair, on which ports come and go.
 fn conforms(change: impl Fn(&mut XdpOptions)) {
     if skip(&[Need::Namespaces, Need::Bpf]) {
         return;
     }
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let veth = Veth::new(&VethOptions::default()).unwrap();
     let opened = Cell::new(0);
     let open = |namespace: &Namespace| {
@@ -47,69 +43,80 @@ fn conforms(change: impl Fn(&mut XdpOptions)) {
 /// What every backend of whole frames owes on a veth pair, with the settings that all of them have.
 #[test]
 fn it_does_what_every_port_does_on_a_veth_pair() {
-    if skip(&[Need::Namespaces, Need::Bpf]) {
-        return;
-    }
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    for hook in [Hook::Generic, Hook::Native] {
-        let open = |options: &PacketOptions| {
-            let mut options = XdpOptions::try_from(options)?;
-            options.hook = Want::Require(hook);
-            options.open()
-        };
-        veth::ports(open).assert();
-    }
+    alone(|| {
+        if skip(&[Need::Namespaces, Need::Bpf]) {
+            return;
+        }
+        for hook in [Hook::Generic, Hook::Native] {
+            let open = |options: &PacketOptions| {
+                let mut options = XdpOptions::try_from(options)?;
+                options.hook = Want::Require(hook);
+                options.open()
+            };
+            veth::ports(open).assert();
+        }
+    });
 }
 
 #[test]
 fn generic_mode() {
-    conforms(|options| options.hook = Want::Require(Hook::Generic));
+    alone(|| conforms(|options| options.hook = Want::Require(Hook::Generic)));
 }
 
 #[test]
 fn native_mode() {
-    conforms(|options| options.hook = Want::Require(Hook::Native));
+    alone(|| conforms(|options| options.hook = Want::Require(Hook::Native)));
 }
 
 #[test]
 fn native_mode_while_polling_the_device() {
-    conforms(|options| {
-        options.hook = Want::Require(Hook::Native);
-        options.busy_poll = Some(NapiBusyPoll::default());
+    alone(|| {
+        conforms(|options| {
+            options.hook = Want::Require(Hook::Native);
+            options.busy_poll = Some(NapiBusyPoll::default());
+        });
     });
 }
 
 #[test]
 fn native_mode_with_unaligned_memory() {
-    conforms(|options| {
-        options.hook = Want::Require(Hook::Native);
-        options.umem.unaligned = true;
+    alone(|| {
+        conforms(|options| {
+            options.hook = Want::Require(Hook::Native);
+            options.umem.unaligned = true;
+        });
     });
 }
 
 #[test]
 fn native_mode_with_frames_of_several_segments() {
-    conforms(|options| {
-        options.hook = Want::Require(Hook::Native);
-        options.multi_buffer = true;
+    alone(|| {
+        conforms(|options| {
+            options.hook = Want::Require(Hook::Native);
+            options.multi_buffer = true;
+        });
     });
 }
 
 #[test]
 fn native_mode_with_room_for_metadata() {
-    conforms(|options| {
-        options.hook = Want::Require(Hook::Native);
-        options.umem.pool.tx_offloads = TxOffloads::CHECKSUM | TxOffloads::TIMESTAMP;
+    alone(|| {
+        conforms(|options| {
+            options.hook = Want::Require(Hook::Native);
+            options.umem.pool.tx_offloads = TxOffloads::CHECKSUM | TxOffloads::TIMESTAMP;
+        });
     });
 }
 
 #[test]
 fn generic_mode_with_small_rings_and_little_memory() {
-    conforms(|options| {
-        options.hook = Want::Require(Hook::Generic);
-        options.umem.pool.chunks = 256;
-        options.umem.pool.rx_reserve = 64;
-        (options.rings.rx, options.rings.fill) = (64, 64);
-        (options.rings.tx, options.rings.completion) = (32, 32);
+    alone(|| {
+        conforms(|options| {
+            options.hook = Want::Require(Hook::Generic);
+            options.umem.pool.chunks = 256;
+            options.umem.pool.rx_reserve = 64;
+            (options.rings.rx, options.rings.fill) = (64, 64);
+            (options.rings.tx, options.rings.completion) = (32, 32);
+        });
     });
 }
