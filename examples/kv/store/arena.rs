@@ -90,6 +90,11 @@ impl Arena {
         self.get(id, HASH) ^ self.get(id, Field(CHUNK - 4))
     }
 
+    /// The next chunk of the item.
+    pub fn next(&self, id: Id) -> Id {
+        self.get(id, NEXT)
+    }
+
     pub fn set(&mut self, id: Id, Field(at): Field, value: u32) {
         self.chunk_mut(id)[at..at + 4].copy_from_slice(&value.to_le_bytes());
     }
@@ -106,6 +111,11 @@ impl Arena {
     /// Chunks that an item of so many bytes of key and value takes.
     pub fn chunks_for(bytes: usize) -> usize {
         1 + bytes.saturating_sub(CHUNK - FIRST).div_ceil(CHUNK - OTHER)
+    }
+
+    /// Chunks that an item takes.
+    pub fn chunks(&self, id: Id) -> usize {
+        Self::chunks_for(self.key_length(id) + self.length(id))
     }
 
     /// Takes the chunks of a new item. `None` when there are too few, and then none is taken.

@@ -26,6 +26,8 @@ const LONGEST_NUMBER: usize = 64;
 
 /// Keys that [`Store::foresee`] takes at once.
 pub const AHEAD: usize = 64;
+/// Bytes of an item that [`Store::foresee`] looks at: what fits in a datagram.
+const DATAGRAM: usize = 1400;
 
 /// What became of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,7 +236,8 @@ impl Store {
         self.replace(old, key, value, [flags, expires], cas)
     }
 
-    /// Puts a new item in the place of `old`; false when there is no room for it.
+    /// Puts a new item in the place of `old`; false when there is no room for it. A value that needs the same room
+    /// is written over the old one.
     fn replace(
         &mut self,
         old: Option<Id>,
@@ -243,8 +246,6 @@ impl Store {
         [flags, expires]: [u32; 2],
         cas: u64,
     ) -> bool {
-        // What the new value is made of must not go to make room.
-        old.into_iter().for_each(|id| self.make_newest(id));
         let length: usize = value
             .iter()
             .map(|part| match part {
@@ -252,6 +253,17 @@ impl Store {
                 Part::Item(id) => self.arena.length(*id),
             })
             .sum();
+        if let Some(id) = old
+            && value.iter().all(|part| matches!(part, Part::Bytes(_)))
+            && self.arena.chunks(id) == Arena::chunks_for(key.len() + length)
+        {
+            self.arena.fill(id, key, value);
+            self.describe(id, [flags, expires], cas);
+            self.touch_lru(id);
+            return true;
+        }
+        // What the new value is made of must not go to make room.
+        old.into_iter().for_each(|id| self.make_newest(id));
         let id = loop {
             match self.arena.take(key.len() + length) {
                 Some(id) => break id,
@@ -263,16 +275,21 @@ impl Store {
         old.into_iter().for_each(|id| self.remove(id));
         let hash = self.hash(key);
         let bucket = self.bucket(hash);
-        self.arena.set(id, FLAGS, flags);
-        self.arena.set(id, EXPIRES, expires);
+        self.describe(id, [flags, expires], cas);
         self.arena.set(id, HASH, hash);
         self.arena.set(id, CHAIN, self.buckets.get(bucket));
-        self.arena.set_cas(id, cas);
         self.buckets.set(bucket, id);
         self.link_newest(id);
         self.counters.items += 1;
-        self.counters.total_items += 1;
         true
+    }
+
+    /// Writes what every write changes beside the value.
+    fn describe(&mut self, id: Id, [flags, expires]: [u32; 2], cas: u64) {
+        self.arena.set(id, FLAGS, flags);
+        self.arena.set(id, EXPIRES, expires);
+        self.arena.set_cas(id, cas);
+        self.counters.total_items += 1;
     }
 
     pub fn delete(&mut self, key: &[u8]) -> bool {
@@ -426,9 +443,30 @@ impl Store {
             *place = self.bucket(self.hash(key));
             count += 1;
         }
-        let ids = places.map(|place| self.buckets.get(place));
-        let there = ids[..count].iter().filter(|id| **id != NONE);
-        black_box(there.fold(0, |seen, id| seen ^ self.arena.glance(*id)));
+        let mut ids = places.map(|place| self.buckets.get(place));
+        let ids = &mut ids[..count];
+        let there = || ids.iter().copied().filter(|id| *id != NONE);
+        black_box(there().fold(0, |seen, id| seen ^ self.arena.glance(id)));
+        // Those that will be moved in the list, and where from.
+        let moved = there().filter(|id| self.arena.get(*id, USED) != self.now);
+        let beside = moved.flat_map(|id| [NEWER, OLDER].map(|field| self.arena.get(id, field)));
+        let beside = beside.filter(|id| *id != NONE);
+        black_box(beside.fold(0, |seen, id| seen ^ self.arena.get(id, USED)));
+        // A step of all items at a time, along their chunks.
+        for _ in 1..Arena::chunks_for(DATAGRAM) {
+            let (mut seen, mut more) = (0, false);
+            for id in ids.iter_mut().filter(|id| **id != NONE) {
+                *id = self.arena.next(*id);
+                if *id != NONE {
+                    seen ^= self.arena.glance(*id);
+                    more = true;
+                }
+            }
+            black_box(seen);
+            if !more {
+                break;
+            }
+        }
     }
 
     fn lookup(&self, key: &[u8]) -> Option<Id> {

@@ -56,7 +56,17 @@ impl Model {
         self.items.len() - 1
     }
 
-    fn put(&mut self, old: Option<usize>, mut item: ModelItem) -> bool {
+    /// `joined` is whether the old value is part of the new one.
+    fn put(&mut self, old: Option<usize>, mut item: ModelItem, joined: bool) -> bool {
+        if let Some(at) = old
+            && !joined
+            && self.items[at].chunks() == item.chunks()
+        {
+            item.used = self.items[at].used;
+            self.items[at] = item;
+            self.use_now(at);
+            return true;
+        }
         let old = old.map(|at| {
             let old = self.items.remove(at);
             self.items.push(old);
@@ -106,7 +116,8 @@ impl Model {
         }
         self.cas += 1;
         item.cas = self.cas;
-        if self.put(old, item) { Written::Stored } else { Written::OutOfMemory }
+        let joined = matches!(how, How::Append | How::Prepend);
+        if self.put(old, item, joined) { Written::Stored } else { Written::OutOfMemory }
     }
 
     fn count(&mut self, key: &[u8], by: u64, up: bool) -> Counted {
@@ -128,7 +139,7 @@ impl Model {
             self.items[at] = item;
             self.use_now(at);
         } else {
-            self.put(Some(at), item);
+            self.put(Some(at), item, false);
         }
         Counted::Now(number)
     }
@@ -317,10 +328,16 @@ fn what_is_foreseen_changes_nothing() {
     store.foresee(keys.iter().map(Vec::as_slice));
     assert_eq!(store.counters(), Counters::default());
     for key in &keys {
-        assert_eq!(store.write(How::Set, key, 0, 0, key), Written::Stored);
+        // Of one chunk and of several.
+        let value = key.repeat(key.len() * key.len() * 50);
+        assert_eq!(store.write(How::Set, key, 0, 0, &value), Written::Stored);
     }
     let before = store.counters();
+    store.tick(1001);
     store.foresee(keys.iter().map(Vec::as_slice).chain([&b"none"[..], b""]));
     assert_eq!(store.counters(), before);
-    assert!(keys.iter().all(|key| store.get(key).is_some_and(|item| item.length() == key.len())));
+    for key in &keys {
+        let value = key.repeat(key.len() * key.len() * 50);
+        assert!(store.get(key).is_some_and(|item| item.value().flatten().eq(&value)));
+    }
 }
