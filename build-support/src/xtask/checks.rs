@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::cargo::{cargo, shown};
+use super::cargo::{cargo, host, shown};
 use super::selection::{FUZZ, Selection};
 use super::tally::Tally;
 use super::test;
@@ -112,9 +112,11 @@ fn doc(selection: &Selection) -> Result<Vec<Command>> {
     command.args(selection.everything()).env("RUSTDOCFLAGS", "-D warnings");
     let mut commands = vec![command];
     if selection.has_dpdk() {
-        // As docs.rs does it, where there is no DPDK.
+        // As docs.rs does it, where there is no DPDK. It names the target too, so that this leaves alone
+        // what the bindings' build script makes for everything else.
         let mut command = cargo(&["doc", "--quiet", "--no-deps", "--package=bypass-dpdk"]);
-        command.arg("--features=log,tracing").env("RUSTDOCFLAGS", "-D warnings");
+        command.args(["--features=log,tracing", "--target", &host()?]);
+        command.env("RUSTDOCFLAGS", "-D warnings");
         command.env("DOCS_RS", "1").env("PKG_CONFIG", "false");
         commands.push(command);
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
@@ -127,43 +128,6 @@ const EXAMPLES: &[Example] = &[
     },
 ];
 
-/// Every file, and every folder with a `main.rs`, in `examples/` whose name holds `filter`; one that has no entry in the table fails,
-/// so that none is forgotten.
-pub(crate) fn run(filter: Option<&str>, scratch: &Path) -> Result<Outcome> {
-    let mut outcome = Outcome { pass: "examples", ..Outcome::default() };
-    let mut names = names()?;
-    names.retain(|name| filter.is_none_or(|filter| name.contains(filter)));
-    if names.is_empty() {
-        return Ok(outcome);
-    }
-    println!("\nexamples: each copied into an empty crate and run");
-    let krate = EmptyCrate::create(scratch, &names)?;
-    let mut book = |what: String, seconds: f64, verdict: Result<(), String>| {
-        println!("  {what:55} {} ({seconds:.1} s)", if verdict.is_ok() { "ok" } else { "FAILED" });
-        outcome.tally.count(verdict.is_ok());
-        if let Err(reason) = verdict {
-            println!("{reason}");
-            outcome.failures.push(what);
-        }
-    };
-    let has_dpdk = DPDK.find().is_ok();
-    let is_possible = |example: &&Example| has_dpdk || example.features != DPDK_FEATURE;
-    for name in &names {
-        let mut found = EXAMPLES.iter().filter(|example| example.name == name).peekable();
-        if found.peek().is_none() {
-            let missing = format!("{name} has no entry in the table of {}", file!());
-            book(format!("example {name}"), 0.0, Err(missing));
-        }
-        for example in found.filter(is_possible) {
-            let start = Instant::now();
-            let verdict = krate.run(example);
-            let what = format!("example {name} {}", example.features);
-            book(what.trim_end().to_owned(), start.elapsed().as_secs_f64(), verdict);
-        }
-    }
-    Ok(outcome)
-}
-
 /// The names of the examples that are there.
 fn names() -> Result<BTreeSet<String>> {
     let folder = root().join("examples");
@@ -196,19 +160,21 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
 
 /// How `manifest` has tests built. Built otherwise, nothing that the examples depend on could be used again.
 fn profile(manifest: &str) -> Option<&str> {
-    let begin = manifest.find("[profile.dev]\n")?;
-    let section = &manifest[begin..];
-    Some(section.find("\n[").map_or(section, |end| &section[..=end]))
+    manifest.find("[profile.dev]\n").map(|begin| &manifest[begin..])
 }
 
 /// A crate that depends on this one and has the examples as its programs.
-struct EmptyCrate {
+pub(crate) struct Copies {
+    names: BTreeSet<String>,
     folder: PathBuf,
     target: PathBuf,
 }
 
-impl EmptyCrate {
-    fn create(scratch: &Path, names: &BTreeSet<String>) -> Result<Self> {
+impl Copies {
+    /// Copies every file, and every folder with a `main.rs`, in `examples/` whose name holds `filter`.
+    pub(crate) fn create(filter: Option<&str>, scratch: &Path) -> Result<Self> {
+        let mut names = names()?;
+        names.retain(|name| filter.is_none_or(|filter| name.contains(filter)));
         let folder = scratch.join("examples");
         let target = scratch.parent().context("the target directory is the root")?.to_owned();
         let programs = folder.join("src/bin");
@@ -216,7 +182,7 @@ impl EmptyCrate {
             fs::remove_dir_all(folder.join("src"))?;
         }
         fs::create_dir_all(&programs)?;
-        for name in names {
+        for name in &names {
             let (file, examples) = (format!("{name}.rs"), root().join("examples"));
             if examples.join(&file).exists() {
                 fs::copy(examples.join(&file), programs.join(&file))?;
@@ -238,15 +204,75 @@ impl EmptyCrate {
         fs::write(folder.join("Cargo.toml"), manifest)?;
         // The versions that everything else is tested with.
         fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock"))?;
-        Ok(Self { folder, target })
+        Ok(Self { names, folder, target })
     }
 
-    fn run(&self, example: &Example) -> Result<(), String> {
-        let mut command = cargo(&["run", "--quiet", "--bin", example.name, "--manifest-path"]);
-        command.arg(self.folder.join("Cargo.toml")).args(["--features", example.features]);
+    /// The examples of the table that were copied and can be built here.
+    fn possible(&self) -> impl Iterator<Item = &Example> {
+        let has_dpdk = DPDK.find().is_ok();
+        EXAMPLES.iter().filter(move |example| {
+            self.names.contains(example.name) && (has_dpdk || example.features != DPDK_FEATURE)
+        })
+    }
+
+    /// Builds the programs. What does not build is told when they are to run.
+    pub(crate) fn build(&self) -> Result<()> {
+        for features in ["", DPDK_FEATURE] {
+            let mut command = self.cargo("build", features);
+            let examples = self.possible().filter(|example| example.features == features);
+            let programs: Vec<_> = examples.flat_map(|example| ["--bin", example.name]).collect();
+            if !programs.is_empty() {
+                command.args(programs).output().with_context(|| shown(&command))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the programs; an example that has no entry in the table fails, so that none is forgotten.
+    pub(crate) fn run(&self) -> Result<Outcome> {
+        let mut outcome = Outcome { pass: "examples", ..Outcome::default() };
+        if self.names.is_empty() {
+            return Ok(outcome);
+        }
+        let mut book = |what: String, seconds: f64, verdict: Result<(), String>| {
+            println!(
+                "  {what:55} {} ({seconds:.1} s)",
+                if verdict.is_ok() { "ok" } else { "FAILED" }
+            );
+            outcome.tally.count(verdict.is_ok());
+            if let Err(reason) = verdict {
+                println!("{reason}");
+                outcome.failures.push(what);
+            }
+        };
+        println!("\nexamples: each copied into an empty crate and run");
+        self.build()?;
+        for name in &self.names {
+            if !EXAMPLES.iter().any(|example| example.name == name) {
+                let missing = format!("{name} has no entry in the table of {}", file!());
+                book(format!("example {name}"), 0.0, Err(missing));
+            }
+        }
+        for example in self.possible() {
+            let start = Instant::now();
+            let verdict = self.judge(example);
+            let what = format!("example {} {}", example.name, example.features);
+            book(what.trim_end().to_owned(), start.elapsed().as_secs_f64(), verdict);
+        }
+        Ok(outcome)
+    }
+
+    fn cargo(&self, what: &str, features: &str) -> Command {
+        let mut command = cargo(&[what, "--quiet", "--manifest-path"]);
+        command.arg(self.folder.join("Cargo.toml")).args(["--features", features]);
         // Where most of what it depends on has been built.
         command.arg("--target-dir").arg(&self.target);
-        command.arg("--").args(example.arguments);
+        command
+    }
+
+    fn judge(&self, example: &Example) -> Result<(), String> {
+        let mut command = self.cargo("run", example.features);
+        command.args(["--bin", example.name, "--"]).args(example.arguments);
         let output = command.output().map_err(|error| format!("{}: {error}", shown(&command)))?;
         let printed = String::from_utf8_lossy(&output.stdout);
         let missing = example.prints.iter().find(|part| !printed.contains(**part));
@@ -265,11 +291,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_profile_of_tests_ends_where_another_section_begins() {
-        let own = "[profile.dev]\nopt-level = 1\n# Why.\ndebug = 0\n";
-        assert_eq!(profile(own), Some(own));
-        let amid = format!("[package]\nname = \"a\"\n\n{own}\n[profile.release]\nlto = true\n");
-        assert_eq!(profile(&amid).map(str::trim_end), Some(own.trim_end()));
+    fn the_profile_of_tests_is_what_the_manifest_ends_with() {
+        let own = "[profile.dev]\nopt-level = 1\n\n[profile.dev.package.\"*\"]\ndebug = false\n";
+        assert_eq!(profile(&format!("[package]\nname = \"a\"\n\n{own}")), Some(own));
         assert_eq!(profile("[profile.release]\nlto = true\n"), None);
     }
 }

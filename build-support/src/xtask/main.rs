@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`setup`] | the table of system packages, and their installation |
 //! | [`mod@test`] | every test in every layer, with one closing line |
+//! | [`ahead`] | does what can be done before it is needed, while tests run |
+//! | [`compiler`] | gives the compiler flags for some of what cargo builds |
 //! | [`examples`] | runs the examples for real and judges what they print |
 //! | [`fuzz`] | runs the fuzzer on what comes from the network |
 //! | [`checks`] | formatting, lints, documentation, sets of features |
@@ -21,9 +23,11 @@
     reason = "a command-line tool talks to its user"
 )]
 
+mod ahead;
 mod bpf;
 mod cargo;
 mod checks;
+mod compiler;
 mod examples;
 mod fuzz;
 mod libtest;
@@ -81,6 +85,7 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
         [unprivileged::COMMAND, stage, program, rest @ ..] => {
             unprivileged::exec(stage, program, rest)
         }
+        [compiler, rest @ ..] if compiler::is_compiler(compiler) => compiler::exec(compiler, rest),
         [] | ["help" | "-h" | "--help", ..] => {
             println!("{USAGE}");
             Ok(ExitCode::SUCCESS)

@@ -3,13 +3,16 @@
 //! | pass | what runs |
 //! |---|---|
 //! | `all` | every test of the library crates, documentation included, with all features |
+//! | `nobody` | the same binaries once more, without privileges (where this process has some) |
 //! | `static` | DPDK once more, linked into the test |
 //! | `tools` | the tests of the benchmark runner and of this tool |
 //! | `models` | the wake-up and ring protocols under every interleaving that loom finds |
 //! | `asan` | the crates that lend memory to the kernel, under AddressSanitizer |
 //! | `asan-dpdk` | what is dropped and shared in every order on DPDK, the same way |
-//! | `nobody` | the same binaries once more, without privileges (where this process has some) |
 //! | `examples` | every example, copied into an empty crate, run, and judged by what it prints |
+//!
+//! Tests wait for the network and for the kernel more than they compute. Meanwhile [`ahead`] checks and
+//! builds what comes next.
 //!
 //! A test that cannot run here appends `name<TAB>reason` to the file that `BYPASS_SKIP_LOG` names
 //! and returns; libtest calls that passed, so it is moved from the passed to the skipped here. With
@@ -17,7 +20,7 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
@@ -28,7 +31,7 @@ use super::skips::SkipLog;
 use super::tally::Tally;
 use super::unprivileged::Stage;
 use super::watch::{Outcome, Watch};
-use super::{checks, examples, setup, unprivileged};
+use super::{ahead, checks, compiler, examples, setup, unprivileged};
 
 /// Parts of reasons that stay valid under CI: what no machine of that kind can do.
 const ALLOWED_SKIPS: &[&str] =
@@ -44,12 +47,12 @@ const STATIC: &str = "static";
 /// allocator, and of DPDK's pools only that it is there.
 const SANITIZED_DPDK: &str = "asan-dpdk";
 
-/// The name of every module with tests that need loom.
-const MODELS: &str = "model";
-
 /// Names of tests that call the compiler, or the Python that setup has put beside its results, which
 /// `nobody` cannot: they belong to the checkout's owner.
 const NEED_CHECKOUT: [&str; 2] = ["compile_fail", "meatpy"];
+
+/// Modules whose tests compute much and call nothing that could be refused: privileges are nothing to them.
+const COMPUTE_ONLY: [&str; 2] = ["mutations::", "properties::"];
 
 /// A test in which the kernel reports a longer name than it writes. The sanitizer takes the report for
 /// what was written.
@@ -72,25 +75,52 @@ pub(crate) fn run(arguments: &[&str]) -> Result<ExitCode> {
 
 /// Runs the tests whose name holds `filter` (or all), prints the summary and returns the count.
 pub(crate) fn count(filter: Option<&str>, with_checks: bool) -> Result<Tally> {
-    let mut outcomes = Vec::new();
-    if with_checks {
-        outcomes.push(Outcome::timed(checks::all)?);
-    }
     if let Err(error) = setup::ensure() {
         println!("setup: {error:#}\nsetup: going on without; what needs the packages is skipped");
     }
-    let scratch = scratch(&metadata()?)?;
-    let selection = Selection::of_this_machine()?;
-    outcomes.extend(selection.left_out());
-    for pass in PASSES.iter().filter(|pass| pass.applies(filter, &selection)) {
-        outcomes.push(Outcome::timed(|| pass.run(filter, &scratch, &selection))?);
-    }
-    outcomes.push(Outcome::timed(|| examples::run(filter, &scratch))?);
+    let run = Run {
+        filter,
+        scratch: scratch(&metadata()?)?,
+        selection: Selection::of_this_machine()?,
+        tool: std::env::current_exe().context("cannot tell where this tool lies")?,
+    };
+    let passes: Vec<_> = PASSES.iter().filter(|pass| pass.applies(&run)).collect();
+    let examples = examples::Copies::create(filter, &run.scratch)?;
+    let mut outcomes = Vec::from_iter(run.selection.left_out());
+    // Most tests are in the first pass, and nothing else can be of use before them.
+    passes.first().map_or(Ok(()), |pass| pass.build(&run))?;
+    let checked = ahead::of(
+        || {
+            for pass in &passes {
+                outcomes.push(Outcome::timed(|| pass.run(&run))?);
+            }
+            outcomes.push(Outcome::timed(|| examples.run())?);
+            Ok(())
+        },
+        || {
+            let checked = with_checks.then(|| Outcome::timed(checks::all)).transpose()?;
+            passes.iter().try_for_each(|pass| pass.build(&run))?;
+            examples.build()?;
+            Ok(checked)
+        },
+    )?;
+    outcomes.splice(0..0, checked);
     Ok(summary(&outcomes, std::env::var("CI").is_ok_and(|ci| ci == "true")))
+}
+
+/// What all passes are told.
+struct Run<'a> {
+    filter: Option<&'a str>,
+    /// Where logs are written.
+    scratch: PathBuf,
+    selection: Selection,
+    /// This program, which cargo calls back.
+    tool: PathBuf,
 }
 
 const PASSES: &[Pass] = &[
     Pass { name: "all", packages: None, kind: Kind::Plain },
+    Pass { name: "nobody", packages: None, kind: Kind::Nobody },
     Pass {
         name: STATIC,
         packages: Some(&["--package=bypass-dpdk", "--features=static", "--test=eal"]),
@@ -136,7 +166,6 @@ const PASSES: &[Pass] = &[
         ]),
         kind: Kind::Sanitized,
     },
-    Pass { name: "nobody", packages: None, kind: Kind::Nobody },
 ];
 
 /// One call of `cargo test`.
@@ -152,7 +181,7 @@ enum Kind {
     Plain,
     /// The tests run as the user `nobody`.
     Nobody,
-    /// Only the modules named `model`, built with loom in place of the standard atomics.
+    /// Only the modules named [`compiler::MODEL`], built with loom in place of the standard atomics.
     Models,
     /// Built with AddressSanitizer. It sees every access of the tests and the crates, not those of
     /// the kernel; for those there are the poison tests.
@@ -160,77 +189,85 @@ enum Kind {
 }
 
 impl Pass {
-    fn applies(&self, filter: Option<&str>, selection: &Selection) -> bool {
-        if [STATIC, SANITIZED_DPDK].contains(&self.name) && !selection.has_dpdk() {
+    fn applies(&self, run: &Run<'_>) -> bool {
+        if [STATIC, SANITIZED_DPDK].contains(&self.name) && !run.selection.has_dpdk() {
             return false;
         }
         match self.kind {
             Kind::Plain => true,
             Kind::Nobody => unprivileged::possible(),
-            Kind::Sanitized => filter.is_none(),
-            // A second build of everything is worth it for all tests, or for these.
-            Kind::Models => filter.is_none_or(|filter| filter.contains(MODELS)),
+            Kind::Sanitized => run.filter.is_none(),
+            // A second build is worth it for all tests, or for these.
+            Kind::Models => run.filter.is_none_or(|filter| filter.contains(compiler::MODEL)),
         }
     }
 
-    fn command(
-        &self,
-        filter: Option<&str>,
-        scratch: &Path,
-        stage: Option<&Stage>,
-        selection: &Selection,
-    ) -> Result<Command> {
-        let mut runner = vec!["timeout", "--foreground", "--kill-after=10", SUITE_TIMEOUT_SECONDS];
-        let tool = std::env::current_exe().context("cannot tell where this tool lies")?;
-        let tool = tool.to_str().context("this tool lies under a path that is not UTF-8")?;
+    /// The call of cargo, as far as it says what is built and how.
+    fn cargo(&self, run: &Run<'_>) -> Result<Command> {
         let mut command = cargo(&["test", "--no-fail-fast"]);
+        command.env("CARGO_TERM_COLOR", "never");
         match self.packages {
             Some(packages) => command.args(packages),
-            None => command.args(selection.shipped()),
+            None => command.args(run.selection.shipped()),
         };
+        match self.kind {
+            Kind::Plain => &mut command,
+            // Documentation tests are compiled as they run.
+            Kind::Nobody => command.args(["--lib", "--bins", "--tests"]),
+            Kind::Models => command.env(compiler::MODELS_WRAPPER, &run.tool),
+            // Where the target is named, the flags are not for what runs while it is built.
+            Kind::Sanitized => command
+                .args(["--target", &host()?])
+                .args(["--config", &format!("build.rustflags=['{}']", compiler::SANITIZE)])
+                .env(compiler::SANITIZER_WRAPPER, &run.tool),
+        };
+        Ok(command)
+    }
+
+    /// Builds the tests. What does not build is told when they are to run.
+    fn build(&self, run: &Run<'_>) -> Result<()> {
+        let mut command = self.cargo(run)?;
+        command.arg("--no-run");
+        command.output().with_context(|| format!("cannot run {}", shown(&command)))?;
+        Ok(())
+    }
+
+    fn command(&self, run: &Run<'_>, stage: Option<&Stage>) -> Result<Command> {
+        let mut runner = vec!["timeout", "--foreground", "--kill-after=10", SUITE_TIMEOUT_SECONDS];
+        let mut command = self.cargo(run)?;
         if let Some(stage) = stage {
+            let tool =
+                run.tool.to_str().context("this tool lies under a path that is not UTF-8")?;
             let stage = stage.folder.to_str().context("the temporary folder is not UTF-8")?;
             runner.extend([tool, unprivileged::COMMAND, stage]);
-            // Documentation tests are compiled as they run.
-            command.args(["--lib", "--bins", "--tests"]);
         }
         command.args(["--config", &format!("target.'cfg(unix)'.runner={runner:?}")]);
-        if self.kind == Kind::Models {
-            // Apart from the other builds, which have other flags for every crate.
-            command.args(["--config", "build.rustflags=['--cfg', 'model']"]);
-            command.arg("--target-dir").arg(scratch.join(MODELS));
-        }
-        if self.kind == Kind::Sanitized {
-            command.args(["--target", &host()?]);
-            command.args(["--config", "build.rustflags=['-Zsanitizer=address']"]);
-            // One build of what both passes share.
-            command.arg("--target-dir").arg(scratch.join("asan"));
-            // The flag is not stable, though every toolchain comes with the sanitizer. What the tests
-            // leak, they leak on purpose.
-            command.env("RUSTC_BOOTSTRAP", "1").env("ASAN_OPTIONS", "detect_leaks=0");
-        }
         // The filter goes to the tests: given one itself, cargo would not build the examples that
         // tests call.
-        command.arg("--").args(filter.or((self.kind == Kind::Models).then_some(MODELS)));
+        command
+            .arg("--")
+            .args(run.filter.or((self.kind == Kind::Models).then_some(compiler::MODEL)));
         if stage.is_some() {
-            command.args(NEED_CHECKOUT.iter().flat_map(|name| ["--skip", name]));
+            let skipped = NEED_CHECKOUT.iter().chain(&COMPUTE_ONLY);
+            command.args(skipped.flat_map(|name| ["--skip", name]));
         }
         if self.kind == Kind::Sanitized {
-            command.args(["--skip", LIES_TO_THE_SANITIZER]);
+            // What the tests leak, they leak on purpose.
+            command.env("ASAN_OPTIONS", "detect_leaks=0").args(["--skip", LIES_TO_THE_SANITIZER]);
         }
         Ok(command)
     }
 
     /// Runs the tests, prints a line per suite and the whole output of each suite that fails.
-    fn run(&self, filter: Option<&str>, scratch: &Path, selection: &Selection) -> Result<Outcome> {
+    fn run(&self, run: &Run<'_>) -> Result<Outcome> {
         let skip_log = SkipLog::create(self.name)?;
-        let profile = scratch.parent().context("the target directory is the root")?.join("debug");
+        let profile = run.scratch.parent().context("the target directory is the root")?;
         let stage = match self.kind {
-            Kind::Nobody => Some(Stage::create(&profile)?),
+            Kind::Nobody => Some(Stage::create(&profile.join("debug"))?),
             Kind::Plain | Kind::Models | Kind::Sanitized => None,
         };
-        let mut command = self.command(filter, scratch, stage.as_ref(), selection)?;
-        command.env("BYPASS_SKIP_LOG", &skip_log.file).env("CARGO_TERM_COLOR", "never");
+        let mut command = self.command(run, stage.as_ref())?;
+        command.env("BYPASS_SKIP_LOG", &skip_log.file);
         println!("\n{}: {}", self.name, shown(&command));
 
         // One stream, so that a suite's name comes before its results.
@@ -241,7 +278,7 @@ impl Pass {
         drop(command); // holds the writing end
 
         let mut watch = Watch::new(self.name, skip_log);
-        let mut log = File::create(scratch.join(format!("{}.log", self.name)))?;
+        let mut log = File::create(run.scratch.join(format!("{}.log", self.name)))?;
         for line in BufReader::new(reader).split(b'\n') {
             let line = line?;
             let line = String::from_utf8_lossy(&line);

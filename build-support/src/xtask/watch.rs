@@ -13,7 +13,7 @@ use super::tally::Tally;
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) pass: &'static str,
-    /// With what was compiled for it.
+    /// With what had to be compiled for it still.
     pub(crate) took: Duration,
     /// Each as libtest saw it: what skipped itself is among the passed.
     pub(crate) tally: Tally,
