@@ -8,6 +8,7 @@ mod kv {
     pub(crate) mod clients;
     pub(crate) mod crashes;
     pub(crate) mod forgetting;
+    pub(crate) mod memory;
     pub(crate) mod same_answers;
     pub(crate) mod server;
     pub(crate) mod udp;

@@ -154,6 +154,7 @@ fn start(
             log: options.log.clone(),
             spin: options.spin,
             patience: options.patience,
+            connections: options.connections,
             board: board.clone(),
             ready: ready.clone(),
         }))

@@ -24,7 +24,9 @@ usage: kv [ADDRESS] [options]
   --memory MIB          for items, of all shards together; 64
   --front tokio         serve with tokio in place of all that
   --spin                never sleep
-  --patience SECONDS    how long the datagrams of a request may take, from the first on; 3
+  --patience SECONDS    how long the datagrams of a request may take, from the first on, and how long a connection
+                        may keep memory that others wait for; 3
+  --connections N       at a time, of each shard; 1024
   --check               start, and end at once
   --json                print what happened as JSON
   --log FOLDER          keep a log there, and begin with what it has
@@ -42,8 +44,10 @@ pub struct Options {
     pub memory: usize,
     pub tokio: bool,
     pub spin: bool,
-    /// How long the datagrams of a request may take.
+    /// How long the datagrams of a request may take, and memory be kept that others wait for.
     pub patience: Duration,
+    /// Of each shard.
+    pub connections: usize,
     pub check: bool,
     pub json: bool,
     pub log: Option<log::Options>,
@@ -57,7 +61,7 @@ impl Options {
         let (mut udp, mut tokio, mut spin, mut check, mut json) =
             (None, false, false, false, false);
         let (mut telemetry, mut patience) = (None, Duration::from_secs(3));
-        let (mut workers, mut cores, mut memory) = (1, None, 64);
+        let (mut workers, mut cores, mut memory, mut connections) = (1, None, 64, 1024);
         let (mut folder, mut sync, mut interval, mut compact) =
             (None, "durable".to_owned(), 100, 64.0);
         while let Some(arg) = args.next()? {
@@ -75,6 +79,7 @@ impl Options {
                     cores = Some(args.value()?.parse_with::<_, _, ParseIntError>(list)?);
                 }
                 Long("memory") => memory = args.value()?.parse::<usize>()?,
+                Long("connections") => connections = args.value()?.parse()?,
                 Long("front") => match args.value()?.string()?.as_str() {
                     "tokio" => tokio = true,
                     other => return Err(format!("there is no front end `{other}`").into()),
@@ -127,6 +132,7 @@ impl Options {
             tokio,
             spin,
             patience,
+            connections,
             check,
             json,
             log,

@@ -3,7 +3,9 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
-use crate::protocol::{How, NOT_A_NUMBER, OUT_OF_MEMORY, Request, TOO_LARGE, Write};
+use crate::protocol::{
+    How, MAX_ITEM, MAX_KEY, NOT_A_NUMBER, OUT_OF_MEMORY, Request, TOO_LARGE, Write,
+};
 use crate::stats::{Figure, Stats};
 use crate::store::{Counted, Item, Store, Written};
 
@@ -26,12 +28,14 @@ pub enum Next {
     Done,
     /// Another shard has what it is about.
     Shard(usize),
-    /// The answer is long enough: it has to be sent before there is more.
+    /// The answer has no more room: it has to be sent before there is more.
     Full,
 }
 
-/// Bytes of an answer after which it is [full](Next::Full).
-pub const FULL: usize = 1 << 20;
+/// Bytes of the longest answer, in which there is room for any item.
+pub const FULL: usize = 2 * MAX_ITEM;
+/// Bytes of the line in front of a value, and of what is behind it.
+const LINES: usize = MAX_KEY + 64;
 
 pub struct Shard {
     pub index: usize,
@@ -48,12 +52,13 @@ impl Shard {
     }
 
     /// Carries out as much of a request as this shard can. `progress` says how much has been done, by this
-    /// shard or others; it begins at 0. The answer grows at the end of `out`.
+    /// shard or others; it begins at 0. The answer grows at the end of `out`, where items have
+    /// `room` bytes in all.
     pub fn carry_out<'a>(
         &mut self,
         request: &Request<'a>,
         progress: &mut usize,
-        out: &mut Vec<u8>,
+        (out, room): (&mut Vec<u8>, usize),
         changed: &mut impl FnMut(&mut Store, Change<'_>),
     ) -> Next {
         let key = match *request {
@@ -63,10 +68,9 @@ impl Shard {
                     if owner != self.index {
                         return Next::Shard(owner);
                     }
-                    if out.len() >= FULL {
+                    if !self.get(key, cas, out, room) {
                         return Next::Full;
                     }
-                    self.get(key, cas, out);
                     *progress += 1;
                 }
                 out.extend_from_slice(b"END\r\n");
@@ -124,13 +128,18 @@ impl Shard {
         Next::Done
     }
 
-    fn get(&mut self, key: &[u8], cas: bool, out: &mut Vec<u8>) {
+    /// Shows an item, if there is one; false when there is no room for it.
+    fn get(&mut self, key: &[u8], cas: bool, out: &mut Vec<u8>, room: usize) -> bool {
         let found = self.store.get(key);
+        if found.is_some_and(|item| out.len() + item.length() + LINES > room) {
+            return false;
+        }
         let figure = if found.is_some() { Figure::GetHits } else { Figure::GetMisses };
         if let Some(item) = found {
             show(item, key, cas, out);
         }
         self.stats.add(self.index, figure, 1);
+        true
     }
 
     fn change(

@@ -60,6 +60,11 @@ figures! {
     LogBytes = "log_bytes",
     Snapshots = "log_snapshots",
     Connections = "curr_connections",
+    // Those that were too many, and those that kept memory for too long while others waited for it.
+    Rejected = "rejected_connections",
+    ShutOut = "connections_shut_out",
+    // Bytes that the others keep, beyond what each has of its own.
+    ConnectionBytes = "connection_bytes",
     // Datagrams, and what the kernel was asked for, as of the last second.
     Received = "datagrams_received",
     Sent = "datagrams_sent",
@@ -76,7 +81,7 @@ impl Figure {
 }
 
 /// The figures that show a state; the others are counts since the start.
-const STATES: &[Figure] = &[Figure::Items, Figure::Connections];
+const STATES: &[Figure] = &[Figure::Items, Figure::Connections, Figure::ConnectionBytes];
 
 /// The figures of one shard. Only its own thread writes them, but for a reset.
 #[repr(align(128))]

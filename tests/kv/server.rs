@@ -8,8 +8,17 @@ use std::time::{Duration, Instant};
 
 use bypass_core::testing::needs::skip_because;
 
+/// Not the default, which with all features moves nothing over loopback.
+const UDP: &str = "udp+uring://127.0.0.1:{port}?reuse_port=true";
+
 /// How long an answer may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The example, which was built like this test.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).unwrap().join("examples/kv")
+}
 
 /// A running server; it is killed when this is dropped.
 pub(crate) struct Server {
@@ -23,8 +32,7 @@ pub(crate) struct Server {
 impl Server {
     /// The example, on a port that the kernel chooses.
     pub(crate) fn kv(arguments: &[&str]) -> Self {
-        // Not the default, which with all features moves nothing over loopback.
-        let udp = ["--udp", "udp+uring://127.0.0.1:{port}?reuse_port=true"];
+        let udp = ["--udp", UDP];
         let chosen = arguments.iter().any(|argument| matches!(*argument, "--udp" | "--front"));
         let udp = if chosen { &[][..] } else { &udp };
         Self::kv_at("127.0.0.1:0", &[udp, arguments].concat())
@@ -32,9 +40,18 @@ impl Server {
 
     /// The example, at this address.
     pub(crate) fn kv_at(address: &str, arguments: &[&str]) -> Self {
-        let test = std::env::current_exe().unwrap();
-        let profile = test.ancestors().nth(2).unwrap().to_owned();
-        let mut child = Command::new(profile.join("examples/kv"))
+        Self::start(Command::new(program()), address, arguments)
+    }
+
+    /// The example, which may have descriptors below this number.
+    pub(crate) fn kv_with_descriptors(most: usize) -> Self {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={most}")).arg(program());
+        Self::start(command, "127.0.0.1:0", &["--udp", UDP])
+    }
+
+    fn start(mut command: Command, address: &str, arguments: &[&str]) -> Self {
+        let mut child = command
             .arg(address)
             // On a busy machine the pieces of a request come slowly.
             .args(["--patience", "600"])
@@ -95,6 +112,22 @@ impl Server {
         self.lines.take().unwrap().read_to_string(&mut report).unwrap();
         assert!(self.child.wait().unwrap().success(), "{report}");
         report
+    }
+
+    /// The number below which it has so many descriptors left.
+    pub(crate) fn descriptors_for(&self, more: usize) -> usize {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+        let open: Vec<usize> =
+            open.map(|entry| name(entry).into_string().unwrap().parse().unwrap()).collect();
+        (0..).filter(|number| !open.contains(number)).nth(more).unwrap()
+    }
+
+    /// Bytes of memory that it has had at the most.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     /// A figure of its statistics.
@@ -172,6 +205,38 @@ impl Connection {
             text.extend_from_slice(&buffer[..length]);
         }
         Ok(())
+    }
+
+    /// The connection, where no call waits any more.
+    pub(crate) fn without_blocking(self) -> Self {
+        self.0.set_nonblocking(true).unwrap();
+        self
+    }
+
+    /// Sends what there is room for, and returns how much that was; nothing once it has been closed.
+    pub(crate) fn send_some(&mut self, bytes: &[u8]) -> usize {
+        self.0.write(bytes).unwrap_or(0)
+    }
+
+    /// What has come by now.
+    pub(crate) fn read_what_is_there(&mut self) -> Vec<u8> {
+        let mut text = Vec::new();
+        // Until it would wait, or the end.
+        let _end = self.0.read_to_end(&mut text);
+        text
+    }
+
+    /// Asks for the statistics until they have this line.
+    pub(crate) fn until_stats_say(&mut self, line: &str) {
+        let begin = Instant::now();
+        loop {
+            let stats = self.ask_until("stats\r\n", "END\r\n");
+            if stats.contains(line) {
+                return;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{line} is not in {stats}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Another handle of it.

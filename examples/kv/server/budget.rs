@@ -1,8 +1,9 @@
-//! Memory that a shard gives to what datagrams ask for: so many bytes, and no more, whatever clients send.
+//! Memory that a shard gives to what clients ask for: so many bytes, and no more, whatever they send.
 //!
 //! Requests of several datagrams wait for their pieces, requests that arrived at the wrong shard and their
-//! answers are on their way, long answers wait for the log and for buffers. Other shards make part of that, so it
-//! is counted where all of them see it. Everything else has a fixed size.
+//! answers are on their way, long answers wait for the log and for buffers, and connections for whoever sends or
+//! reads slowly. Other shards make part of that, so it is counted where all of them see it. Everything else has a
+//! fixed size.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,6 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub const REQUESTS: usize = 16 << 20;
 /// Bytes of answers that do not fit the datagram that asked: a request of a few bytes may ask for megabytes.
 pub const ANSWERS: usize = 64 << 20;
+/// Bytes of requests and answers of connections, beyond what each has of [its own](super::seats::OWN).
+pub const CONNECTIONS: usize = 64 << 20;
 
 /// Bytes that may be taken.
 pub struct Budget {
@@ -21,11 +24,16 @@ pub struct Budget {
 pub struct Budgets {
     pub requests: Budget,
     pub answers: Budget,
+    pub connections: Budget,
 }
 
 impl Default for Budgets {
     fn default() -> Self {
-        Self { requests: Budget::new(REQUESTS), answers: Budget::new(ANSWERS) }
+        Self {
+            requests: Budget::new(REQUESTS),
+            answers: Budget::new(ANSWERS),
+            connections: Budget::new(CONNECTIONS),
+        }
     }
 }
 
@@ -57,7 +65,6 @@ impl Budget {
         self.taken.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    #[cfg(test)]
     pub fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }

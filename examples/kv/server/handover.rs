@@ -4,8 +4,7 @@
 //! shards that have them in the order of the keys, and comes home with the whole answer. Each shard has a
 //! fixed number of envelopes, made at the start, so that nothing is allocated when one is sent, no ring can
 //! overflow, and a shard that falls behind is noticed where the requests arrive: there are no envelopes left.
-//! What requests and answers of datagrams take is [budgeted](super::budget); a connection has one under way, which
-//! is a part of what it holds itself.
+//! What requests and answers take is [budgeted](super::budget).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,7 +14,9 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::Outcome;
 use super::budget::Budgets;
+use super::seats::room;
 
 /// Envelopes of each shard.
 pub const ENVELOPES: usize = 512;
@@ -41,8 +42,8 @@ pub struct Envelope<Back> {
     /// Shards that it may still be sent to.
     pub hops: u32,
     pub answer: Vec<u8>,
-    /// All are finished.
-    pub done: bool,
+    /// It comes home, carried out so far.
+    pub done: Option<Outcome>,
     /// Bytes that are taken for it from its home's budgets.
     charged: Charged,
 }
@@ -51,6 +52,15 @@ pub struct Envelope<Back> {
 struct Charged {
     requests: usize,
     answer: usize,
+    /// From the budget of connections.
+    connection: bool,
+}
+
+impl<Back> Envelope<Back> {
+    /// Bytes that the answer has beyond the room that it has always, and that are not taken yet.
+    fn grown(&self) -> usize {
+        self.answer.len().saturating_sub(ROOM).saturating_sub(self.charged.answer)
+    }
 }
 
 /// Wakes a shard that sleeps.
@@ -99,7 +109,7 @@ pub fn between<Back>(shards: usize) -> io::Result<Vec<Handover<Back>>> {
             progress: 0,
             hops: HOPS,
             answer: Vec::with_capacity(ROOM),
-            done: false,
+            done: None,
             charged: Charged::default(),
         })
     };
@@ -145,18 +155,34 @@ impl<Back> Handover<Back> {
     /// when there is not so much left.
     #[must_use]
     pub fn charge_answer(&self, envelope: &mut Envelope<Back>) -> bool {
-        let Envelope { home, answer, charged, .. } = envelope;
-        let grown = answer.len().saturating_sub(ROOM).saturating_sub(charged.answer);
-        let charge = grown == 0 || self.budgets[*home].answers.take(grown);
-        charged.answer += if charge { grown } else { 0 };
+        let grown = envelope.grown();
+        let charge = grown == 0 || self.budgets[envelope.home].answers.take(grown);
+        envelope.charged.answer += if charge { grown } else { 0 };
         charge
+    }
+
+    /// Bytes that an answer to a connection may have now.
+    pub fn room_of_connection(&self, envelope: &Envelope<Back>) -> usize {
+        room(&self.budgets[envelope.home])
+    }
+
+    /// Takes what an answer to a connection has, wherever that leads: [room](Self::room_of_connection) was asked for.
+    pub fn charge_connection(&self, envelope: &mut Envelope<Back>) {
+        let grown = envelope.grown();
+        self.budgets[envelope.home].connections.overdraw(grown);
+        envelope.charged.answer += grown;
+        envelope.charged.connection = true;
     }
 
     /// Takes an envelope back that has come home.
     pub fn recycle(&mut self, mut envelope: Box<Envelope<Back>>) {
-        let Charged { requests, answer } = std::mem::take(&mut envelope.charged);
-        self.budgets().requests.give(requests);
-        self.budgets().answers.give(answer);
+        let Charged { requests, answer, connection } = std::mem::take(&mut envelope.charged);
+        if connection {
+            self.budgets().connections.give(requests + answer);
+        } else {
+            self.budgets().requests.give(requests);
+            self.budgets().answers.give(answer);
+        }
         envelope.back = None;
         for memory in [&mut envelope.requests, &mut envelope.answer] {
             memory.clear();
@@ -164,7 +190,7 @@ impl<Back> Handover<Back> {
                 memory.shrink_to(ROOM);
             }
         }
-        (envelope.used, envelope.progress, envelope.hops, envelope.done) = (0, 0, HOPS, false);
+        (envelope.used, envelope.progress, envelope.hops, envelope.done) = (0, 0, HOPS, None);
         self.spare.push(envelope);
     }
 

@@ -3,6 +3,7 @@
 pub mod assembly;
 pub mod budget;
 pub mod handover;
+pub mod seats;
 pub mod tcp;
 pub mod tokio;
 pub mod udp;
@@ -38,11 +39,11 @@ pub enum Back {
 pub enum Outcome {
     /// To their end.
     Done,
-    /// What is left is not a whole request.
-    More,
-    /// Up to one, of so many bytes, that another shard has to go on with.
-    Shard(usize, usize),
-    /// Up to where the answer has to be sent before there is more.
+    /// What is left is not a whole request; so many bytes of it have to be there.
+    More(usize),
+    /// Up to one that another shard has to go on with.
+    Shard(usize),
+    /// Up to where the answer has no more room: it has to be sent first.
     Full,
     /// To the end of the connection.
     Close,
@@ -62,14 +63,14 @@ impl Core {
         Self { shard, log, ring, failure: None }
     }
 
-    /// Carries out the requests of `bytes` from `used` on. `progress` is how much of the first is done. The
-    /// number is what their answer has to wait for.
+    /// Carries out the requests of `bytes` from `used` on, as far as their answer has `room`. `progress` is how
+    /// much of the first is done. The number is what their answer has to wait for.
     pub fn run(
         &mut self,
         bytes: &[u8],
         used: &mut usize,
         progress: &mut usize,
-        out: &mut Vec<u8>,
+        (out, room): (&mut Vec<u8>, usize),
     ) -> (Outcome, Option<u64>) {
         let mut changes = false;
         let Self { shard, log, ring, failure } = self;
@@ -81,7 +82,7 @@ impl Core {
                 failure.get_or_insert(error);
             }
         };
-        let outcome = carry_out_all(shard, bytes, used, progress, out, &mut changed);
+        let outcome = carry_out_all(shard, bytes, used, progress, (out, room), &mut changed);
         let log = log.as_ref().filter(|_| changes);
         (outcome, log.and_then(Log::ticket))
     }
@@ -128,24 +129,28 @@ impl Core {
 /// Buckets that are searched for dead items each second.
 const SWEEP: usize = 4096;
 
-/// Carries out requests one after the other.
+/// Carries out requests one after the other, as far as their answer has `room`.
 pub fn carry_out_all(
     shard: &mut Shard,
     bytes: &[u8],
     used: &mut usize,
     progress: &mut usize,
-    out: &mut Vec<u8>,
+    (out, room): (&mut Vec<u8>, usize),
     changed: &mut impl FnMut(&mut Store, Change<'_>),
 ) -> Outcome {
     while let Some(rest) = bytes.get(*used..).filter(|rest| !rest.is_empty()) {
+        // Many short requests, each with an answer.
+        if out.len() >= room {
+            return Outcome::Full;
+        }
         let (request, length) = match parse(rest) {
             Parsed::Request(Request::Quit, _) | Parsed::Hopeless => return Outcome::Close,
             Parsed::Request(request, length) => (request, length),
-            Parsed::More(_) => return Outcome::More,
+            Parsed::More(length) => return Outcome::More(length),
         };
-        match shard.carry_out(&request, progress, out, changed) {
+        match shard.carry_out(&request, progress, (out, room), changed) {
             Next::Done => (*used, *progress) = (*used + length, 0),
-            Next::Shard(owner) => return Outcome::Shard(owner, length),
+            Next::Shard(owner) => return Outcome::Shard(owner),
             Next::Full => return Outcome::Full,
         }
     }

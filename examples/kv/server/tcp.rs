@@ -1,110 +1,84 @@
-//! The way in for connections: one submission accepts all of them, one each receives all that comes.
+//! The way in for connections: one submission accepts all of them.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::rc::Rc;
 
-use bypass_io::io_uring::buf::BufPool;
-use bypass_io::io_uring::buf_ring::BufRing;
 use bypass_io::io_uring::driver::LocalExecutor;
 use bypass_io::io_uring::net::{TcpListener, TcpStream};
-use bypass_io::io_uring::{Local, Ring};
+use rustix::io::Errno;
 
-use super::handover::{Envelope, Handover};
-use super::wake::Wakers;
-use super::{Back, Core, Outcome};
+use super::seats::{Holder, OWN, Shared};
+use super::{Back, Outcome};
 use crate::Result;
 use crate::stats::Figure;
 
-/// Bytes of a receive buffer, and how many there are.
-const BUFFER: usize = 16 << 10;
-const BUFFERS: usize = 1024;
+/// Bytes that a connection receives at once. It receives no more before they are carried out: who does not read
+/// answers is not listened to either.
+const CHUNK: usize = 16 << 10;
 
-/// What the tasks of a worker share with it. All are on its thread.
-pub struct Shared {
-    pub ring: Rc<Ring>,
-    pub core: RefCell<Core>,
-    pub handover: RefCell<Handover<Back>>,
-    /// Where connections sit, and find the answers that other shards gave.
-    seats: RefCell<Vec<Seat>>,
-    /// Rung when envelopes have come home: with an answer, or to be used again.
-    pub home: Wakers,
-    /// Rung when a group of the log is on the disk.
-    pub durable: Wakers,
-    pub failure: RefCell<Option<Box<dyn std::error::Error + Send + Sync>>>,
-}
+const TOO_MANY: &str = "ERROR Too many open connections\r\n";
+const SHUT_OUT: &str = "SERVER_ERROR out of memory reading request\r\n";
 
-#[derive(Default)]
-struct Seat {
-    taken: bool,
-    answer: Option<Box<Envelope<Back>>>,
-}
-
-impl Shared {
-    pub fn new(ring: Rc<Ring>, core: Core, handover: Handover<Back>) -> Self {
-        Self {
-            ring,
-            core: RefCell::new(core),
-            handover: RefCell::new(handover),
-            seats: RefCell::default(),
-            home: Wakers::default(),
-            durable: Wakers::default(),
-            failure: RefCell::default(),
-        }
-    }
-
-    /// An answer for a connection has come home; for one that has gone meanwhile it is of no use.
-    pub fn deliver(&self, seat: usize, envelope: Box<Envelope<Back>>) {
-        let mut seats = self.seats.borrow_mut();
-        match seats.get_mut(seat) {
-            Some(seat) => seat.answer = Some(envelope),
-            None => self.handover.borrow_mut().recycle(envelope),
-        }
-    }
-
-    /// A free seat. One whose answer is still on its way is not free.
-    fn sit_down(&self) -> usize {
-        let mut seats = self.seats.borrow_mut();
-        let free = seats.iter().position(|seat| !seat.taken);
-        let seat = free.unwrap_or_else(|| {
-            seats.push(Seat::default());
-            seats.len() - 1
-        });
-        seats[seat].taken = true;
-        seat
-    }
-}
-
-/// Accepts connections until the ring is told to end.
+/// Accepts connections until the ring is told to end, so many at a time.
 pub async fn accept(
     shared: Rc<Shared>,
     listener: std::net::TcpListener,
+    most: usize,
     executor: Rc<LocalExecutor<'static>>,
 ) -> Result {
-    let ring = Rc::clone(&shared.ring);
-    let buffers = BufRing::new(&ring, BUFFERS as u16, BufPool::local(BUFFER, BUFFERS)?)?;
-    let listener = TcpListener::from_std(&ring, listener);
-    let mut incoming = listener.incoming();
-    while let Some(stream) = incoming.next().await? {
-        let (shared, buffers) = (Rc::clone(&shared), buffers.clone());
+    let listener = TcpListener::from_std(&shared.ring, listener);
+    let (mut incoming, open) = (listener.incoming(), Rc::new(Cell::new(0)));
+    loop {
+        let stream = match incoming.next().await {
+            Ok(Some(stream)) => stream,
+            Ok(None) => return Ok(()),
+            // Out of descriptors: those who come wait until somebody has gone.
+            Err(error) if is_out_of_descriptors(&error) => {
+                shared.wait_for_others().await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if open.get() == most {
+            shared.count(Figure::Rejected);
+            // A few bytes have room in the socket; and it ends anyway.
+            let _told = rustix::net::send(stream.fd(), TOO_MANY.as_bytes(), TELL);
+            continue;
+        }
+        open.set(open.get() + 1);
+        let (shared, open) = (Rc::clone(&shared), Rc::clone(&open));
         let connection = async move {
             let (stats, index) = {
                 let core = shared.core.borrow();
                 (core.shard.stats.clone(), core.shard.index)
             };
             stats.add(index, Figure::Connections, 1);
+            let mut connection = Connection::new(&shared, stream);
             // However it ends, the other end knows.
-            let _ended = Connection::new(&shared, stream).serve(&buffers).await;
+            let _ended = connection.serve().await;
+            if connection.holder.is_shut_out() && !connection.holder.sending.get() {
+                let _told = rustix::net::send(connection.stream.fd(), SHUT_OUT.as_bytes(), TELL);
+            }
             stats.disconnected(index);
+            open.set(open.get() - 1);
         };
         executor.spawn(connection).detach();
     }
-    Ok(())
+}
+
+const TELL: rustix::net::SendFlags =
+    rustix::net::SendFlags::DONTWAIT.union(rustix::net::SendFlags::NOSIGNAL);
+
+fn is_out_of_descriptors(error: &bypass_io::io_uring::Error) -> bool {
+    let number = error.raw_os_error();
+    [Errno::MFILE, Errno::NFILE].iter().any(|errno| number == Some(errno.raw_os_error()))
 }
 
 struct Connection<'a> {
     shared: &'a Shared,
     stream: TcpStream,
     seat: usize,
+    holder: Rc<Holder>,
     /// What has come and is not carried out.
     input: Vec<u8>,
     out: Vec<u8>,
@@ -114,93 +88,126 @@ struct Connection<'a> {
 
 impl Drop for Connection<'_> {
     fn drop(&mut self) {
-        if let Some(seat) = self.shared.seats.borrow_mut().get_mut(self.seat) {
-            seat.taken = false;
-        }
+        self.shared.stand_up(self.seat, &self.holder);
     }
 }
 
 impl<'a> Connection<'a> {
     fn new(shared: &'a Shared, stream: TcpStream) -> Self {
-        let seat = shared.sit_down();
-        Self { shared, stream, seat, input: Vec::new(), out: Vec::new(), ticket: None }
+        let (seat, holder) = shared.sit_down(&stream);
+        Self { shared, stream, seat, holder, input: Vec::new(), out: Vec::new(), ticket: None }
     }
 
-    async fn serve(&mut self, buffers: &BufRing<BufPool, Local>) -> Result {
+    async fn serve(&mut self) -> Result {
         self.stream.set_nodelay(true)?;
-        let mut receiver = self.stream.receiver(buffers);
+        let mut chunk = Vec::with_capacity(CHUNK);
         // Bytes of a value too large, which go by.
         let mut skip = 0;
-        while let Some(data) = receiver.recv().await? {
-            let skipped = data.len().min(skip);
-            skip -= skipped;
-            self.input.extend_from_slice(&data[skipped..]);
-            drop(data);
-            let mut used = 0;
-            let open = self.carry_out(&mut used).await?;
-            self.flush().await?;
-            if !open {
-                break;
+        loop {
+            let read = self.stream.read(chunk).map_err(|refused| refused.why)?.await?;
+            chunk = read.buf;
+            if read.result? == 0 || self.holder.is_shut_out() {
+                return Ok(());
             }
+            let skipped = chunk.len().min(skip);
+            skip -= skipped;
+            self.input.extend_from_slice(&chunk[skipped..]);
+            chunk.clear();
+            let mut used = 0;
+            let more = self.carry_out(&mut used).await?;
+            self.flush().await?;
+            let Some(more) = more else { return Ok(()) };
             skip += used.saturating_sub(self.input.len());
             self.input.drain(..used.min(self.input.len()));
+            self.expect(more).await?;
+        }
+    }
+
+    /// Has memory for a request of so many bytes, and what comes with its end, as soon as there is so much. Who
+    /// has to wait for it keeps nothing meanwhile, so those who wait do not wait for each other.
+    async fn expect(&mut self, length: usize) -> Result {
+        let capacity = length + CHUNK;
+        if capacity <= OWN {
+            self.input.shrink_to(OWN);
+            self.keep();
+        } else if capacity > self.input.capacity() {
+            let taken = beyond_own(capacity) - beyond_own(self.input.capacity());
+            self.shared.take(&self.holder, taken).await?;
+            self.input.reserve_exact(capacity - self.input.len());
+            self.shared.keep_of(&self.holder, self.bytes(), taken);
         }
         Ok(())
     }
 
-    /// Carries out what has come; false is the end.
-    async fn carry_out(&mut self, used: &mut usize) -> Result<bool> {
+    /// Bytes that it has beyond its own.
+    fn bytes(&self) -> usize {
+        beyond_own(self.input.capacity()) + beyond_own(self.out.capacity())
+    }
+
+    fn keep(&self) {
+        self.shared.keep(&self.holder, self.bytes());
+    }
+
+    /// Carries out what has come, and says how many bytes have to be there for more; `None` is the end.
+    async fn carry_out(&mut self, used: &mut usize) -> Result<Option<usize>> {
         let mut progress = 0;
         loop {
-            let (outcome, ticket) = {
+            let (mut outcome, ticket) = {
                 let mut core = self.shared.core.borrow_mut();
-                core.run(&self.input, used, &mut progress, &mut self.out)
+                let out = (&mut self.out, self.shared.room());
+                core.run(&self.input, used, &mut progress, out)
             };
+            self.keep();
             self.ticket = ticket.or(self.ticket);
+            if let Outcome::Shard(to) = outcome {
+                outcome = self.hand_over(to, used, &mut progress).await?;
+            }
             match outcome {
-                Outcome::Done | Outcome::More => return Ok(true),
-                Outcome::Close => return Ok(false),
-                Outcome::Full => self.flush().await?,
-                Outcome::Shard(to, length) => {
-                    let request = *used..self.input.len().min(*used + length);
-                    progress = self.hand_over(to, request, progress).await?;
-                    if progress == 0 {
-                        *used += length;
-                    } else {
-                        self.flush().await?;
-                    }
-                }
+                Outcome::Done => return Ok(Some(0)),
+                Outcome::More(length) => return Ok(Some(length)),
+                Outcome::Close => return Ok(None),
+                Outcome::Full => self.make_room().await?,
+                Outcome::Shard(_) => {}
             }
         }
     }
 
-    /// Has another shard go on with a request; returns its progress, 0 when it is done.
+    /// Sends what there is of the answer; without any there is no memory for more.
+    async fn make_room(&mut self) -> Result {
+        if self.out.is_empty() {
+            return self.shared.wait_for_room(&self.holder).await;
+        }
+        self.flush().await
+    }
+
+    /// Has other shards go on, as far as they can.
     async fn hand_over(
         &mut self,
         to: usize,
-        request: std::ops::Range<usize>,
-        progress: usize,
-    ) -> Result<usize> {
-        let shared = self.shared;
-        let home = &shared.home;
-        let mut envelope = home.until(|| shared.handover.borrow_mut().envelope()).await;
-        envelope.back = Some(Back::Tcp { seat: self.seat });
-        envelope.requests.extend_from_slice(&self.input[request]);
-        envelope.progress = progress;
-        {
-            let shard = &shared.core.borrow().shard;
-            shard.stats.add(shard.index, Figure::HandedOver, 1);
+        used: &mut usize,
+        progress: &mut usize,
+    ) -> Result<Outcome> {
+        if self.out.len() > OWN {
+            self.flush().await?;
         }
+        let shared = self.shared;
+        let mut envelope = shared.home.until(|| shared.handover.borrow_mut().envelope()).await;
+        envelope.back = Some(Back::Tcp { seat: self.seat });
+        (envelope.used, envelope.progress) = (*used, *progress);
+        // What has come travels itself, and is nowhere twice.
+        std::mem::swap(&mut envelope.requests, &mut self.input);
+        shared.count(Figure::HandedOver);
         shared.handover.borrow_mut().send(to, envelope);
-        let seat = self.seat;
-        let take = || shared.seats.borrow_mut().get_mut(seat)?.answer.take();
-        let envelope = home.until(take).await;
+        let mut envelope = shared.answer(self.seat).await;
+        std::mem::swap(&mut envelope.requests, &mut self.input);
+        (*used, *progress) = (envelope.used, envelope.progress);
         self.out.extend_from_slice(&envelope.answer);
-        let progress = envelope.progress;
+        self.keep();
+        let outcome = envelope.done.unwrap_or(Outcome::Done);
         shared.handover.borrow_mut().recycle(envelope);
         // One who waits for an envelope can go on.
-        home.wake();
-        Ok(progress)
+        shared.home.wake();
+        Ok(outcome)
     }
 
     /// Sends the answer when what it acknowledges is on the disk.
@@ -213,13 +220,22 @@ impl<'a> Connection<'a> {
         if !self.out.is_empty() {
             let out = std::mem::take(&mut self.out);
             let length = out.len();
+            self.holder.sending.set(true);
             let sent = self.stream.write(out).map_err(|refused| refused.why)?.await?;
             if sent.result? < length {
                 return Err("the connection failed".into());
             }
+            self.holder.sending.set(false);
             self.out = sent.buf;
             self.out.clear();
+            self.out.shrink_to(OWN);
+            self.keep();
         }
         Ok(())
     }
+}
+
+/// Of so many bytes of memory, those beyond what each connection has.
+fn beyond_own(capacity: usize) -> usize {
+    capacity.saturating_sub(OWN)
 }

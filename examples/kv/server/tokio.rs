@@ -20,7 +20,7 @@ use super::{Outcome, QUEUE, carry_out_all};
 use crate::Result;
 use crate::protocol::frame::{Frame, HEADER};
 use crate::protocol::{ERROR, REPLY_TOO_LARGE, TOO_LARGE};
-use crate::shard::Shard;
+use crate::shard::{FULL, Shard};
 use crate::stats::{Figure, Stats};
 use crate::store::Store;
 
@@ -99,8 +99,8 @@ fn carry_out(
     let mut at = 0;
     loop {
         let mut shard = shards[at].lock().unwrap_or_else(PoisonError::into_inner);
-        match carry_out_all(&mut shard, bytes, used, progress, out, &mut |_, _| {}) {
-            Outcome::Shard(owner, _) => at = owner,
+        match carry_out_all(&mut shard, bytes, used, progress, (out, FULL), &mut |_, _| {}) {
+            Outcome::Shard(owner) => at = owner,
             outcome => return outcome,
         }
     }
@@ -152,7 +152,7 @@ async fn datagrams(
             }
         };
         match carry_out(&shards, requests, &mut 0, &mut 0, &mut out) {
-            Outcome::More => out.extend_from_slice(ERROR.as_bytes()),
+            Outcome::More(_) => out.extend_from_slice(ERROR.as_bytes()),
             Outcome::Full => {
                 out.clear();
                 out.extend_from_slice(REPLY_TOO_LARGE.as_bytes());

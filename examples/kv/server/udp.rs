@@ -13,6 +13,7 @@ use super::handover::{Envelope, Handover, KEPT, ROOM};
 use super::{Back, Core, Outcome};
 use crate::protocol::frame::{Frame, HEADER, MAX_PART};
 use crate::protocol::{ERROR, REPLY_TOO_LARGE, TOO_LARGE, first_key};
+use crate::shard::FULL;
 use crate::stats::Figure;
 use crate::store::AHEAD;
 
@@ -154,9 +155,9 @@ impl<S: DatagramIo> UdpServer<S> {
             }
         };
         let (mut used, mut progress) = (0, 0);
-        let (outcome, ticket) = core.run(requests, &mut used, &mut progress, &mut self.out);
+        let (outcome, ticket) = core.run(requests, &mut used, &mut progress, (&mut self.out, FULL));
         match outcome {
-            Outcome::Shard(to, _) => {
+            Outcome::Shard(to) => {
                 let count = |figure| core.shard.stats.add(index, figure, 1);
                 let rest = &requests[used..];
                 let Some(mut envelope) = handover.envelope() else {
@@ -321,29 +322,29 @@ impl<S: DatagramIo> UdpServer<S> {
     ) {
         let here = core.shard.index;
         let mut ticket = None;
-        if !envelope.done {
-            let Envelope { requests, used, progress, answer, back, .. } = &mut *envelope;
-            let (mut outcome, group) = core.run(requests, used, progress, answer);
-            let connection = matches!(back, Some(Back::Tcp { .. }));
+        if envelope.done.is_none() {
+            let connection = matches!(envelope.back, Some(Back::Tcp { .. }));
+            let room = if connection { handover.room_of_connection(&envelope) } else { FULL };
+            let Envelope { requests, used, progress, answer, .. } = &mut *envelope;
+            let (mut outcome, group) = core.run(requests, used, progress, (answer, room));
             ticket = group;
-            if !connection && !handover.charge_answer(&mut envelope) {
+            if connection {
+                handover.charge_connection(&mut envelope);
+            } else if !handover.charge_answer(&mut envelope) {
                 core.shard.stats.add(here, Figure::NoBuffer, 1);
                 outcome = Outcome::Full;
             }
             match outcome {
-                Outcome::Shard(to, _) if envelope.hops > 0 => {
+                Outcome::Shard(to) if envelope.hops > 0 => {
                     envelope.hops -= 1;
                     self.pass_on(to, envelope, ticket, handover);
                     return;
                 }
-                // A connection takes the rest of it after it has sent this.
-                Outcome::Full | Outcome::Shard(..) if connection => {}
-                outcome => {
-                    conclude(outcome, &mut envelope.answer);
-                    envelope.progress = 0;
-                }
+                // It goes on with what is left itself.
+                _ if connection => {}
+                outcome => conclude(outcome, &mut envelope.answer),
             }
-            envelope.done = true;
+            envelope.done = Some(outcome);
         }
         if envelope.home != here || ticket.is_some() {
             self.pass_on(envelope.home, envelope, ticket, handover);
@@ -367,9 +368,9 @@ impl<S: DatagramIo> UdpServer<S> {
 /// What is said to requests in a datagram that cannot be carried out to their end.
 fn conclude(outcome: Outcome, out: &mut Vec<u8>) {
     match outcome {
-        Outcome::More => out.extend_from_slice(ERROR.as_bytes()),
+        Outcome::More(_) => out.extend_from_slice(ERROR.as_bytes()),
         // What goes to and fro for ever costs as much as what is too long.
-        Outcome::Full | Outcome::Shard(..) => {
+        Outcome::Full | Outcome::Shard(_) => {
             out.clear();
             out.shrink_to(ROOM);
             out.extend_from_slice(REPLY_TOO_LARGE.as_bytes());

@@ -16,7 +16,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 
 use super::handover::Handover;
-use super::tcp::{Shared, accept};
+use super::seats::Shared;
+use super::tcp::accept;
 use super::udp::UdpServer;
 use super::{Back, Core};
 use crate::log::{self, Log, snapshot};
@@ -41,8 +42,10 @@ pub struct Setup {
     pub log: Option<log::Options>,
     /// Never to sleep.
     pub spin: bool,
-    /// How long the datagrams of a request may take.
+    /// How long the datagrams of a request may take, and memory be kept that others wait for.
     pub patience: Duration,
+    /// Connections at a time.
+    pub connections: usize,
     /// Where others see what it does.
     pub board: Board,
     /// Told the name of the backend and where it listens when everything is there.
@@ -67,8 +70,9 @@ pub fn now() -> u32 {
 
 /// Serves until it is told to stop, and says what that was and what it cost.
 pub fn run<S: DatagramIo>(socket: S, setup: Setup, worker: &Worker) -> crate::Result<Snapshot> {
-    let Setup { listener, handover, stats, memory, log, spin, patience, board, ready } = setup;
-    // A connection has a receive and a send in flight.
+    let Setup { listener, handover, stats, memory, log, spin, .. } = setup;
+    let Setup { patience, connections, board, ready, .. } = setup;
+    // A connection receives or sends.
     let ring = Ring::builder().entries(512).completions(16384).operations(16384).build_local()?;
     let ring = Rc::new(ring);
     // While a log is read, no item is too old: what makes it younger may stand behind it.
@@ -79,9 +83,9 @@ pub fn run<S: DatagramIo>(socket: S, setup: Setup, worker: &Worker) -> crate::Re
     let mut core = Core::new(shard, log, Rc::clone(&ring));
     core.tick(now())?;
     let mut udp = UdpServer::new(socket, &handover, patience);
-    let shared = Rc::new(Shared::new(Rc::clone(&ring), core, handover));
+    let shared = Rc::new(Shared::new(Rc::clone(&ring), core, handover, patience));
     let executor = Rc::new(LocalExecutor::new());
-    let accepting = accept(Rc::clone(&shared), listener, Rc::clone(&executor));
+    let accepting = accept(Rc::clone(&shared), listener, connections, Rc::clone(&executor));
     executor.spawn(noted(Rc::clone(&shared), accepting)).detach();
     let backend = udp.socket.caps().backend.to_owned();
     // Whoever waited for it may have given up.
@@ -139,6 +143,7 @@ fn turn<S: DatagramIo>(
         *second = now;
         core.tick(now)?;
         udp.tick(&core);
+        shared.tick(&core);
         show(&udp.socket.stats(), &core, &shared.ring);
     }
     work += udp.turn(&mut core, &mut handover)?;

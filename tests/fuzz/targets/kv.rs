@@ -22,7 +22,7 @@ use libfuzzer_sys::fuzz_target;
 use protocol::frame::Frame;
 use protocol::{Parsed, Request, first_key, parse};
 use server::assembly::{Assembly, Taken};
-use shard::{Next, Shard};
+use shard::{FULL, Next, Shard};
 use stats::Stats;
 use store::{LEAST_MEMORY, Store};
 
@@ -63,7 +63,7 @@ fn carry_out(shard: &mut Shard, bytes: &[u8]) {
         if request == Request::Quit {
             return;
         }
-        match shard.carry_out(&request, &mut progress, &mut out, &mut |_, _| {}) {
+        match shard.carry_out(&request, &mut progress, (&mut out, FULL), &mut |_, _| {}) {
             Next::Done => (used, progress) = (used + length, 0),
             Next::Full => out.clear(),
             Next::Shard(_) => panic!("there is one shard"),
