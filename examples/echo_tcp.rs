@@ -6,6 +6,9 @@
 //! cargo run --release --example echo_tcp -- --connections 50 --messages 1000 # talks to itself, and ends
 //! ```
 //!
+//! It receives ahead of what it sends: a client that sends and does not read keeps buffers, and in the end all of
+//! them. A server for strangers reads a piece at a time, when the last one has been dealt with, as `kv` and `dns` do.
+//!
 //! Try it with `socat - TCP:127.0.0.1:7777`. Ctrl-C ends it and prints what happened, with `--json` as JSON.
 
 #![forbid(unsafe_code)]
