@@ -69,6 +69,8 @@ pub struct Posted {
     pub data: *mut u8,
     /// Bytes of data.
     pub len: u32,
+    /// Where the data begins in the chunk.
+    pub offset: u32,
     /// Bytes from the start of the data to the end of the chunk.
     pub room: u32,
 }
@@ -134,6 +136,7 @@ impl<K: Kind> PoolBuf<K> {
             chunk: self.chunk,
             data: self.pointer(),
             len: self.len,
+            offset: self.offset,
             room: self.shared().chunk_size - self.offset,
         };
         let shared = self.shared();
@@ -174,7 +177,7 @@ impl<K: Kind> PoolBuf<K> {
         }
         let shared = &pool.shared;
         // In a loop the tables are not looked up each time: see `Ledger`.
-        let (states, extents) = (&*shared.states, &*shared.extents);
+        let (states, extents) = shared.tables();
         let (this, base, size) = (pointer(shared), shared.arena.base(), shared.chunk_size);
         let mut lending = Lending { frames, shared, lent: shared.lent(to), n: 0 };
         for buffer in lending.frames.iter().take(most) {
@@ -194,6 +197,7 @@ impl<K: Kind> PoolBuf<K> {
                 // SAFETY: chunk and offset lie inside the mapping (see the module's head).
                 data: unsafe { base.add(at) },
                 len: buffer.len,
+                offset: buffer.offset,
                 room: size - buffer.offset,
             });
         }
@@ -367,6 +371,7 @@ impl<K: Kind> Drop for PoolBuf<K> {
 }
 
 /// Counts `n` more buffers of a pool.
+#[inline]
 pub(super) fn hold<K: Kind>(pool: &Rc<Shared<K>>, n: usize) {
     if count(&pool.buffers, n) == 0 && n > 0 {
         // The pool's `Rc` of itself.
@@ -374,15 +379,11 @@ pub(super) fn hold<K: Kind>(pool: &Rc<Shared<K>>, n: usize) {
     }
 }
 
-/// Adds `n` to a count, and returns what it was. As with an `Rc`, it must not begin anew, however many were
-/// forgotten.
+/// Adds `n` to a count, and returns what it was. It must not begin anew, however many were forgotten: at its
+/// end it stays, and the pool with it.
+#[inline]
 fn count(buffers: &Cell<usize>, n: usize) -> usize {
-    let before = buffers.get();
-    let Some(after) = before.checked_add(n) else {
-        panic!("more buffers were forgotten than can be counted");
-    };
-    buffers.set(after);
-    before
+    buffers.replace(buffers.get().saturating_add(n))
 }
 
 /// Counts `n` buffers of a pool less; with the last of them the pool may go.
@@ -393,6 +394,9 @@ fn count(buffers: &Cell<usize>, n: usize) -> usize {
 pub(super) unsafe fn let_go<K: Kind>(pool: NonNull<Shared<K>>, n: usize) {
     // SAFETY: the caller's buffers are counted, so the pool is there.
     let buffers = unsafe { &pool.as_ref().buffers };
+    if buffers.get() == usize::MAX {
+        return;
+    }
     let left = buffers.get() - n;
     buffers.set(left);
     if left == 0 && n > 0 {

@@ -14,19 +14,20 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::buf::{hold, let_go, pointer};
-use super::shared::State;
+use super::shared::{Extent, State};
 use super::{Kind, Lent, NONE, Owner, Pool, PoolBuf, Shared, StrayChunk};
 
 /// Moves many chunks of a pool between owners, with one look at the counters for all of them: for the
 /// loops of a backend.
 pub struct Ledger<'a, K: Kind> {
     shared: &'a Rc<Shared<K>>,
-    /// The tables of the pool: what is written into them could be the pointers to them, as far as the
-    /// compiler knows, if they were looked up each time.
+    /// The [tables](Shared::tables) of the pool: what is written into them could be the pointers to them, as far
+    /// as the compiler knows, if they were looked up each time.
     states: &'a [Cell<State>],
-    extents: &'a [Cell<(u32, u32)>],
+    extents: &'a [Cell<Extent>],
     base: *mut u8,
     chunk_size: usize,
+    headroom: u32,
     /// Buffers that are counted and not made.
     counted: usize,
     /// Chunks that were lent for receiving, and are not any more.
@@ -54,14 +55,14 @@ impl<K: Kind> Pool<K> {
         let shared = &self.shared;
         let buffers = buffers.min(shared.states.len());
         hold(shared, buffers);
-        let states = &*shared.states;
+        let (states, extents) = shared.tables();
         Ledger {
             shared,
             states,
-            // As many: who has looked up the one need not check for the other.
-            extents: shared.extents.get(..states.len()).unwrap_or_default(),
+            extents,
             base: shared.arena.base(),
             chunk_size: shared.chunk_size as usize,
+            headroom: shared.headroom,
             counted: buffers,
             received: 0,
             sent: 0,
@@ -86,7 +87,7 @@ impl<K: Kind> Ledger<'_, K> {
         offset: u32,
         len: u32,
     ) -> Result<PoolBuf<K>, StrayChunk> {
-        self.came(chunk, offset, len.into())?.set(State::plain(Owner::Application));
+        self.came(chunk, offset, len)?.set(State::plain(Owner::Application));
         self.received += 1;
         // SAFETY: the data lies inside the mapping: that was looked at.
         prefetch(unsafe { self.base.add(chunk * self.chunk_size + offset as usize) });
@@ -101,7 +102,7 @@ impl<K: Kind> Ledger<'_, K> {
     ///
     /// # Errors
     ///
-    /// As [`received`](Self::received), whatever the length; then `f` has not run.
+    /// As [`received`](Self::received); then `f` has not run.
     ///
     /// # Safety
     ///
@@ -111,14 +112,12 @@ impl<K: Kind> Ledger<'_, K> {
         &mut self,
         chunk: usize,
         offset: u32,
-        len: u64,
+        len: u32,
         f: impl FnOnce(&mut [u8]) -> Option<Lent>,
     ) -> Result<Shown<K>, StrayChunk> {
         // Of the pool, not of the ledger, which counts below.
         let states = self.states;
         self.came(chunk, offset, len)?.set(State::plain(Owner::Application));
-        // No chunk is so long.
-        let len = len as u32;
         let lent = self.in_hand(chunk, offset, len, Some(Lent::Rx), f);
         Ok(match lent {
             Some(Lent::Rx) => {
@@ -153,8 +152,8 @@ impl<K: Kind> Ledger<'_, K> {
         mut f: impl FnMut(&mut [u8]),
         mut queue: impl FnMut(Filled),
     ) -> usize {
-        let offset = self.shared.headroom;
-        if !self.holds(offset, len.into()) {
+        let offset = self.headroom;
+        if !self.holds(offset, len) {
             return 0;
         }
         self.each_free(n, |ledger, chunk, state| {
@@ -189,9 +188,7 @@ impl<K: Kind> Ledger<'_, K> {
             let mut aside = Aside { shared: self.shared, rest: rest.iter() };
             while let Some(&chunk) = aside.rest.next_back() {
                 let Some(state) = states.get(chunk as usize) else { continue };
-                if state.get() != State::plain(Owner::Free) {
-                    self.blank(chunk);
-                }
+                debug_assert_eq!(state.get(), State::plain(Owner::Free));
                 taken += 1;
                 f(self, chunk, state);
             }
@@ -219,15 +216,15 @@ impl<K: Kind> Ledger<'_, K> {
         len: u32,
         f: impl FnOnce(&mut [u8], u32),
     ) -> Result<Filled, StrayChunk> {
-        let (states, extents, offset) = (self.states, self.extents, self.shared.headroom);
+        let (states, extents, offset) = (self.states, self.extents, self.headroom);
         let (Some(state), Some(extent)) = (states.get(chunk), extents.get(chunk)) else {
             return Err(stray(chunk));
         };
-        if !state.get().is_of(Owner::Tx) || !self.holds(offset, len.into()) {
+        if !state.get().is_of(Owner::Tx) || !self.holds(offset, len) {
             return Err(stray(chunk));
         }
         if state.get() != State::plain(Owner::Tx) {
-            self.blank(chunk as u32);
+            self.shared.blank(chunk as u32);
         }
         let (_, before) = extent.get();
         state.set(State::plain(Owner::Application));
@@ -235,13 +232,6 @@ impl<K: Kind> Ledger<'_, K> {
         extent.set((offset, len));
         state.set(State::plain(Owner::Tx));
         Ok(Filled { chunk: chunk as u32, offset })
-    }
-
-    /// Resets the meta of a chunk, which few have.
-    #[cold]
-    #[inline(never)]
-    fn blank(&self, chunk: u32) {
-        self.shared.blank(chunk);
     }
 
     /// Takes up to `n` chunks off the stack of free ones; those whose detached buffers were dropped, when no
@@ -258,7 +248,7 @@ impl<K: Kind> Ledger<'_, K> {
 
     /// The state of a chunk that was received into.
     #[inline]
-    fn came(&self, chunk: usize, offset: u32, len: u64) -> Result<&Cell<State>, StrayChunk> {
+    fn came(&self, chunk: usize, offset: u32, len: u32) -> Result<&Cell<State>, StrayChunk> {
         let state = self.states.get(chunk).ok_or_else(|| stray(chunk))?;
         if state.get() != State::plain(Owner::Rx) || !self.holds(offset, len) {
             return Err(stray(chunk));
@@ -268,8 +258,8 @@ impl<K: Kind> Ledger<'_, K> {
 
     /// Whether the data lies inside a chunk.
     #[inline]
-    fn holds(&self, offset: u32, len: u64) -> bool {
-        len.checked_add(offset.into()).is_some_and(|end| end <= self.chunk_size as u64)
+    fn holds(&self, offset: u32, len: u32) -> bool {
+        u64::from(offset) + u64::from(len) <= self.chunk_size as u64
     }
 
     /// Shows data in a chunk that is the ledger's.

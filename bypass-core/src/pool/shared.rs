@@ -25,6 +25,9 @@ impl Lent {
     }
 }
 
+/// Where data lies in a chunk: offset and length.
+pub(super) type Extent = (u32, u32);
+
 /// What every packet touches of a chunk beside its bytes: the owner, and two marks. A byte, so that the
 /// table of all chunks stays in the nearest cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +35,12 @@ pub(super) struct State(u8);
 
 impl State {
     const OWNER: u8 = 0b11;
-    /// Its meta is not the default, and has to be reset before the next one gets the chunk.
+    /// Its meta is not the default, and is reset when the chunk is freed.
     const HAS_META: u8 = 1 << 2;
     /// Another chunk of the same buffer is behind it.
     pub(super) const HAS_NEXT: u8 = 1 << 3;
 
-    /// Without marks, as almost every chunk is.
+    /// Without marks, as every free chunk is, and almost every other.
     pub(super) const fn plain(owner: Owner) -> Self {
         Self(owner as u8)
     }
@@ -60,7 +63,7 @@ pub(super) struct Shared<K: Kind> {
     pub(super) states: Box<[Cell<State>]>,
     /// Where the data lies, offset and length, of a chunk that no buffer tells of: one behind the
     /// first, or one that is lent.
-    pub(super) extents: Box<[Cell<(u32, u32)>]>,
+    pub(super) extents: Box<[Cell<Extent>]>,
     /// The next chunk of the same buffer, where the state says that there is one.
     nexts: Box<[Cell<u32>]>,
     metas: Box<[Cell<K::Meta>]>,
@@ -110,6 +113,16 @@ impl<K: Kind> Shared<K> {
         match to {
             Lent::Rx => &self.rx_posted,
             Lent::Tx => &self.tx_in_flight,
+        }
+    }
+
+    /// Owners and extents, for a loop. There are as many: a chunk that has been looked up in the one table need
+    /// not be checked for in the other.
+    #[inline]
+    pub(super) fn tables(&self) -> (&[Cell<State>], &[Cell<Extent>]) {
+        match self.extents.get(..self.states.len()) {
+            Some(extents) => (&*self.states, extents),
+            None => Default::default(),
         }
     }
 
@@ -179,9 +192,7 @@ impl<K: Kind> Shared<K> {
         taken.iter().rev().map(move |chunk| {
             let chunk = chunk.get();
             if let Some(state) = states.get(chunk as usize) {
-                if state.get().has(State::HAS_META) {
-                    self.blank(chunk);
-                }
+                debug_assert_eq!(state.get(), State::plain(Owner::Free));
                 state.set(State::plain(owner));
             }
             chunk
@@ -223,7 +234,10 @@ impl<K: Kind> Shared<K> {
         self.set_state(chunk, State(self.state(chunk).0 | State::HAS_META));
     }
 
-    /// Resets the meta of a chunk.
+    /// Resets the meta of a chunk, which few have. (Inlined, if anywhere, where it is known that it does not
+    /// panic, so that the loops around it keep their state in registers.)
+    #[cold]
+    #[inline]
     pub(super) fn blank(&self, chunk: u32) {
         if let Some(meta) = self.metas.get(chunk as usize) {
             meta.set(self.blank);
@@ -258,6 +272,9 @@ impl<K: Kind> Shared<K> {
     #[inline]
     pub(super) fn release(&self, chunk: u32) {
         debug_assert!(self.state(chunk).is_of(Owner::Application));
+        if self.state(chunk).has(State::HAS_META) {
+            self.blank(chunk);
+        }
         self.give(chunk, Owner::Free);
         self.free_len.set(self.push(self.free_len.get(), chunk));
     }
@@ -296,13 +313,13 @@ impl<K: Kind> Shared<K> {
                 continue;
             };
             debug_assert!(state.get().is_of(Owner::Application));
-            if state.get().has(State::HAS_NEXT) {
+            if state.get() != State::plain(Owner::Application) {
                 self.free_len.set(top as u32);
                 self.release_chain(chunk);
                 top = self.free_len.get() as usize;
                 continue;
             }
-            state.set(state.get().given_to(Owner::Free));
+            state.set(State::plain(Owner::Free));
             place.set(chunk);
             top += 1;
         }
@@ -313,14 +330,17 @@ impl<K: Kind> Shared<K> {
     /// Frees chunks that were being sent.
     #[inline]
     pub(super) fn release_sent(&self, chunks: impl Iterator<Item = usize>) -> Released {
-        let (states, free, extents) = (&*self.states, &*self.free, &*self.extents);
+        let ((states, extents), free) = (self.tables(), &*self.free);
         let (first, mut strays, mut bytes) = (self.free_len.get() as usize, 0, 0);
         let mut top = first;
         for chunk in chunks {
             let (state, extent) = (states.get(chunk), extents.get(chunk));
             match (state, extent, free.get(top)) {
                 (Some(state), Some(extent), Some(place)) if state.get().is_of(Owner::Tx) => {
-                    state.set(state.get().given_to(Owner::Free));
+                    if state.get() != State::plain(Owner::Tx) {
+                        self.blank(chunk as u32);
+                    }
+                    state.set(State::plain(Owner::Free));
                     place.set(chunk as u32);
                     top += 1;
                     bytes += u64::from(extent.get().1);

@@ -253,7 +253,7 @@ fn a_lent_chunk_is_told_by_address_and_room() {
         (at, data.cast_mut())
     );
     let posted = buffer.post(Lent::Tx);
-    assert_eq!(posted, Posted { chunk, data: data.cast_mut(), len: 8, room: 222 });
+    assert_eq!(posted, Posted { chunk, data: data.cast_mut(), len: 8, offset: 34, room: 222 });
 }
 
 #[test]

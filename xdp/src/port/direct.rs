@@ -1,6 +1,6 @@
 //! [`Direct`] and [`Again`]: frames that are queued to be sent one at a time, while their sender is shown them.
 
-use crate::ring::{Entries, Mapped, Reserved};
+use crate::ring::{Exchange, Mapped, Reserved};
 use crate::sys::Desc;
 
 /// A frame has at least a header.
@@ -73,62 +73,22 @@ impl Drop for Direct<'_> {
 /// chunks. All is counted when this is dropped, also by a panic.
 #[derive(Debug)]
 pub(super) struct Again<'a> {
-    entries: Entries<'a, Mapped<u64>>,
-    places: Reserved<'a, Mapped<Desc>>,
-    totals: &'a mut Totals,
-    bytes: u64,
-    strays: u32,
-}
-
-impl<'a> Again<'a> {
-    #[inline]
-    pub(super) fn new(
-        entries: Entries<'a, Mapped<u64>>,
-        places: Reserved<'a, Mapped<Desc>>,
-        totals: &'a mut Totals,
-    ) -> Self {
-        Self { entries, places, totals, bytes: 0, strays: 0 }
-    }
-
-    /// The address of the next frame that was sent.
-    #[inline]
-    pub(super) fn next(&mut self) -> Option<u64> {
-        self.entries.next()
-    }
-
-    /// It was sent with so many bytes.
-    #[inline]
-    pub(super) fn came(&mut self, bytes: u32) {
-        self.bytes += u64::from(bytes);
-    }
-
-    /// Queues a frame in its chunk.
-    #[inline]
-    pub(super) fn push(&mut self, desc: Desc) {
-        self.places.push(desc);
-    }
-
-    /// It was none of ours.
-    #[inline]
-    pub(super) fn stray(&mut self) {
-        self.strays += 1;
-    }
-
-    /// How many frames were queued.
-    #[inline]
-    pub(super) fn sent(&self) -> usize {
-        self.places.written() as usize
-    }
+    pub(super) exchange: Exchange<'a, Mapped<u64>, Mapped<Desc>>,
+    pub(super) totals: &'a mut Totals,
+    /// What the frames had that were sent before.
+    pub(super) bytes: u64,
+    /// Addresses that were none of ours.
+    pub(super) strays: u32,
 }
 
 impl Drop for Again<'_> {
     #[inline]
     fn drop(&mut self) {
-        let came = self.entries.taken() - self.strays;
-        let Self { totals, places, .. } = self;
+        let Self { exchange, totals, .. } = self;
+        let (came, sent) = (exchange.taken() - self.strays, exchange.written());
         // One that was being filled when its sender panicked is not in flight any more.
-        totals.chunks_in_flight = totals.chunks_in_flight.saturating_sub(came - places.written());
-        totals.taken += u64::from(places.written());
+        totals.chunks_in_flight = totals.chunks_in_flight.saturating_sub(came - sent);
+        totals.taken += u64::from(sent);
         totals.done += u64::from(came);
         totals.bytes_done += self.bytes;
         totals.strays += u64::from(self.strays);

@@ -4,7 +4,7 @@ use bypass_core::pool::{FrameMeta, Lent};
 use bypass_core::{Buffer, Burst, DropCause, Frame as _, Occupancy, RxMeta, Stats, TxMeta};
 
 use crate::program::{HINTS_LEN, take_hints};
-use crate::ring::{Consumer, Entries, Mapped, Producer, Reserved};
+use crate::ring::{Consumer, Exchange, Mapped, Producer, Step};
 use crate::sys::{Desc, DescOptions};
 use crate::umem::{Seen, Umem, XdpFrame};
 
@@ -83,8 +83,7 @@ pub(super) trait Guest {
 struct Tally<'a> {
     counters: &'a mut Counters,
     umem: &'a Umem,
-    entries: Entries<'a, Mapped<Desc>>,
-    places: Reserved<'a, Mapped<u64>>,
+    exchange: Exchange<'a, Mapped<Desc>, Mapped<u64>>,
     bytes: u64,
     strays: u32,
 }
@@ -92,7 +91,7 @@ struct Tally<'a> {
 impl Tally<'_> {
     #[inline]
     fn packets(&self) -> u32 {
-        self.entries.taken() - self.strays
+        self.exchange.taken() - self.strays
     }
 }
 
@@ -107,7 +106,7 @@ impl Drop for Tally<'_> {
     fn drop(&mut self) {
         let packets = self.packets();
         // Those that are not posted again.
-        self.counters.came(self.umem, packets - self.places.written());
+        self.counters.came(self.umem, packets - self.exchange.written());
         self.counters.count(packets, self.bytes, self.strays);
     }
 }
@@ -250,34 +249,30 @@ impl Rx {
         let Self { ring, fill, umem, counters, queue, .. } = self;
         let mut meta = RxMeta::default();
         meta.queue = *queue;
-        let mut entries = ring.entries(most as u32);
-        entries.limit(most as u32);
-        let places = fill.reserve(entries.left());
         // What was posted has left the fill ring, so there is a place for each.
-        entries.limit(places.left());
-        let mut tally = Tally { counters, umem, entries, places, bytes: 0, strays: 0 };
+        let exchange = Exchange::new(ring, fill, most as u32);
+        let mut tally = Tally { counters, umem, exchange, bytes: 0, strays: 0 };
+        let Tally { exchange, bytes, strays, .. } = &mut tally;
         let mut hand = umem.hand_of::<UNALIGNED>(0);
-        while let Some(desc) = tally.entries.next() {
+        exchange.each(|desc| {
+            if desc.options != DescOptions::empty() {
+                // It is described, or a piece of a longer one.
+                return Step::Stay;
+            }
             let seen = hand.show(&desc, |data| {
-                tally.bytes += u64::from(desc.len);
+                *bytes += u64::from(desc.len);
                 guest.look(data, &meta)
             });
             match seen {
-                Ok(Seen::Again(address)) => {
-                    tally.places.push(address);
-                }
+                Ok(Seen::Again(address)) => return Step::Give(address),
                 Ok(Seen::Sent(desc)) => guest.sent(desc),
                 // A chunk comes with empty data beside it, which is right for queue 0.
                 Ok(Seen::Kept(frame)) if *queue == 0 => guest.keep(frame),
                 Ok(Seen::Kept(frame)) => guest.keep(described(frame, *queue, false)),
-                // It is described, or a piece of a longer one.
-                Err(_) if desc.options != DescOptions::empty() => {
-                    tally.entries.put_back();
-                    break;
-                }
-                Err(_) => tally.strays += 1,
+                Err(_) => *strays += 1,
             }
-        }
+            Step::Take
+        });
         tally.packets() as usize
     }
 

@@ -7,7 +7,7 @@ use bypass_core::{Buffer, Burst, DropCause, FrameError, Occupancy, Stats, Unsupp
 
 use super::direct::{Again, Direct, MIN_LEN, Totals};
 use super::times::{Marks, SentTime, Times};
-use crate::ring::{Consumer, Mapped, Producer};
+use crate::ring::{Consumer, Exchange, Mapped, Producer, Step};
 use crate::socket::Interface;
 use crate::sys::{Desc, DescOptions};
 use crate::umem::{Umem, Xdp, XdpFrame, metadata};
@@ -170,28 +170,43 @@ impl Tx {
     /// Has `f` fill up to `n` frames of `len` bytes in chunks that were sent, and queues them to be sent
     /// again: no chunk is freed and taken in between. Returns how many.
     #[inline]
-    pub(super) fn resend(&mut self, n: usize, len: u32, mut f: impl FnMut(&mut [u8])) -> usize {
+    pub(super) fn resend(&mut self, n: usize, len: u32, f: impl FnMut(&mut [u8])) -> usize {
         if !self.all_are_plain() || self.umem.is_owing() {
             return 0;
         }
+        if self.umem.is_unaligned() {
+            self.resend_plain::<true>(n, len, f)
+        } else {
+            self.resend_plain::<false>(n, len, f)
+        }
+    }
+
+    #[inline]
+    fn resend_plain<const UNALIGNED: bool>(
+        &mut self,
+        n: usize,
+        len: u32,
+        mut f: impl FnMut(&mut [u8]),
+    ) -> usize {
         let Self { ring, completion, umem, totals, .. } = self;
-        let mut entries = completion.entries(n as u32);
-        entries.limit(n as u32);
-        let places = ring.reserve(entries.left());
-        entries.limit(places.left());
-        let mut again = Again::new(entries, places, totals);
-        let mut hand = umem.hand(0);
-        while let Some(address) = again.next() {
+        let exchange = Exchange::new(completion, ring, n as u32);
+        let mut again = Again { exchange, totals, bytes: 0, strays: 0 };
+        let Again { exchange, bytes, strays, .. } = &mut again;
+        let mut hand = umem.hand_of::<UNALIGNED>(0);
+        exchange.each(|address| {
             let filled = hand.resend(address, len, |data, before| {
-                again.came(before);
+                *bytes += u64::from(before);
                 f(data);
             });
             match filled {
-                Ok(desc) => again.push(desc),
-                Err(_) => again.stray(),
+                Ok(desc) => Step::Give(desc),
+                Err(_) => {
+                    *strays += 1;
+                    Step::Take
+                }
             }
-        }
-        again.sent()
+        });
+        again.exchange.written() as usize
     }
 
     /// Whether every chunk in flight is a frame, and is awaited for nothing but itself.

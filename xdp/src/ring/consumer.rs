@@ -71,10 +71,16 @@ impl<M: Memory> Consumer<M> {
 #[derive(Debug)]
 pub(crate) struct Entries<'a, M: Memory> {
     ring: &'a mut Consumer<M>,
-    walk: Walk<M::Slots>,
+    pub(super) walk: Walk<M::Slots>,
 }
 
 impl<M: Memory> Entries<'_, M> {
+    /// Where the entries are.
+    #[inline]
+    pub(super) fn slots(&self) -> M::Slots {
+        self.ring.memory.slots()
+    }
+
     /// Entries that are left.
     #[inline]
     pub(crate) fn left(&self) -> u32 {
@@ -93,23 +99,19 @@ impl<M: Memory> Entries<'_, M> {
         self.walk.set_left(self.left().min(most));
     }
 
-    /// Leaves the entry that was taken last where it is, if one was.
-    #[inline]
-    pub(crate) fn put_back(&mut self) {
-        if self.taken() > 0 {
-            self.walk.step_back();
-        }
-    }
-
     /// The next entry, if it is one of those that are `wanted`; else it stays.
     #[inline]
     pub(crate) fn next_if(&mut self, wanted: impl FnOnce(&M::Entry) -> bool) -> Option<M::Entry> {
-        let entry = self.next()?;
-        if wanted(&entry) {
-            return Some(entry);
+        let place = self.walk.peek()?;
+        // SAFETY: the memory is there, for the ring is borrowed; the place is inside the ring (see the head of
+        // `walk`), and of a cursor before the walk's end, of which the producer had published the entry when
+        // its cursor was looked up; it gets it back when this guard goes, not before.
+        let entry = unsafe { self.walk.slots().read(place) };
+        if !wanted(&entry) {
+            return None;
         }
-        self.put_back();
-        None
+        self.walk.step();
+        Some(entry)
     }
 }
 
@@ -118,11 +120,7 @@ impl<M: Memory> Iterator for Entries<'_, M> {
 
     #[inline]
     fn next(&mut self) -> Option<M::Entry> {
-        let place = self.walk.step()?;
-        // SAFETY: the memory is there, for the ring is borrowed; the place is inside the ring (see the head of
-        // `walk`), and of a cursor before the walk's end, of which the producer had published the entry when
-        // its cursor was looked up; it gets it back when this guard goes, not before.
-        Some(unsafe { self.walk.slots().read(place) })
+        self.next_if(|_| true)
     }
 
     #[inline]

@@ -39,7 +39,7 @@ impl Layout {
 /// # Safety
 ///
 /// Every sequence of bytes must be a value.
-pub(crate) unsafe trait Entry: Copy {}
+pub(crate) unsafe trait Entry: Copy + std::fmt::Debug {}
 
 // SAFETY: an integer.
 unsafe impl Entry for u64 {}

@@ -15,6 +15,7 @@
 //! reads it.
 
 mod consumer;
+mod exchange;
 mod mapped;
 mod producer;
 mod walk;
@@ -28,6 +29,7 @@ mod tests;
 mod words;
 
 pub(crate) use consumer::{Consumer, Entries};
+pub(crate) use exchange::{Exchange, Step};
 pub(crate) use mapped::{Layout, Mapped};
 pub(crate) use producer::{Producer, Reserved};
 
@@ -40,7 +42,7 @@ pub(crate) trait Memory {
     type Entry: Copy;
 
     /// Where the entries are.
-    type Slots: Slots<Entry = Self::Entry>;
+    type Slots: Slots<Entry = Self::Entry> + std::fmt::Debug;
 
     /// Where the entries are: a value of its own, so that a loop over them need not look it up each time.
     /// It is good for as long as the memory is there.

@@ -92,10 +92,16 @@ impl<M: Memory> Producer<M> {
 #[derive(Debug)]
 pub(crate) struct Reserved<'a, M: Memory> {
     ring: &'a mut Producer<M>,
-    walk: Walk<M::Slots>,
+    pub(super) walk: Walk<M::Slots>,
 }
 
 impl<M: Memory> Reserved<'_, M> {
+    /// Where the entries are.
+    #[inline]
+    pub(super) fn slots(&self) -> M::Slots {
+        self.ring.memory.slots()
+    }
+
     /// Places that are left.
     #[inline]
     pub(crate) fn left(&self) -> u32 {

@@ -19,19 +19,19 @@ fn anonymous(len: usize) -> MmapRaw {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+enum Turn {
     /// Reserve looking for so many, write so many of what was had.
     Produce { want: u32, write: u32 },
     /// Look for so many, read so many.
     Consume { want: u32, read: usize },
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        (0..12u32, 0..12u32).prop_map(|(want, write)| Step::Produce { want, write }),
-        (0..12u32, 0..12usize).prop_map(|(want, read)| Step::Consume { want, read }),
+fn turns() -> impl Strategy<Value = Vec<Turn>> {
+    let turn = prop_oneof![
+        (0..12u32, 0..12u32).prop_map(|(want, write)| Turn::Produce { want, write }),
+        (0..12u32, 0..12usize).prop_map(|(want, read)| Turn::Consume { want, read }),
     ];
-    proptest::collection::vec(step, 0..200)
+    proptest::collection::vec(turn, 0..200)
 }
 
 /// Also while some that are not published yet are written.
@@ -54,7 +54,7 @@ fn places_are_looked_up_again_when_more_are_wanted() {
 
 /// Across the end of the ring, where the next stretch has begun or not.
 #[test]
-fn entries_that_were_taken_can_be_put_back() {
+fn entries_that_are_not_wanted_stay() {
     for (start, again) in (0..8).flat_map(|start| [(start, false), (start, true)]) {
         let words = Words::new(8, start);
         let (mut producer, mut consumer) =
@@ -63,21 +63,15 @@ fn entries_that_were_taken_can_be_put_back() {
         assert!((0..8).all(|n| places.push(n)));
         drop(places);
         let mut entries = consumer.entries(8);
-        entries.put_back();
-        assert_eq!((entries.taken(), entries.left()), (0, 8), "there was none");
         for n in 0..8 {
-            assert_eq!(entries.next(), Some(n));
+            assert_eq!(entries.next_if(|entry| *entry != n), None, "from {start}");
             if again {
                 entries.limit(8);
             }
-            entries.put_back();
             assert_eq!((entries.taken(), entries.left()), (n as u32, 8 - n as u32));
-            assert_eq!(entries.next(), Some(n));
+            assert_eq!(entries.next_if(|entry| *entry == n), Some(n));
         }
-        assert_eq!(entries.next(), None);
-        // As often as there were.
-        (0..9).for_each(|_| entries.put_back());
-        assert!(entries.by_ref().eq(0..8), "from {start}");
+        assert_eq!(entries.next_if(|_| unreachable!("there is none")), None);
         drop(entries);
         assert_eq!(producer.reserve(8).left(), 8);
     }
@@ -105,16 +99,16 @@ proptest! {
     /// Whatever is reserved, written and read in whichever portions, from whichever cursor: what comes
     /// out is what went in, and neither side sees more than there is.
     #[test]
-    fn a_ring_is_a_queue(size in 0..5u32, start in any::<u32>(), near_the_end in any::<bool>(), steps in steps()) {
+    fn a_ring_is_a_queue(size in 0..5u32, start in any::<u32>(), near_the_end in any::<bool>(), turns in turns()) {
         let size = 1 << size;
         let start = if near_the_end { u32::MAX - start % 64 } else { start };
         let words = Words::new(size, start);
         let (mut producer, mut consumer) =
             (Producer::new(Arc::clone(&words)), Consumer::new(Arc::clone(&words)));
         let (mut reference, mut next) = (VecDeque::new(), 0u64);
-        for step in steps {
-            match step {
-                Step::Produce { want, write } => {
+        for turn in turns {
+            match turn {
+                Turn::Produce { want, write } => {
                     let room = (size - reference.len()) as u32;
                     let mut reserved = producer.reserve(want);
                     prop_assert!(reserved.left() <= room);
@@ -128,7 +122,7 @@ proptest! {
                     drop(reserved);
                     prop_assert_eq!(producer.waiting() as usize, reference.len());
                 }
-                Step::Consume { want, read } => {
+                Turn::Consume { want, read } => {
                     let mut entries = consumer.entries(want);
                     prop_assert!(entries.size_hint().0 <= reference.len());
                     prop_assert!(entries.size_hint().0 >= reference.len().min(want as usize));
@@ -140,6 +134,58 @@ proptest! {
                 }
             }
             prop_assert_eq!(producer.consumed(), start.wrapping_add((next as u32).wrapping_sub(reference.len() as u32)));
+        }
+    }
+
+    /// Whatever becomes of each entry, and wherever both rings stand: those that were taken are gone, those
+    /// that were given arrive in order, and the others are still there.
+    #[test]
+    fn entries_go_from_ring_to_ring(
+        sizes in (0..5u32, 0..5u32),
+        starts in (any::<u32>(), any::<u32>()),
+        turns in proptest::collection::vec((0..20u32, 0..20u32, 0..20usize, proptest::collection::vec(0..3u8, 20)), 0..50),
+    ) {
+        let words = |size: u32, start: u32| Words::new(1 << size, start | (u32::MAX << 5));
+        let (first, second) = (words(sizes.0, starts.0), words(sizes.1, starts.1));
+        let (mut source, mut sink) =
+            (Producer::new(Arc::clone(&first)), Consumer::new(Arc::clone(&second)));
+        let (mut from, mut into) = (Consumer::new(first), Producer::new(second));
+        let (mut before, mut after, mut next) = (VecDeque::new(), VecDeque::new(), 0);
+        for (write, most, read, becomes) in turns {
+            let mut places = source.reserve(write);
+            for _ in 0..write {
+                if places.push(next) {
+                    before.push_back(next);
+                    next += 1;
+                }
+            }
+            drop(places);
+            let room = (1 << sizes.1) - after.len();
+            let wanted = room.min(before.len()).min(most as usize);
+            let mut exchange = Exchange::new(&mut from, &mut into, most);
+            let (mut seen, mut given, mut stayed) = (0, 0, false);
+            exchange.each(|entry| {
+                assert!(Some(&entry) == before.front() && !stayed);
+                if becomes[seen] == 2 {
+                    stayed = true;
+                    return Step::Stay;
+                }
+                before.pop_front();
+                seen += 1;
+                if becomes[seen - 1] == 1 {
+                    return Step::Take;
+                }
+                after.push_back(entry + 1000);
+                given += 1;
+                Step::Give(entry + 1000)
+            });
+            prop_assert_eq!((exchange.taken() as usize, exchange.written()), (seen, given));
+            // What was not given leaves its place to others.
+            prop_assert!(stayed || seen >= wanted, "{} of {}", seen, wanted);
+            drop(exchange);
+            for entry in sink.entries(read as u32).take(read) {
+                prop_assert_eq!(Some(entry), after.pop_front());
+            }
         }
     }
 
@@ -177,6 +223,25 @@ fn a_guard_publishes_when_it_goes_and_not_before() {
     assert_eq!(producer.reserve(8).left(), 5);
     assert_eq!(consumer.entries(1).next(), Some(2), "what was not read is still there");
     assert_eq!(producer.written_before(producer.consumed()), 2);
+}
+
+#[test]
+fn an_entry_that_is_panicked_over_was_taken_and_nothing_was_given_for_it() {
+    let (first, second) = (Words::new(8, u32::MAX - 1), Words::new(8, 5));
+    let mut source = Producer::new(Arc::clone(&first));
+    let mut places = source.reserve(4);
+    assert!((0..4).all(|n| places.push(n)));
+    drop(places);
+    let (mut from, mut into) = (Consumer::new(first), Producer::new(Arc::clone(&second)));
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        Exchange::new(&mut from, &mut into, 8).each(|entry| {
+            assert!(entry < 2, "in the middle");
+            Step::Give(entry)
+        });
+    }));
+    assert!(unwound.is_err());
+    assert_eq!(from.entries(8).collect::<Vec<_>>(), [3]);
+    assert_eq!(Consumer::new(second).entries(8).collect::<Vec<_>>(), [0, 1]);
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //!
 //! `at..run_end` lies side by side inside the ring and is the places of the cursors before `run_end_cursor`.
 //! Only `turn` begins a stretch, from a masked cursor and no further than the ring's end, so each place of
-//! [`step`](Walk::step) is one of the ring's: that of a cursor from where the walk began to `end`, exclusive.
+//! [`step`](Walk::step), and of [`together`], is one of the ring's: that of a cursor from where the walk began
+//! to `end`, exclusive.
 
 use super::Slots;
 
@@ -27,9 +28,7 @@ impl<S: Slots> Walk<S> {
     #[inline]
     pub(super) fn new(slots: S, size: u32, next: u32, end: u32) -> Self {
         let at = slots.place(next);
-        let mut walk = Self { slots, at, run_end: at, run_end_cursor: next, end, size };
-        walk.turn();
-        walk
+        Self { slots, at, run_end: at, run_end_cursor: next, end, size }
     }
 
     /// The cursor of the next entry.
@@ -50,30 +49,26 @@ impl<S: Slots> Walk<S> {
         let next = self.cursor();
         self.end = next.wrapping_add(left);
         (self.run_end, self.run_end_cursor) = (self.at, next);
-        self.turn();
     }
 
-    /// The place of the next entry, which is behind now.
+    /// The place of the next entry.
     #[inline]
-    pub(super) fn step(&mut self) -> Option<S::Place> {
+    pub(super) fn peek(&mut self) -> Option<S::Place> {
         if self.at == self.run_end {
             self.turn();
             if self.at == self.run_end {
                 return None;
             }
         }
-        let place = self.at;
-        self.at = S::ahead(place, 1);
-        Some(place)
+        Some(self.at)
     }
 
-    /// Takes the last step back; there must have been one.
+    /// The place of the next entry, which is behind now.
     #[inline]
-    pub(super) fn step_back(&mut self) {
-        let next = self.cursor().wrapping_sub(1);
-        let at = self.slots.place(next);
-        (self.at, self.run_end, self.run_end_cursor) = (at, at, next);
-        self.turn();
+    pub(super) fn step(&mut self) -> Option<S::Place> {
+        let place = self.peek()?;
+        self.at = S::ahead(place, 1);
+        Some(place)
     }
 
     #[inline]
@@ -81,7 +76,17 @@ impl<S: Slots> Walk<S> {
         &self.slots
     }
 
+    /// How many of the next entries lie side by side.
+    #[inline]
+    fn run(&mut self) -> u32 {
+        if self.at == self.run_end {
+            self.turn();
+        }
+        S::between(self.at, self.run_end)
+    }
+
     /// From the end of a run to the next one, if there is one.
+    #[inline]
     fn turn(&mut self) {
         let next = self.run_end_cursor;
         let run = self.end.wrapping_sub(next).min(self.size - (next & (self.size - 1)));
@@ -89,6 +94,42 @@ impl<S: Slots> Walk<S> {
             self.at = self.slots.place(next);
             self.run_end = S::ahead(self.at, run);
             self.run_end_cursor = next.wrapping_add(run);
+        }
+    }
+}
+
+/// Where to go on from a place of each of two walks.
+pub(super) enum Go {
+    Both,
+    First,
+    Nowhere,
+}
+
+/// Two walks at once: `f` is shown the next place of each, and says which of them goes on. Where both have
+/// entries side by side there is one comparison for both: the second is never ahead of the first.
+#[inline]
+pub(super) fn together<A: Slots, B: Slots>(
+    first: &mut Walk<A>,
+    second: &mut Walk<B>,
+    mut f: impl FnMut(A::Place, B::Place) -> Go,
+) {
+    loop {
+        let run = first.run().min(second.run());
+        if run == 0 {
+            return;
+        }
+        let stop = A::ahead(first.at, run);
+        while first.at != stop {
+            let places = (first.at, second.at);
+            first.at = A::ahead(places.0, 1);
+            match f(places.0, places.1) {
+                Go::Both => second.at = B::ahead(places.1, 1),
+                Go::First => {}
+                Go::Nowhere => {
+                    first.at = places.0;
+                    return;
+                }
+            }
         }
     }
 }

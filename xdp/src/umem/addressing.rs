@@ -28,8 +28,7 @@ impl Addressing {
     /// The address of the data in a chunk that was lent.
     #[inline]
     pub(super) fn address_of(self, posted: &Posted) -> u64 {
-        let end = (u64::from(posted.chunk) + 1) << self.shift;
-        end - u64::from(posted.room)
+        self.address(posted.chunk.into()) + u64::from(posted.offset)
     }
 
     /// The address of the chunk in which an address lies; of one beyond any umem, too.

@@ -64,7 +64,7 @@ impl Hand<'_> {
     ///
     /// # Errors
     ///
-    /// As [`received`](Self::received), and for a descriptor with options; then `f` has seen nothing.
+    /// As [`received`](Self::received); then `f` has seen nothing.
     #[inline]
     pub(crate) fn show(
         &mut self,
@@ -72,10 +72,8 @@ impl Hand<'_> {
         f: impl FnOnce(&mut [u8]) -> Option<Lent>,
     ) -> Result<Seen, StrayChunk> {
         let (chunk, offset) = self.addressing.locate(desc.addr);
-        // With an option set it would be longer than any chunk: one check does for both.
-        let len = u64::from(desc.len) | u64::from(desc.options.bits()) << 32;
         // SAFETY: as in `received`.
-        let shown = unsafe { self.ledger.show(chunk, offset, len, f) }?;
+        let shown = unsafe { self.ledger.show(chunk, offset, desc.len, f) }?;
         let address = self.addressing.start(desc.addr);
         Ok(match shown {
             Shown::Again => Seen::Again(address),

@@ -250,7 +250,7 @@ impl Model {
     fn lent(&self, chunk: u32, offset: u32, len: u32) -> Posted {
         let at = chunk as usize * SIZE as usize + offset as usize;
         let data = self.pool.arena().base().wrapping_add(at);
-        Posted { chunk, data, len, room: SIZE - offset }
+        Posted { chunk, data, len, offset, room: SIZE - offset }
     }
 
     fn show(&mut self, i: usize, offset: u32, len: u32, what: u8) {
@@ -272,7 +272,7 @@ impl Model {
                 }
             };
             // SAFETY: there is no kernel.
-            unsafe { ledger.show(chunk as usize, offset, len.into(), f) }
+            unsafe { ledger.show(chunk as usize, offset, len, f) }
         }));
         let is_shown = !matches!(shown, Ok(Err(_)));
         assert!(may || !is_shown);
