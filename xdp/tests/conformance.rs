@@ -14,29 +14,36 @@ use bypass_core::testing::rig::{Namespace, Veth, VethOptions};
 use bypass_core::testing::veth;
 use bypass_xdp::{Hook, NapiBusyPoll, Want, XdpOptions, XdpPort};
 
-/// Runs the suite on one pair, on which ports come and go.
+const HOOKS: [Hook; 2] = [Hook::Generic, Hook::Native];
+
+/// Runs the suite in generic and in native mode, each time on one pair, on which ports come and go.
+#[expect(clippy::print_stdout, reason = "shown where a check fails")]
 fn conforms(change: impl Fn(&mut XdpOptions)) {
     if skip(&[Need::Namespaces, Need::Bpf]) {
         return;
     }
-    let veth = Veth::new(&VethOptions::default()).unwrap();
-    let opened = Cell::new(0);
-    let open = |namespace: &Namespace| {
-        let _inside = namespace.enter()?;
-        let mut options = XdpOptions::new(Veth::NAME);
-        change(&mut options);
-        let port = options.open()?;
-        let hook = port.program().unwrap().attachment().hook();
-        assert_eq!(hook, options.hook.first(), "nothing else was allowed");
-        opened.set(opened.get() + 1);
-        Ok::<XdpPort, bypass_core::Error>(port)
-    };
-    conformance::packets(|| Ok((open(&veth.a)?, open(&veth.b)?))).assert();
-    assert!(opened.get() > 20, "every check opens ports of its own");
-    // Nothing stays behind.
-    for side in [&veth.a, &veth.b] {
-        let shown = side.ip("-d link show veth0").unwrap();
-        assert!(!shown.contains("xdp"), "{shown}");
+    for hook in HOOKS {
+        println!("in {hook} mode");
+        let veth = Veth::new(&VethOptions::default()).unwrap();
+        let opened = Cell::new(0);
+        let open = |namespace: &Namespace| {
+            let _inside = namespace.enter()?;
+            let mut options = XdpOptions::new(Veth::NAME);
+            options.hook = Want::Require(hook);
+            change(&mut options);
+            let port = options.open()?;
+            let obtained = port.program().unwrap().attachment().hook();
+            assert_eq!(obtained, hook, "nothing else was allowed");
+            opened.set(opened.get() + 1);
+            Ok::<XdpPort, bypass_core::Error>(port)
+        };
+        conformance::packets(|| Ok((open(&veth.a)?, open(&veth.b)?))).assert();
+        assert!(opened.get() > 20, "every check opens ports of its own");
+        // Nothing stays behind.
+        for side in [&veth.a, &veth.b] {
+            let shown = side.ip("-d link show veth0").unwrap();
+            assert!(!shown.contains("xdp"), "{shown}");
+        }
     }
 }
 
@@ -47,7 +54,7 @@ fn it_does_what_every_port_does_on_a_veth_pair() {
         if skip(&[Need::Namespaces, Need::Bpf]) {
             return;
         }
-        for hook in [Hook::Generic, Hook::Native] {
+        for hook in HOOKS {
             let open = |options: &PacketOptions| {
                 let mut options = XdpOptions::try_from(options)?;
                 options.hook = Want::Require(hook);
@@ -59,60 +66,45 @@ fn it_does_what_every_port_does_on_a_veth_pair() {
 }
 
 #[test]
-fn generic_mode() {
-    alone(|| conforms(|options| options.hook = Want::Require(Hook::Generic)));
-}
-
-#[test]
-fn native_mode() {
-    alone(|| conforms(|options| options.hook = Want::Require(Hook::Native)));
-}
-
-#[test]
-fn native_mode_while_polling_the_device() {
+fn as_it_comes() {
     alone(|| {
-        conforms(|options| {
-            options.hook = Want::Require(Hook::Native);
-            options.busy_poll = Some(NapiBusyPoll::default());
-        });
+        conforms(|_| {});
     });
 }
 
 #[test]
-fn native_mode_with_unaligned_memory() {
+fn while_polling_the_device() {
     alone(|| {
-        conforms(|options| {
-            options.hook = Want::Require(Hook::Native);
-            options.umem.unaligned = true;
-        });
+        conforms(|options| options.busy_poll = Some(NapiBusyPoll::default()));
     });
 }
 
 #[test]
-fn native_mode_with_frames_of_several_segments() {
+fn with_unaligned_memory() {
     alone(|| {
-        conforms(|options| {
-            options.hook = Want::Require(Hook::Native);
-            options.multi_buffer = true;
-        });
+        conforms(|options| options.umem.unaligned = true);
     });
 }
 
 #[test]
-fn native_mode_with_room_for_metadata() {
+fn with_frames_of_several_segments() {
     alone(|| {
-        conforms(|options| {
-            options.hook = Want::Require(Hook::Native);
-            options.umem.pool.tx_offloads = TxOffloads::CHECKSUM | TxOffloads::TIMESTAMP;
-        });
+        conforms(|options| options.multi_buffer = true);
     });
 }
 
 #[test]
-fn generic_mode_with_small_rings_and_little_memory() {
+fn with_room_for_metadata() {
+    alone(|| {
+        let offloads = TxOffloads::CHECKSUM | TxOffloads::TIMESTAMP;
+        conforms(|options| options.umem.pool.tx_offloads = offloads);
+    });
+}
+
+#[test]
+fn with_small_rings_and_little_memory() {
     alone(|| {
         conforms(|options| {
-            options.hook = Want::Require(Hook::Generic);
             options.umem.pool.chunks = 256;
             options.umem.pool.rx_reserve = 64;
             (options.rings.rx, options.rings.fill) = (64, 64);

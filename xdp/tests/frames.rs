@@ -14,45 +14,43 @@ use common::*;
 
 #[test]
 fn a_single_packet_arrives_as_it_was() {
-    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
-    for hook in HOOKS {
+    in_both_modes(&VethOptions::default(), |rig, hook| {
         let (mut a, mut b) = rig.pair(hook, |_| {});
         send(&mut a, &[numbered(7, 60)]);
         let seen = receive(&mut b, 1, is_ours);
         assert_eq!(seen[0].data(), numbered(7, 60));
         assert_eq!((seen[0].headroom(), seen[0].rx_meta().queue), (256 + 128, 0));
         assert_eq!((a.stats().tx_packets, b.stats().drops.total()), (1, 0));
-    }
-    rig.assert_clean();
+    });
 }
 
 #[test]
 fn headroom_is_what_was_asked_for_and_can_be_filled() {
-    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
-    for (hook, unaligned) in HOOKS.into_iter().flat_map(|hook| [(hook, false), (hook, true)]) {
-        let (mut a, mut b) = rig.pair(hook, |options| {
-            options.umem.pool.headroom = 200;
-            options.umem.unaligned = unaligned;
-        });
-        assert_eq!(a.caps().headroom, 200);
-        send(&mut a, &[numbered(1, 1000)]);
-        let mut seen = receive(&mut b, 1, is_ours);
-        let mut frame = seen.pop().unwrap();
-        assert_eq!(frame.headroom(), 456);
-        // To the very start of the chunk, and back to where it came from.
-        frame.prepend(456).unwrap().copy_from_slice(&numbered(2, 456));
-        let whole = frame.data().to_vec();
-        let mut burst = Burst::with_capacity(1);
-        assert!(burst.push(frame).is_ok());
-        send_burst(&mut b, &mut burst);
-        assert_eq!(receive(&mut a, 1, is_ours)[0].data(), whole);
-    }
+    in_both_modes(&VethOptions::default(), |rig, hook| {
+        for unaligned in [false, true] {
+            let (mut a, mut b) = rig.pair(hook, |options| {
+                options.umem.pool.headroom = 200;
+                options.umem.unaligned = unaligned;
+            });
+            assert_eq!(a.caps().headroom, 200);
+            send(&mut a, &[numbered(1, 1000)]);
+            let mut seen = receive(&mut b, 1, is_ours);
+            let mut frame = seen.pop().unwrap();
+            assert_eq!(frame.headroom(), 456);
+            // To the very start of the chunk, and back to where it came from.
+            frame.prepend(456).unwrap().copy_from_slice(&numbered(2, 456));
+            let whole = frame.data().to_vec();
+            let mut burst = Burst::with_capacity(1);
+            assert!(burst.push(frame).is_ok());
+            send_burst(&mut b, &mut burst);
+            assert_eq!(receive(&mut a, 1, is_ours)[0].data(), whole);
+        }
+    });
 }
 
 #[test]
 fn chunks_of_4_kib_carry_frames_of_3_kib() {
-    let Some(rig) = Rig::new(&VethOptions { mtu: 3400, ..VethOptions::default() }) else { return };
-    for hook in HOOKS {
+    in_both_modes(&VethOptions { mtu: 3400, ..VethOptions::default() }, |rig, hook| {
         let (mut a, mut b) = rig.pair(hook, |options| {
             options.umem.pool.chunk_size = 4096;
             options.umem.pool.chunks = 1024;
@@ -63,7 +61,7 @@ fn chunks_of_4_kib_carry_frames_of_3_kib() {
         send(&mut a, &frames);
         let seen = receive(&mut b, 64, is_ours);
         assert!(seen.iter().zip(&frames).all(|(frame, sent)| frame.data() == sent));
-    }
+    });
 }
 
 fn jumbo_pair(rig: &Rig, hook: bypass_xdp::Hook) -> (XdpPort, XdpPort) {
@@ -90,9 +88,8 @@ fn in_pieces(port: &mut XdpPort, lengths: &[usize]) -> XdpFrame {
 
 #[test]
 fn jumbo_frames_come_and_go_as_segments() {
-    let Some(rig) = Rig::new(&VethOptions { mtu: 9000, ..VethOptions::default() }) else { return };
-    for hook in HOOKS {
-        let (mut a, mut b) = jumbo_pair(&rig, hook);
+    in_both_modes(&VethOptions { mtu: 9000, ..VethOptions::default() }, |rig, hook| {
+        let (mut a, mut b) = jumbo_pair(rig, hook);
         assert_eq!((a.caps().max_len, a.caps().max_segments), (9014, 17));
         let shapes = [
             vec![60],
@@ -134,31 +131,31 @@ fn jumbo_frames_come_and_go_as_segments() {
             let census = port.stats().frames.unwrap();
             assert!(census.adds_up() && census.held == 0, "{census:?}");
         }
-    }
+    });
 }
 
 #[test]
 fn too_many_segments_and_empty_ones_are_refused_and_kept() {
-    let Some(rig) = Rig::new(&VethOptions { mtu: 9000, ..VethOptions::default() }) else { return };
-    let (mut a, mut b) = jumbo_pair(&rig, bypass_xdp::Hook::Native);
-    for shape in [vec![64; 18], vec![64, 0, 64]] {
-        let mut burst = Burst::with_capacity(2);
-        assert!(burst.push(in_pieces(&mut a, &shape)).is_ok());
-        assert!(burst.push(in_pieces(&mut a, &[60])).is_ok());
-        let Error::Frame { cause, .. } = a.send(&mut burst).unwrap_err() else { panic!() };
-        assert!(matches!(cause, FrameError::Unsupported(_)), "{cause}");
-        assert_eq!(bytes(&burst[0]).len(), shape.iter().sum::<usize>());
-        burst.pop_front();
-        send_burst(&mut a, &mut burst);
-        assert_eq!(receive(&mut b, 1, is_ours)[0].data().len(), 60);
-    }
+    in_both_modes(&VethOptions { mtu: 9000, ..VethOptions::default() }, |rig, hook| {
+        let (mut a, mut b) = jumbo_pair(rig, hook);
+        for shape in [vec![64; 18], vec![64, 0, 64]] {
+            let mut burst = Burst::with_capacity(2);
+            assert!(burst.push(in_pieces(&mut a, &shape)).is_ok());
+            assert!(burst.push(in_pieces(&mut a, &[60])).is_ok());
+            let Error::Frame { cause, .. } = a.send(&mut burst).unwrap_err() else { panic!() };
+            assert!(matches!(cause, FrameError::Unsupported(_)), "{cause}");
+            assert_eq!(bytes(&burst[0]).len(), shape.iter().sum::<usize>());
+            burst.pop_front();
+            send_burst(&mut a, &mut burst);
+            assert_eq!(receive(&mut b, 1, is_ours)[0].data().len(), 60);
+        }
+    });
 }
 
 /// The kernel counts these as dropped and nothing else, like a frame that is too long.
 #[test]
 fn a_frame_of_segments_without_buffers_is_counted_as_that() {
-    let Some(rig) = Rig::new(&VethOptions { mtu: 9000, ..VethOptions::default() }) else { return };
-    for hook in HOOKS {
+    in_both_modes(&VethOptions { mtu: 9000, ..VethOptions::default() }, |rig, hook| {
         let mut a = open(&rig.veth.a, hook, |options| options.multi_buffer = true);
         let mut b = open(&rig.veth.b, hook, |options| {
             options.multi_buffer = true;
@@ -174,119 +171,123 @@ fn a_frame_of_segments_without_buffers_is_counted_as_that() {
         assert!(came > 0 && seen.iter().all(|frame| bytes(frame).len() == 8000));
         assert_eq!((stats.rx_packets, stats.drops[DropCause::RxNoFrame]), (came, 10 - came));
         assert_eq!(stats.drops.total(), 10 - came);
-    }
+    });
 }
 
 /// The ring takes up what the kernel has freed also for a frame that needs more places than were known
 /// to be free, though fewer than the burst has frames.
 #[test]
 fn a_frame_of_segments_finds_the_places_that_single_ones_left() {
-    let Some(rig) = Rig::new(&VethOptions { mtu: 9000, ..VethOptions::default() }) else { return };
-    let (mut a, mut b) = rig.pair(bypass_xdp::Hook::Native, |options| {
-        options.multi_buffer = true;
-        (options.rings.tx, options.rings.completion) = (16, 16);
-    });
-    assert_eq!(a.caps().max_segments, 16, "more do not fit the ring");
-    for round in 0..20 {
-        for n in 0..round {
-            send(&mut a, &[numbered(n, 60)]);
+    in_both_modes(&VethOptions { mtu: 9000, ..VethOptions::default() }, |rig, hook| {
+        let (mut a, mut b) = rig.pair(hook, |options| {
+            options.multi_buffer = true;
+            (options.rings.tx, options.rings.completion) = (16, 16);
+        });
+        assert_eq!(a.caps().max_segments, 16, "more do not fit the ring");
+        for round in 0..20 {
+            for n in 0..round {
+                send(&mut a, &[numbered(n, 60)]);
+            }
+            let mut burst = Burst::with_capacity(1);
+            assert!(burst.push(in_pieces(&mut a, &[100; 16])).is_ok());
+            send_burst(&mut a, &mut burst);
+            let seen = receive(&mut b, usize::from(round) + 1, is_ours);
+            assert_eq!(bytes(&seen[usize::from(round)]).len(), 1600);
         }
         let mut burst = Burst::with_capacity(1);
-        assert!(burst.push(in_pieces(&mut a, &[100; 16])).is_ok());
-        send_burst(&mut a, &mut burst);
-        let seen = receive(&mut b, usize::from(round) + 1, is_ours);
-        assert_eq!(bytes(&seen[usize::from(round)]).len(), 1600);
-    }
-    let mut burst = Burst::with_capacity(1);
-    assert!(burst.push(in_pieces(&mut a, &[100; 17])).is_ok());
-    assert!(matches!(a.send(&mut burst).unwrap_err(), Error::Frame { .. }));
+        assert!(burst.push(in_pieces(&mut a, &[100; 17])).is_ok());
+        assert!(matches!(a.send(&mut burst).unwrap_err(), Error::Frame { .. }));
+    });
 }
 
 #[test]
 fn segments_are_refused_by_a_port_without_them() {
-    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
-    let (mut a, _b) = rig.pair(bypass_xdp::Hook::Generic, |_| {});
-    let mut burst = Burst::with_capacity(1);
-    assert!(burst.push(in_pieces(&mut a, &[64, 64])).is_ok());
-    let error = a.send(&mut burst).unwrap_err();
-    assert!(error.to_string().contains("no frames of 2 segments"), "{error}");
-    assert_eq!(burst[0].segments().count(), 2);
+    in_both_modes(&VethOptions::default(), |rig, hook| {
+        let (mut a, _b) = rig.pair(hook, |_| {});
+        let mut burst = Burst::with_capacity(1);
+        assert!(burst.push(in_pieces(&mut a, &[64, 64])).is_ok());
+        let error = a.send(&mut burst).unwrap_err();
+        assert!(error.to_string().contains("no frames of 2 segments"), "{error}");
+        assert_eq!(burst[0].segments().count(), 2);
+    });
 }
 
 #[test]
 fn a_frame_of_another_umem_is_refused_and_kept() {
-    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
-    let (mut a, mut b) = rig.pair(bypass_xdp::Hook::Native, |_| {});
-    let mut foreign = compose(&mut b, &[numbered(1, 60)]);
-    let Error::Frame { cause, .. } = a.send(&mut foreign).unwrap_err() else { panic!() };
-    assert_eq!(cause, FrameError::ForeignPool);
-    assert_eq!(foreign[0].data(), numbered(1, 60));
-    // Copied, it goes.
-    let mut burst = Burst::with_capacity(1);
-    assert!(a.import(&foreign[0], &mut burst).unwrap());
-    send_burst(&mut a, &mut burst);
-    assert_eq!(receive(&mut b, 1, is_ours)[0].data(), numbered(1, 60));
+    in_both_modes(&VethOptions::default(), |rig, hook| {
+        let (mut a, mut b) = rig.pair(hook, |_| {});
+        let mut foreign = compose(&mut b, &[numbered(1, 60)]);
+        let Error::Frame { cause, .. } = a.send(&mut foreign).unwrap_err() else { panic!() };
+        assert_eq!(cause, FrameError::ForeignPool);
+        assert_eq!(foreign[0].data(), numbered(1, 60));
+        // Copied, it goes.
+        let mut burst = Burst::with_capacity(1);
+        assert!(a.import(&foreign[0], &mut burst).unwrap());
+        send_burst(&mut a, &mut burst);
+        assert_eq!(receive(&mut b, 1, is_ours)[0].data(), numbered(1, 60));
+    });
 }
 
 #[test]
 fn lengths_that_cannot_be_sent_are_refused_and_kept() {
-    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
-    let (mut a, mut b) = rig.pair(bypass_xdp::Hook::Native, |_| {});
-    let tagged = |len: usize| {
-        let mut frame = numbered(9, len);
-        frame[12..14].copy_from_slice(&[0x81, 0]);
-        frame
-    };
-    for (bad, wanted) in [
-        (vec![], FrameError::TooShort { len: 0, min: 14 }),
-        (vec![0; 13], FrameError::TooShort { len: 13, min: 14 }),
-        (numbered(1, 1515), FrameError::TooLong { len: 1515, max: 1514 }),
-        (tagged(1519), FrameError::TooLong { len: 1519, max: 1518 }),
-    ] {
-        let mut burst = compose(&mut a, &[numbered(0, 60), bad, numbered(2, 1514)]);
-        assert_eq!(a.send(&mut burst).unwrap(), 1, "those in front of it go");
-        let Error::Frame { cause, .. } = a.send(&mut burst).unwrap_err() else { panic!() };
-        assert_eq!((cause, burst.len()), (wanted, 2));
-        burst.pop_front();
-        send_burst(&mut a, &mut burst);
-        assert_eq!(receive(&mut b, 2, is_ours)[1].data(), numbered(2, 1514));
-    }
-    let is_tagged = |frame: &XdpFrame| frame.data()[12..14] == [0x81, 0];
-    send(&mut a, &[tagged(1518)]);
-    assert_eq!(receive(&mut b, 1, is_tagged)[0].data(), tagged(1518));
+    in_both_modes(&VethOptions::default(), |rig, hook| {
+        let (mut a, mut b) = rig.pair(hook, |_| {});
+        let tagged = |len: usize| {
+            let mut frame = numbered(9, len);
+            frame[12..14].copy_from_slice(&[0x81, 0]);
+            frame
+        };
+        for (bad, wanted) in [
+            (vec![], FrameError::TooShort { len: 0, min: 14 }),
+            (vec![0; 13], FrameError::TooShort { len: 13, min: 14 }),
+            (numbered(1, 1515), FrameError::TooLong { len: 1515, max: 1514 }),
+            (tagged(1519), FrameError::TooLong { len: 1519, max: 1518 }),
+        ] {
+            let mut burst = compose(&mut a, &[numbered(0, 60), bad, numbered(2, 1514)]);
+            assert_eq!(a.send(&mut burst).unwrap(), 1, "those in front of it go");
+            let Error::Frame { cause, .. } = a.send(&mut burst).unwrap_err() else { panic!() };
+            assert_eq!((cause, burst.len()), (wanted, 2));
+            burst.pop_front();
+            send_burst(&mut a, &mut burst);
+            assert_eq!(receive(&mut b, 2, is_ours)[1].data(), numbered(2, 1514));
+        }
+        let is_tagged = |frame: &XdpFrame| frame.data()[12..14] == [0x81, 0];
+        send(&mut a, &[tagged(1518)]);
+        assert_eq!(receive(&mut b, 1, is_tagged)[0].data(), tagged(1518));
+    });
 }
 
 #[test]
 fn detached_frames_come_home_from_other_threads() {
-    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
-    let (mut a, mut b) = rig.pair(bypass_xdp::Hook::Native, |_| {});
-    send(&mut a, &[numbered(1, 60), numbered(2, 60)]);
-    let mut seen = receive(&mut b, 2, is_ours);
-    let (second, first) = (seen.pop().unwrap(), seen.pop().unwrap());
-    let (first, second) = (first.detach().unwrap(), second.detach().unwrap());
-    let first = std::thread::spawn(move || {
-        drop(second);
-        first
+    in_both_modes(&VethOptions::default(), |rig, hook| {
+        let (mut a, mut b) = rig.pair(hook, |_| {});
+        send(&mut a, &[numbered(1, 60), numbered(2, 60)]);
+        let mut seen = receive(&mut b, 2, is_ours);
+        let (second, first) = (seen.pop().unwrap(), seen.pop().unwrap());
+        let (first, second) = (first.detach().unwrap(), second.detach().unwrap());
+        let first = std::thread::spawn(move || {
+            drop(second);
+            first
+        });
+        let first = b.umem().attach(first.join().unwrap()).unwrap();
+        assert_eq!(first.data(), numbered(1, 60));
+        let other = Umem::new(&bypass_xdp::UmemOptions::default()).unwrap();
+        let detached = other.attach(first.detach().unwrap()).map(|_| ()).expect_err("another umem");
+        drop(detached);
+        assert_eq!(b.stats().frames.unwrap().held, 0);
     });
-    let first = b.umem().attach(first.join().unwrap()).unwrap();
-    assert_eq!(first.data(), numbered(1, 60));
-    let other = Umem::new(&bypass_xdp::UmemOptions::default()).unwrap();
-    let detached = other.attach(first.detach().unwrap()).map(|_| ()).expect_err("another umem");
-    drop(detached);
-    assert_eq!(b.stats().frames.unwrap().held, 0);
 }
 
 /// From one interface to another, in the chunk that the frame came in.
 #[test]
 fn ports_that_share_memory_forward_without_a_copy() {
-    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
-    let middle = &rig.veth.b;
-    middle.ip("link add out0 type veth peer name out1").unwrap();
-    for name in ["out0", "out1"] {
-        middle.sysctl(&format!("net.ipv6.conf.{name}.disable_ipv6"), "1").unwrap();
-        middle.ip(&format!("link set {name} up")).unwrap();
-    }
-    for hook in HOOKS {
+    in_both_modes(&VethOptions::default(), |rig, hook| {
+        let middle = &rig.veth.b;
+        middle.ip("link add out0 type veth peer name out1").unwrap();
+        for name in ["out0", "out1"] {
+            middle.sysctl(&format!("net.ipv6.conf.{name}.disable_ipv6"), "1").unwrap();
+            middle.ip(&format!("link set {name} up")).unwrap();
+        }
         let on = |name: &str| {
             let _inside = middle.enter().unwrap();
             let mut options = options(hook);
@@ -332,5 +333,5 @@ fn ports_that_share_memory_forward_without_a_copy() {
         assert!(burst.push(receive(&mut again, 1, is_ours).pop().unwrap()).is_ok());
         send_burst(&mut out, &mut burst);
         assert_eq!(receive(&mut sink, 1, is_ours)[0].data(), numbered(202, 60));
-    }
+    });
 }

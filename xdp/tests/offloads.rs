@@ -24,7 +24,8 @@ const PORT: u16 = 4000;
 /// Behind Ethernet and IPv4, the checksum of UDP.
 const UDP_SUM: TxChecksum = TxChecksum { start: 34, offset: 6 };
 
-/// Opens a sending port with these offloads on side a; nothing where the kernel is too old for any.
+/// Opens a sending port with these offloads on side a; nothing where the kernel is too old for any. It
+/// has no program, so no mode.
 fn sender(
     rig: &Rig,
     offloads: TxOffloads,
@@ -104,6 +105,7 @@ fn wrong_sums(rig: &Rig) -> u64 {
     values.split(' ').nth(at).unwrap().parse().unwrap()
 }
 
+/// No program is on either side: the peer's kernel receives.
 #[test]
 fn the_kernel_of_the_peer_takes_what_the_kernel_has_summed() {
     let Some(rig) = Rig::new(&VethOptions { mtu: 9000, ..VethOptions::default() }) else { return };
@@ -182,64 +184,64 @@ fn without_a_device_that_sums_the_kernel_does() {
 
 #[test]
 fn the_time_of_sending_is_told_under_the_sender_s_number() {
-    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
-    let offloads = TxOffloads::TIMESTAMP | TxOffloads::CHECKSUM;
-    let small = |options: &mut XdpOptions| {
-        (options.umem.pool.chunks, options.umem.pool.rx_reserve) = (64, 1);
-    };
-    let Some(mut port) = sender(&rig, offloads, small) else { return };
-    let mut sink = open(&rig.veth.b, Hook::Native, |_| {});
-    let now = || {
-        let now = clock_gettime_dynamic(DynamicClockId::Tai).unwrap();
-        now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-    };
-    let mut last = now();
-    for round in 0..20u64 {
-        let frames: Vec<_> = (0..30).map(|n| numbered(n, 60)).collect();
-        let mut burst = compose(&mut port, &frames);
-        for (frame, n) in burst.iter_mut().zip(0..) {
-            // Two in three ask, one of them for a checksum, too, which the time takes the place of.
-            if n % 3 < 2 {
-                ask(frame, |asked| {
-                    asked.timestamp = Some(round << 32 | n);
-                    let sum = TxChecksum { start: 20, offset: 30 };
-                    asked.checksum = (n % 3 == 1).then_some(sum);
-                });
+    in_both_modes(&VethOptions::default(), |rig, hook| {
+        let offloads = TxOffloads::TIMESTAMP | TxOffloads::CHECKSUM;
+        let small = |options: &mut XdpOptions| {
+            (options.umem.pool.chunks, options.umem.pool.rx_reserve) = (64, 1);
+        };
+        let Some(mut port) = sender(rig, offloads, small) else { return };
+        let mut sink = open(&rig.veth.b, hook, |_| {});
+        let now = || {
+            let now = clock_gettime_dynamic(DynamicClockId::Tai).unwrap();
+            now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+        };
+        let mut last = now();
+        for round in 0..20u64 {
+            let frames: Vec<_> = (0..30).map(|n| numbered(n, 60)).collect();
+            let mut burst = compose(&mut port, &frames);
+            for (frame, n) in burst.iter_mut().zip(0..) {
+                // Two in three ask, one of them for a checksum, too, which the time takes the place of.
+                if n % 3 < 2 {
+                    ask(frame, |asked| {
+                        asked.timestamp = Some(round << 32 | n);
+                        let sum = TxChecksum { start: 20, offset: 30 };
+                        asked.checksum = (n % 3 == 1).then_some(sum);
+                    });
+                }
             }
+            send_burst(&mut port, &mut burst);
+            let times: Vec<_> = port.sent_times().collect();
+            let tags: Vec<_> = times.iter().map(|sent| sent.tag).collect();
+            let asked: Vec<_> = (0..30).filter(|n| n % 3 < 2).map(|n| round << 32 | n).collect();
+            assert_eq!(tags, asked);
+            for sent in times {
+                assert_eq!(sent.time.clock, Clock::Tai);
+                // The kernel's fast clock may be some nanoseconds behind.
+                assert!((last - 1000..=now() + 1000).contains(&sent.time.nanos), "{last} {sent:?}");
+            }
+            last = now();
+            assert_eq!(port.sent_times().count(), 0, "told once");
+            assert_eq!(receive(&mut sink, 30, is_ours).len(), 30);
         }
-        send_burst(&mut port, &mut burst);
-        let times: Vec<_> = port.sent_times().collect();
-        let tags: Vec<_> = times.iter().map(|sent| sent.tag).collect();
-        let asked: Vec<_> = (0..30).filter(|n| n % 3 < 2).map(|n| round << 32 | n).collect();
-        assert_eq!(tags, asked);
-        for sent in times {
-            assert_eq!(sent.time.clock, Clock::Tai);
-            // The kernel's fast clock may be some nanoseconds behind.
-            assert!((last - 1000..=now() + 1000).contains(&sent.time.nanos), "{last} {sent:?}");
+        // Nobody looks: as many are kept as there are chunks, the others are counted.
+        for tag in 0..100 {
+            let mut burst = compose(&mut port, &[numbered(0, 60)]);
+            ask(&mut burst[0], |asked| asked.timestamp = Some(tag));
+            send_burst(&mut port, &mut burst);
         }
-        last = now();
-        assert_eq!(port.sent_times().count(), 0, "told once");
-        assert_eq!(receive(&mut sink, 30, is_ours).len(), 30);
-    }
-    // Nobody looks: as many are kept as there are chunks, the others are counted.
-    for tag in 0..100 {
-        let mut burst = compose(&mut port, &[numbered(0, 60)]);
-        ask(&mut burst[0], |asked| asked.timestamp = Some(tag));
-        send_burst(&mut port, &mut burst);
-    }
-    assert_eq!(counter(&port, "tx_times_lost"), 36);
-    assert!(port.sent_times().map(|sent| sent.tag).eq(0..64));
-    let stats = port.stats();
-    assert_eq!((stats.tx_packets, stats.tx_bytes), (700, 700 * 60));
-    assert!(stats.frames.unwrap().adds_up() && stats.frames.unwrap().held == 0);
+        assert_eq!(counter(&port, "tx_times_lost"), 36);
+        assert!(port.sent_times().map(|sent| sent.tag).eq(0..64));
+        let stats = port.stats();
+        assert_eq!((stats.tx_packets, stats.tx_bytes), (700, 700 * 60));
+        assert!(stats.frames.unwrap().adds_up() && stats.frames.unwrap().held == 0);
+    });
 }
 
 #[test]
 fn a_received_frame_is_summed_and_timed_on_its_way_back() {
-    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
-    let Some(probe) = sender(&rig, TxOffloads::CHECKSUM, |_| {}) else { return };
-    drop(probe);
-    for hook in HOOKS {
+    in_both_modes(&VethOptions::default(), |rig, hook| {
+        let Some(probe) = sender(rig, TxOffloads::CHECKSUM, |_| {}) else { return };
+        drop(probe);
         let mut a = open(&rig.veth.a, hook, |_| {});
         let mut b = open(&rig.veth.b, hook, |options| {
             options.mode = Want::Require(CopyMode::Copy);
@@ -266,144 +268,154 @@ fn a_received_frame_is_summed_and_timed_on_its_way_back() {
             receive(&mut a, 1, is_ours);
         }
         assert_eq!(b.sent_times().count(), 0);
-    }
+    });
 }
 
 #[test]
 fn what_is_not_to_be_had_is_refused_by_name() {
-    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
-    if sender(&rig, TxOffloads::CHECKSUM, |_| {}).is_none() {
-        return;
-    }
-    for (offloads, named) in [
-        (TxOffloads::LAUNCH_TIME, "LAUNCH_TIME"),
-        (TxOffloads::SEGMENTATION | TxOffloads::CHECKSUM, "SEGMENTATION"),
-    ] {
-        let error = try_open(&rig.veth.a, Hook::Native, |options| {
-            options.umem.pool.tx_offloads = offloads;
-        });
-        let Err(Error::Unsupported(lacking)) = error else { panic!("{error:?}") };
-        assert_eq!(lacking.backend, "xdp");
-        assert!(lacking.what.contains(named) && lacking.what.ends_with("on veth0"), "{lacking}");
-        assert!(!lacking.what.contains("CHECKSUM"), "{lacking}");
-        rig.assert_clean();
-    }
-    for (offloads, mode) in [
-        (TxOffloads::CHECKSUM, Want::Prefer(CopyMode::ZeroCopy)),
-        (TxOffloads::TIMESTAMP, Want::Require(CopyMode::Copy)),
-    ] {
-        let error = try_open(&rig.veth.a, Hook::Native, |options| {
-            options.umem.pool.tx_offloads = offloads;
-            (options.umem.software_checksum, options.mode) = (true, mode);
-        });
-        let Err(Error::Config { setting, .. }) = error else { panic!("{error:?}") };
-        assert_eq!(setting, "software_checksum");
-    }
-    // A frame cannot ask for what its port was not opened for.
-    let mut port = sender(&rig, TxOffloads::CHECKSUM, |_| {}).unwrap();
-    let mut burst = compose(&mut port, &[numbered(1, 60)]);
-    ask(&mut burst[0], |asked| asked.checksum = Some(TxChecksum { start: 20, offset: 0 }));
-    let mut asked = TxMeta::default();
-    asked.launch_time = Some(1);
-    let lacking = burst[0].set_tx_meta(asked).unwrap_err();
-    assert!(lacking.what.contains("LAUNCH_TIME"), "{lacking}");
-    send_burst(&mut port, &mut burst);
+    in_both_modes(&VethOptions::default(), |rig, hook| {
+        if sender(rig, TxOffloads::CHECKSUM, |_| {}).is_none() {
+            return;
+        }
+        for (offloads, named) in [
+            (TxOffloads::LAUNCH_TIME, "LAUNCH_TIME"),
+            (TxOffloads::SEGMENTATION | TxOffloads::CHECKSUM, "SEGMENTATION"),
+        ] {
+            let error = try_open(&rig.veth.a, hook, |options| {
+                options.umem.pool.tx_offloads = offloads;
+            });
+            let Err(Error::Unsupported(lacking)) = error else { panic!("{error:?}") };
+            assert_eq!(lacking.backend, "xdp");
+            assert!(
+                lacking.what.contains(named) && lacking.what.ends_with("on veth0"),
+                "{lacking}"
+            );
+            assert!(!lacking.what.contains("CHECKSUM"), "{lacking}");
+            rig.assert_clean();
+        }
+        for (offloads, mode) in [
+            (TxOffloads::CHECKSUM, Want::Prefer(CopyMode::ZeroCopy)),
+            (TxOffloads::TIMESTAMP, Want::Require(CopyMode::Copy)),
+        ] {
+            let error = try_open(&rig.veth.a, hook, |options| {
+                options.umem.pool.tx_offloads = offloads;
+                (options.umem.software_checksum, options.mode) = (true, mode);
+            });
+            let Err(Error::Config { setting, .. }) = error else { panic!("{error:?}") };
+            assert_eq!(setting, "software_checksum");
+        }
+        // A frame cannot ask for what its port was not opened for.
+        let mut port = sender(rig, TxOffloads::CHECKSUM, |_| {}).unwrap();
+        let mut burst = compose(&mut port, &[numbered(1, 60)]);
+        ask(&mut burst[0], |asked| asked.checksum = Some(TxChecksum { start: 20, offset: 0 }));
+        let mut asked = TxMeta::default();
+        asked.launch_time = Some(1);
+        let lacking = burst[0].set_tx_meta(asked).unwrap_err();
+        assert!(lacking.what.contains("LAUNCH_TIME"), "{lacking}");
+        send_burst(&mut port, &mut burst);
+    });
 }
 
 #[test]
 fn frames_that_the_kernel_would_choke_on_are_refused_and_kept() {
-    let Some(rig) = Rig::new(&VethOptions { mtu: 9000, ..VethOptions::default() }) else { return };
-    let multi_buffer = |options: &mut XdpOptions| options.multi_buffer = true;
-    let Some(mut port) = sender(&rig, TxOffloads::CHECKSUM, multi_buffer) else { return };
-    let mut sink = open(&rig.veth.b, Hook::Native, multi_buffer);
-    let refused = |port: &mut XdpPort, frame: XdpFrame| {
-        let mut burst = Burst::with_capacity(1);
+    in_both_modes(&VethOptions { mtu: 9000, ..VethOptions::default() }, |rig, hook| {
+        let multi_buffer = |options: &mut XdpOptions| options.multi_buffer = true;
+        let Some(mut port) = sender(rig, TxOffloads::CHECKSUM, multi_buffer) else { return };
+        let mut sink = open(&rig.veth.b, hook, multi_buffer);
+        let refused = |port: &mut XdpPort, frame: XdpFrame| {
+            let mut burst = Burst::with_capacity(1);
+            assert!(burst.push(frame).is_ok());
+            let Err(Error::Frame { cause, .. }) = port.send(&mut burst) else {
+                panic!("it was taken")
+            };
+            (cause, burst.pop_front().unwrap())
+        };
+        let alloc =
+            |port: &mut XdpPort, bytes: Vec<u8>| compose(port, &[bytes]).pop_front().unwrap();
+
+        // A checksum behind the end of the (first segment of the) frame.
+        let mut frame = alloc(&mut port, numbered(1, 60));
+        ask(&mut frame, |asked| asked.checksum = Some(TxChecksum { start: 50, offset: 9 }));
+        let rest = alloc(&mut port, vec![0; 100]);
+        assert!(frame.chain(rest).is_ok());
+        let (cause, mut frame) = refused(&mut port, frame);
+        assert_eq!(cause, FrameError::TooShort { len: 60, min: 61 });
+        ask(&mut frame, |asked| {
+            asked.checksum = Some(TxChecksum { start: u16::MAX, offset: u16::MAX })
+        });
+        let (cause, mut frame) = refused(&mut port, frame);
+        assert_eq!(cause, FrameError::TooShort { len: 60, min: 131_072 });
+        ask(&mut frame, |asked| asked.checksum = Some(TxChecksum { start: 50, offset: 8 }));
+        let mut burst = Burst::with_capacity(2);
         assert!(burst.push(frame).is_ok());
-        let Err(Error::Frame { cause, .. }) = port.send(&mut burst) else { panic!("it was taken") };
-        (cause, burst.pop_front().unwrap())
-    };
-    let alloc = |port: &mut XdpPort, bytes: Vec<u8>| compose(port, &[bytes]).pop_front().unwrap();
+        send_burst(&mut port, &mut burst);
+        receive(&mut sink, 1, is_ours);
 
-    // A checksum behind the end of the (first segment of the) frame.
-    let mut frame = alloc(&mut port, numbered(1, 60));
-    ask(&mut frame, |asked| asked.checksum = Some(TxChecksum { start: 50, offset: 9 }));
-    let rest = alloc(&mut port, vec![0; 100]);
-    assert!(frame.chain(rest).is_ok());
-    let (cause, mut frame) = refused(&mut port, frame);
-    assert_eq!(cause, FrameError::TooShort { len: 60, min: 61 });
-    ask(&mut frame, |asked| {
-        asked.checksum = Some(TxChecksum { start: u16::MAX, offset: u16::MAX })
+        // What the umem does not allow, asked for past `set_tx_meta`.
+        let mut frame = alloc(&mut port, numbered(3, 60));
+        let mut meta = frame.meta();
+        meta.tx.launch_time = Some(1);
+        frame.set_meta(meta);
+        let (cause, _) = refused(&mut port, frame);
+        assert!(cause.to_string().contains("LAUNCH_TIME"), "{cause}");
+
+        // No room for the kernel in front: of a frame that asks for nothing, and of a later segment.
+        let no_room =
+            |available| FrameError::Room(OutOfRoom { room: Room::Headroom, asked: 24, available });
+        let mut frame = alloc(&mut port, numbered(2, 60));
+        assert_eq!(frame.headroom(), 128 + 24, "of which 24 are the kernel's");
+        frame.prepend(129).unwrap();
+        let (cause, mut frame) = refused(&mut port, frame);
+        assert_eq!(cause, no_room(23));
+        frame.trim_front(129).unwrap();
+        let mut rest = alloc(&mut port, vec![0; 100]);
+        rest.prepend(152).unwrap();
+        assert!(frame.chain(rest).is_ok());
+        let (cause, mut frame) = refused(&mut port, frame);
+        assert_eq!(cause, no_room(0));
+        let mut rest = frame.split_next().unwrap();
+        rest.trim_front(24).unwrap();
+        assert!(frame.chain(rest).is_ok());
+        assert!(burst.push(frame).is_ok());
+        send_burst(&mut port, &mut burst);
+        assert_eq!(receive(&mut sink, 1, is_ours)[0].total_len(), 60 + 100 + 128);
+        let stats = port.stats();
+        assert_eq!((stats.tx_packets, stats.drops.total()), (2, 0));
+        assert_eq!(counter(&port, "kernel_tx_invalid_descs"), 0);
     });
-    let (cause, mut frame) = refused(&mut port, frame);
-    assert_eq!(cause, FrameError::TooShort { len: 60, min: 131_072 });
-    ask(&mut frame, |asked| asked.checksum = Some(TxChecksum { start: 50, offset: 8 }));
-    let mut burst = Burst::with_capacity(2);
-    assert!(burst.push(frame).is_ok());
-    send_burst(&mut port, &mut burst);
-    receive(&mut sink, 1, is_ours);
-
-    // What the umem does not allow, asked for past `set_tx_meta`.
-    let mut frame = alloc(&mut port, numbered(3, 60));
-    let mut meta = frame.meta();
-    meta.tx.launch_time = Some(1);
-    frame.set_meta(meta);
-    let (cause, _) = refused(&mut port, frame);
-    assert!(cause.to_string().contains("LAUNCH_TIME"), "{cause}");
-
-    // No room for the kernel in front: of a frame that asks for nothing, and of a later segment.
-    let no_room =
-        |available| FrameError::Room(OutOfRoom { room: Room::Headroom, asked: 24, available });
-    let mut frame = alloc(&mut port, numbered(2, 60));
-    assert_eq!(frame.headroom(), 128 + 24, "of which 24 are the kernel's");
-    frame.prepend(129).unwrap();
-    let (cause, mut frame) = refused(&mut port, frame);
-    assert_eq!(cause, no_room(23));
-    frame.trim_front(129).unwrap();
-    let mut rest = alloc(&mut port, vec![0; 100]);
-    rest.prepend(152).unwrap();
-    assert!(frame.chain(rest).is_ok());
-    let (cause, mut frame) = refused(&mut port, frame);
-    assert_eq!(cause, no_room(0));
-    let mut rest = frame.split_next().unwrap();
-    rest.trim_front(24).unwrap();
-    assert!(frame.chain(rest).is_ok());
-    assert!(burst.push(frame).is_ok());
-    send_burst(&mut port, &mut burst);
-    assert_eq!(receive(&mut sink, 1, is_ours)[0].total_len(), 60 + 100 + 128);
-    let stats = port.stats();
-    assert_eq!((stats.tx_packets, stats.drops.total()), (2, 0));
-    assert_eq!(counter(&port, "kernel_tx_invalid_descs"), 0);
 }
 
 /// Ports that share memory share what frames may ask for.
 #[test]
 fn shared_memory_has_room_for_what_either_port_sends() {
-    let Some(rig) = Rig::new(&VethOptions { queues: 2, ..VethOptions::default() }) else { return };
-    let Some(first) = sender(&rig, TxOffloads::TIMESTAMP, |options| {
-        options.umem.pool.rx_reserve = 512;
-    }) else {
-        return;
-    };
-    let umem: Umem = first.umem().clone();
-    let second = {
-        let _inside = rig.veth.a.enter().unwrap();
-        let mut options = options(Hook::Native);
-        (options.queue, options.receive) = (1, Receive::Nothing);
-        options.single_queue().unwrap().open_on(&umem).unwrap()
-    };
-    assert_eq!(second.caps().tx_offloads, TxOffloads::TIMESTAMP);
-    let sinks = {
-        let _inside = rig.veth.b.enter().unwrap();
-        options(Hook::Native).queues().unwrap()
-    };
-    let mut sinks: Vec<_> = sinks.into_iter().map(|queue| queue.open().unwrap()).collect();
-    for (mut port, sink) in [first, second].into_iter().zip(&mut sinks) {
-        let mut burst = compose(&mut port, &[numbered(1, 60)]);
-        ask(&mut burst[0], |asked| asked.timestamp = Some(3));
-        send_burst(&mut port, &mut burst);
-        receive(sink, 1, is_ours);
-        assert_eq!(port.sent_times().map(|sent| sent.tag).collect::<Vec<_>>(), [3]);
-    }
+    in_both_modes(&VethOptions { queues: 2, ..VethOptions::default() }, |rig, hook| {
+        let Some(first) = sender(rig, TxOffloads::TIMESTAMP, |options| {
+            options.umem.pool.rx_reserve = 512;
+        }) else {
+            return;
+        };
+        let umem: Umem = first.umem().clone();
+        let second = {
+            let _inside = rig.veth.a.enter().unwrap();
+            let mut options = options(hook);
+            (options.queue, options.receive) = (1, Receive::Nothing);
+            options.single_queue().unwrap().open_on(&umem).unwrap()
+        };
+        assert_eq!(second.caps().tx_offloads, TxOffloads::TIMESTAMP);
+        let sinks = {
+            let _inside = rig.veth.b.enter().unwrap();
+            options(hook).queues().unwrap()
+        };
+        let mut sinks: Vec<_> = sinks.into_iter().map(|queue| queue.open().unwrap()).collect();
+        for mut port in [first, second] {
+            let sink = &mut sinks[arrives_at(hook, port.queue()) as usize];
+            let mut burst = compose(&mut port, &[numbered(1, 60)]);
+            ask(&mut burst[0], |asked| asked.timestamp = Some(3));
+            send_burst(&mut port, &mut burst);
+            receive(sink, 1, is_ours);
+            assert_eq!(port.sent_times().map(|sent| sent.tag).collect::<Vec<_>>(), [3]);
+        }
+    });
 }
 
 #[test]

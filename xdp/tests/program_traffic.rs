@@ -16,7 +16,7 @@ use bypass_core::testing::rig::{Namespace, Veth, VethOptions};
 use bypass_core::{Buffer as _, Burst, Endpoint as _, Frame as _, Interest, PacketIo as _};
 use bypass_xdp::program::{Filter, Hints, ProgramOptions};
 use bypass_xdp::{Hook, Receive, Want, XdpOptions, XdpPort};
-use common::{HOOKS, Rig, open};
+use common::{Rig, in_both_modes, open};
 
 const TAKEN: u16 = 4000;
 const OTHER: u16 = 4001;
@@ -54,8 +54,7 @@ fn the_rest_flows_through_the_kernel_while_a_port_is_taken() {
     if skip(&[Need::Tool("ping")]) {
         return;
     }
-    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
-    for hook in HOOKS {
+    in_both_modes(&VethOptions::default(), |rig, hook| {
         let mut port =
             open(&rig.veth.b, hook, |options| options.receive = Receive::Filter(filter()));
         let listener = {
@@ -109,14 +108,12 @@ fn the_rest_flows_through_the_kernel_while_a_port_is_taken() {
         assert!(counters.passed > 64, "{counters:?}");
         assert_eq!(port.stats().rx_packets, 64);
         assert_eq!(port.program().unwrap().queue_counters(0).unwrap(), counters);
-    }
-    rig.assert_clean();
+    });
 }
 
 #[test]
 fn a_filter_changes_while_packets_flow() {
-    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
-    for hook in HOOKS {
+    in_both_modes(&VethOptions::default(), |rig, hook| {
         let mut port =
             open(&rig.veth.b, hook, |options| options.receive = Receive::Filter(filter()));
         let kernel = [TAKEN, OTHER].map(|port| udp(&rig.veth.b, &format!("10.66.0.2:{port}")));
@@ -144,13 +141,12 @@ fn a_filter_changes_while_packets_flow() {
         to_kernel(0);
         to_kernel(1);
         assert_eq!(port.stats().rx_packets, 3, "nothing came twice");
-    }
+    });
 }
 
 #[test]
 fn every_queue_has_its_socket_and_the_kernel_those_that_have_none() {
-    let Some(rig) = Rig::new(&VethOptions { queues: 4, ..VethOptions::default() }) else { return };
-    for hook in HOOKS {
+    in_both_modes(&VethOptions { queues: 4, ..VethOptions::default() }, |rig, hook| {
         let (program, mut ports) = {
             let _inside = rig.veth.b.enter().unwrap();
             let mut options = ProgramOptions::new(Veth::NAME);
@@ -200,7 +196,7 @@ fn every_queue_has_its_socket_and_the_kernel_those_that_have_none() {
         }
         let lost = program.queue_counters(1).unwrap();
         assert_eq!((lost.redirected, lost.no_socket), (first[1], first[1]));
-    }
+    });
 }
 
 /// Whether the functions that ask a device are in the kernel.
@@ -261,31 +257,34 @@ fn what_the_device_knows_of_a_frame_comes_with_it() {
 
 #[test]
 fn a_thread_without_capabilities_works_with_what_it_was_given() {
-    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
-    let (program, queues) = {
-        let _inside = rig.veth.b.enter().unwrap();
-        let mut options = ProgramOptions::new(Veth::NAME);
-        options.filter = filter();
-        let program = options.attach().unwrap();
-        let mut options = XdpOptions::new(Veth::NAME);
-        let map = program.sockets();
-        let map = std::os::fd::AsFd::as_fd(map).try_clone_to_owned().unwrap();
-        let map = bypass_xdp::program::XskMap::from_fd(map).unwrap();
-        options.receive = Receive::Map(Arc::new(map));
-        (program, options.queues().unwrap())
-    };
-    let sender = udp(&rig.veth.a, "10.66.0.1:0");
-    std::thread::spawn(move || {
-        use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
-        let none = CapabilitySet::empty();
-        let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
-        set_capabilities(None, sets).unwrap();
-        let mut ports: Vec<_> = queues.into_iter().map(|queue| queue.open().unwrap()).collect();
-        sender.send_to(b"hello", ("10.66.0.2", TAKEN)).unwrap();
-        let seen: HashSet<_> = taken(&mut ports[0], 1).into_iter().collect();
-        assert!(seen.iter().all(|(port, payload)| *port == TAKEN && payload.starts_with(b"hello")));
-    })
-    .join()
-    .unwrap();
-    assert_eq!(program.counters().unwrap().redirected, 1);
+    in_both_modes(&VethOptions::default(), |rig, hook| {
+        let (program, queues) = {
+            let _inside = rig.veth.b.enter().unwrap();
+            let mut options = ProgramOptions::new(Veth::NAME);
+            (options.filter, options.hook) = (filter(), Want::Require(hook));
+            let program = options.attach().unwrap();
+            let mut options = XdpOptions::new(Veth::NAME);
+            let map = program.sockets();
+            let map = std::os::fd::AsFd::as_fd(map).try_clone_to_owned().unwrap();
+            let map = bypass_xdp::program::XskMap::from_fd(map).unwrap();
+            options.receive = Receive::Map(Arc::new(map));
+            (program, options.queues().unwrap())
+        };
+        let sender = udp(&rig.veth.a, "10.66.0.1:0");
+        std::thread::spawn(move || {
+            use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+            let none = CapabilitySet::empty();
+            let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+            set_capabilities(None, sets).unwrap();
+            let mut ports: Vec<_> = queues.into_iter().map(|queue| queue.open().unwrap()).collect();
+            sender.send_to(b"hello", ("10.66.0.2", TAKEN)).unwrap();
+            let seen: HashSet<_> = taken(&mut ports[0], 1).into_iter().collect();
+            assert!(
+                seen.iter().all(|(port, payload)| *port == TAKEN && payload.starts_with(b"hello"))
+            );
+        })
+        .join()
+        .unwrap();
+        assert_eq!(program.counters().unwrap().redirected, 1);
+    });
 }

@@ -96,13 +96,12 @@ fn send_long(port: &mut XdpPort, len: usize, frames: u16) -> Vec<Vec<u8>> {
 
 #[test]
 fn frames_arrive_as_long_as_the_program_left_them() {
-    let Some(rig) = Rig::new(&VethOptions { mtu: 9000, ..VethOptions::default() }) else { return };
-    for hook in HOOKS {
+    in_both_modes(&VethOptions { mtu: 9000, ..VethOptions::default() }, |rig, hook| {
         let mut a = open(&rig.veth.a, hook, |options| {
             options.receive = Receive::Nothing;
             options.multi_buffer = true;
         });
-        let (mut tail, mut grown) = (Tail::new(&rig, hook), 0);
+        let (mut tail, mut grown) = (Tail::new(rig, hook), 0);
         for (len, delta) in [
             (60, 0),
             (60, -4),
@@ -144,7 +143,5 @@ fn frames_arrive_as_long_as_the_program_left_them() {
         let stats = tail.port.stats();
         assert_eq!(stats.drops.total(), 0, "{stats:?}");
         assert!(stats.frames.unwrap().adds_up() && stats.frames.unwrap().held == 0);
-        drop(tail);
-        rig.assert_clean();
-    }
+    });
 }

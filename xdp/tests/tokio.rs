@@ -63,11 +63,10 @@ async fn cut_short<F: Future>(future: F) -> Option<F::Output> {
 
 #[test]
 fn two_tasks_of_one_thread_play_ping_pong() {
-    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
-    for hook in HOOKS {
+    in_both_modes(&VethOptions::default(), |rig, hook| {
         let local = LocalSet::new();
         local.block_on(&runtime(), async {
-            let (mut a, mut b) = pair(&rig, hook);
+            let (mut a, mut b) = pair(rig, hook);
             let echo = spawn_local(async move {
                 let mut burst = Burst::with_capacity(64);
                 loop {
@@ -101,41 +100,41 @@ fn two_tasks_of_one_thread_play_ping_pong() {
             let census = stats.frames.unwrap();
             assert!(census.adds_up() && census.held == 0, "{census:?}");
         });
-    }
-    rig.assert_clean();
+    });
 }
 
 #[test]
 fn a_wait_that_is_given_up_loses_nothing() {
-    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
-    runtime().block_on(async {
-        let (mut a, mut b) = pair(&rig, Hook::Native);
-        let (mut burst, mut next) = (Burst::with_capacity(8), 0);
-        assert!(cut_short(b.recv(&mut burst)).await.is_none(), "there is nothing yet");
-        for round in 0..100u16 {
-            let frames: Vec<_> = (0..10).map(|n| numbered(10 * round + n, 60)).collect();
-            let mut sent = compose(a.port_mut(), &frames);
-            a.send(&mut sent).await.unwrap();
-            // Ten come in bursts of eight, and each wait is given up after one look.
-            for _ in 0..3 {
-                if let Some(outcome) = cut_short(b.recv(&mut burst)).await {
-                    assert_eq!(outcome.unwrap(), burst.len());
+    in_both_modes(&VethOptions::default(), |rig, hook| {
+        runtime().block_on(async {
+            let (mut a, mut b) = pair(rig, hook);
+            let (mut burst, mut next) = (Burst::with_capacity(8), 0);
+            assert!(cut_short(b.recv(&mut burst)).await.is_none(), "there is nothing yet");
+            for round in 0..100u16 {
+                let frames: Vec<_> = (0..10).map(|n| numbered(10 * round + n, 60)).collect();
+                let mut sent = compose(a.port_mut(), &frames);
+                a.send(&mut sent).await.unwrap();
+                // Ten come in bursts of eight, and each wait is given up after one look.
+                for _ in 0..3 {
+                    if let Some(outcome) = cut_short(b.recv(&mut burst)).await {
+                        assert_eq!(outcome.unwrap(), burst.len());
+                    }
+                    for frame in burst.iter() {
+                        assert_eq!(frame.data(), numbered(next, 60));
+                        next += 1;
+                    }
+                    burst.clear();
                 }
-                for frame in burst.iter() {
-                    assert_eq!(frame.data(), numbered(next, 60));
-                    next += 1;
-                }
+            }
+            while next < 1000 {
+                timeout(LONG, b.recv(&mut burst)).await.unwrap().unwrap();
+                next += burst.len() as u16;
                 burst.clear();
             }
-        }
-        while next < 1000 {
-            timeout(LONG, b.recv(&mut burst)).await.unwrap().unwrap();
-            next += burst.len() as u16;
-            burst.clear();
-        }
-        let outcome = timeout(Duration::from_millis(5), b.recv(&mut burst)).await;
-        assert!(outcome.is_err() && burst.is_empty());
-        assert_eq!((b.port().stats().rx_packets, b.port().stats().drops.total()), (1000, 0));
+            let outcome = timeout(Duration::from_millis(5), b.recv(&mut burst)).await;
+            assert!(outcome.is_err() && burst.is_empty());
+            assert_eq!((b.port().stats().rx_packets, b.port().stats().drops.total()), (1000, 0));
+        });
     });
 }
 
@@ -154,6 +153,8 @@ fn with_back_pressure(rig: &Rig) {
     std::fs::write(file, "1").unwrap();
 }
 
+/// In native mode only: a queue that fills, and a thread that takes from it, a veth pair has where a native
+/// program runs; to others it hands each frame over at once.
 #[test]
 fn a_sender_waits_for_room_and_nothing_is_lost() {
     const FRAMES: u16 = 16_000;
@@ -219,91 +220,94 @@ fn a_sender_waits_for_room_and_nothing_is_lost() {
 
 #[test]
 fn a_port_with_much_to_do_lets_others_work() {
-    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
-    let local = LocalSet::new();
-    local.block_on(&runtime(), async {
-        let (mut a, mut b) = pair(&rig, Hook::Native);
-        let frames: Vec<_> = (0..2000).map(|n| numbered(n, 60)).collect();
-        let mut sent = compose(a.port_mut(), &frames);
-        a.send(&mut sent).await.unwrap();
-        a.sent().await.unwrap();
-        let turns = Rc::new(Cell::new(0));
-        let mine = Rc::clone(&turns);
-        let other = spawn_local(async move {
-            loop {
-                mine.set(mine.get() + 1);
-                yield_now().await;
-            }
+    in_both_modes(&VethOptions::default(), |rig, hook| {
+        let local = LocalSet::new();
+        local.block_on(&runtime(), async {
+            let (mut a, mut b) = pair(rig, hook);
+            let frames: Vec<_> = (0..2000).map(|n| numbered(n, 60)).collect();
+            let mut sent = compose(a.port_mut(), &frames);
+            a.send(&mut sent).await.unwrap();
+            a.sent().await.unwrap();
+            let turns = Rc::new(Cell::new(0));
+            let mine = Rc::clone(&turns);
+            let other = spawn_local(async move {
+                loop {
+                    mine.set(mine.get() + 1);
+                    yield_now().await;
+                }
+            });
+            let greedy = spawn_local(async move {
+                // Everything is there already: it never has to wait.
+                let mut burst = Burst::with_capacity(1);
+                for n in 0..2000 {
+                    assert_eq!(b.recv(&mut burst).await.unwrap(), 1);
+                    assert_eq!(burst[0].data(), numbered(n, 60));
+                    burst.clear();
+                }
+            });
+            timeout(LONG, greedy).await.unwrap().unwrap();
+            other.abort();
+            assert!(turns.get() > 5, "{} turns", turns.get());
         });
-        let greedy = spawn_local(async move {
-            // Everything is there already: it never has to wait.
-            let mut burst = Burst::with_capacity(1);
-            for n in 0..2000 {
-                assert_eq!(b.recv(&mut burst).await.unwrap(), 1);
-                assert_eq!(burst[0].data(), numbered(n, 60));
-                burst.clear();
-            }
-        });
-        timeout(LONG, greedy).await.unwrap().unwrap();
-        other.abort();
-        assert!(turns.get() > 5, "{} turns", turns.get());
     });
 }
 
 #[test]
 fn a_task_that_waits_hears_of_the_link() {
-    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
-    runtime().block_on(async {
-        let (mut a, mut b) = pair(&rig, Hook::Native);
-        let mut burst = Burst::with_capacity(8);
-        assert!(cut_short(b.recv(&mut burst)).await.is_none());
-        rig.veth.b.ip("link set veth0 down").unwrap();
-        let error = timeout(LONG, b.recv(&mut burst)).await.unwrap().unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::ENETDOWN), "{error}");
-        rig.veth.b.ip("link set veth0 up").unwrap();
-        while !rig.veth.a.ip("link show veth0").unwrap().contains("LOWER_UP") {
-            yield_now().await;
-        }
-        let mut sent = compose(a.port_mut(), &[numbered(1, 60)]);
-        a.send(&mut sent).await.unwrap();
-        assert_eq!(timeout(LONG, b.recv(&mut burst)).await.unwrap().unwrap(), 1);
-        assert_eq!(burst[0].data(), numbered(1, 60));
-        burst.clear();
+    in_both_modes(&VethOptions::default(), |rig, hook| {
+        runtime().block_on(async {
+            let (mut a, mut b) = pair(rig, hook);
+            let mut burst = Burst::with_capacity(8);
+            assert!(cut_short(b.recv(&mut burst)).await.is_none());
+            rig.veth.b.ip("link set veth0 down").unwrap();
+            let error = timeout(LONG, b.recv(&mut burst)).await.unwrap().unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ENETDOWN), "{error}");
+            rig.veth.b.ip("link set veth0 up").unwrap();
+            while !rig.veth.a.ip("link show veth0").unwrap().contains("LOWER_UP") {
+                yield_now().await;
+            }
+            let mut sent = compose(a.port_mut(), &[numbered(1, 60)]);
+            a.send(&mut sent).await.unwrap();
+            assert_eq!(timeout(LONG, b.recv(&mut burst)).await.unwrap().unwrap(), 1);
+            assert_eq!(burst[0].data(), numbered(1, 60));
+            burst.clear();
 
-        rig.veth.b.ip("link delete veth0").unwrap();
-        for _ in 0..2 {
-            let error = timeout(LONG, b.ready(Interest::RX)).await.unwrap().unwrap_err();
+            rig.veth.b.ip("link delete veth0").unwrap();
+            for _ in 0..2 {
+                let error = timeout(LONG, b.ready(Interest::RX)).await.unwrap().unwrap_err();
+                assert!(matches!(error, Error::NoSuchInterface { .. }), "{error}");
+            }
+            let error = timeout(LONG, a.recv(&mut burst)).await.unwrap().unwrap_err();
             assert!(matches!(error, Error::NoSuchInterface { .. }), "{error}");
-        }
-        let error = timeout(LONG, a.recv(&mut burst)).await.unwrap().unwrap_err();
-        assert!(matches!(error, Error::NoSuchInterface { .. }), "{error}");
+        });
     });
 }
 
 #[test]
 fn a_port_goes_into_tokio_and_out_again() {
-    let Some(rig) = Rig::new(&VethOptions::default()) else { return };
-    let port = open(&rig.veth.a, Hook::Generic, |_| {});
-    let error = TokioPort::new(port).unwrap_err().to_string();
-    assert!(error.contains("no reactor"), "outside of a runtime: {error}");
-    rig.assert_clean();
-    let runtime = runtime();
-    let (mut a, mut b) = {
-        let _inside = runtime.enter();
-        let (a, b) = pair(&rig, Hook::Generic);
-        (a.into_inner(), b)
-    };
-    send(&mut a, &[numbered(1, 60)]);
-    let mut burst = Burst::with_capacity(8);
-    assert_eq!(runtime.block_on(b.recv(&mut burst)).unwrap(), 1);
-    // Full: there is nothing to wait for.
-    let mut full = Burst::with_capacity(1);
-    assert!(full.push(burst.pop_front().unwrap()).is_ok());
-    assert_eq!(runtime.block_on(b.recv(&mut full)).unwrap(), 0);
-    assert_eq!(runtime.block_on(b.ready(Interest::all())).unwrap(), Ready::TX);
-    // A port outlives its runtime.
-    drop(runtime);
-    let mut b = b.into_inner();
-    send(&mut a, &[numbered(2, 60)]);
-    assert_eq!(receive(&mut b, 1, is_ours)[0].data(), numbered(2, 60));
+    in_both_modes(&VethOptions::default(), |rig, hook| {
+        let port = open(&rig.veth.a, hook, |_| {});
+        let error = TokioPort::new(port).unwrap_err().to_string();
+        assert!(error.contains("no reactor"), "outside of a runtime: {error}");
+        rig.assert_clean();
+        let runtime = runtime();
+        let (mut a, mut b) = {
+            let _inside = runtime.enter();
+            let (a, b) = pair(rig, hook);
+            (a.into_inner(), b)
+        };
+        send(&mut a, &[numbered(1, 60)]);
+        let mut burst = Burst::with_capacity(8);
+        assert_eq!(runtime.block_on(b.recv(&mut burst)).unwrap(), 1);
+        // Full: there is nothing to wait for.
+        let mut full = Burst::with_capacity(1);
+        assert!(full.push(burst.pop_front().unwrap()).is_ok());
+        assert_eq!(runtime.block_on(b.recv(&mut full)).unwrap(), 0);
+        assert_eq!(runtime.block_on(b.ready(Interest::all())).unwrap(), Ready::TX);
+        // A port outlives its runtime.
+        drop(runtime);
+        let mut b = b.into_inner();
+        send(&mut a, &[numbered(2, 60)]);
+        assert_eq!(receive(&mut b, 1, is_ours)[0].data(), numbered(2, 60));
+    });
 }

@@ -37,12 +37,33 @@ impl Rig {
         (open(&self.veth.a, hook, &change), open(&self.veth.b, hook, &change))
     }
 
-    /// Checks that no program is on either side, nor any socket.
+    /// Checks that no program is on either side, whose interface a test may have removed.
     pub(crate) fn assert_clean(&self) {
         for side in [&self.veth.a, &self.veth.b] {
-            let shown = side.ip("-d link show veth0").unwrap();
+            let shown = side.ip("-d link show").unwrap();
             assert!(!shown.contains("xdp"), "{shown}");
         }
+    }
+}
+
+/// Runs a case with its programs in generic mode and in native mode, on a fresh pair each time, and checks
+/// that nothing stays behind. Nothing, where the test must be skipped.
+#[expect(clippy::print_stdout, reason = "shown where a case fails")]
+pub(crate) fn in_both_modes(options: &VethOptions, case: impl Fn(&Rig, Hook)) {
+    for hook in HOOKS {
+        let Some(rig) = Rig::new(options) else { return };
+        println!("in {hook} mode");
+        case(&rig, hook);
+        rig.assert_clean();
+    }
+}
+
+/// The queue that frames from this queue of the other side arrive at: where the kernel's stack takes them,
+/// a veth pair delivers them to the queue before it.
+pub(crate) fn arrives_at(hook: Hook, queue: u32) -> u32 {
+    match hook {
+        Hook::Generic => queue.saturating_sub(1),
+        Hook::Native => queue,
     }
 }
 
