@@ -21,6 +21,9 @@ const FLOOD: f64 = 1e8;
 
 /// What is asked, and what is answered.
 pub(crate) trait Dialogue {
+    /// A stretch begins.
+    fn begin(&mut self) {}
+
     /// Writes the next request, with this number, into a datagram.
     fn ask(&mut self, number: u16, datagram: &mut AnyDatagram) -> Result<()>;
 
@@ -48,6 +51,7 @@ impl<D: Dialogue> Source for OverXdp<D> {
         let interval = 1e9 / rate;
         let due = |number: u64| (number as f64 * interval) as u64;
         let mut run = Stretch::new()?;
+        self.dialogue.begin();
         self.due.fill(u64::MAX);
         let (start, mut made) = (Instant::now(), 0);
         let mut last = start;

@@ -98,7 +98,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: xdp::run,
         cases: &[],
         measure: Some(xdp::measure),
-        serve: None,
+        serve: Some(xdp::start),
     },
     #[cfg(all(feature = "dpdk", feature = "peers"))]
     Scenario {
@@ -107,7 +107,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: dpdk::run,
         cases: &[],
         measure: Some(dpdk::measure),
-        serve: None,
+        serve: Some(xdp::start),
     },
     #[cfg(feature = "xdp")]
     Scenario {
@@ -125,7 +125,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: market::run,
         cases: market::CASES,
         measure: Some(market::measure),
-        serve: None,
+        serve: Some(market::start),
     },
 ];
 

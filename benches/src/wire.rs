@@ -24,6 +24,11 @@ const PORT: u16 = 7711;
 pub(crate) trait Served {
     fn address(&self) -> SocketAddrV4;
 
+    /// A stretch of load begins, for those that have to know.
+    fn begin(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// The scenario's counters since the server's start.
     fn counters(&mut self) -> Result<Value>;
 }
@@ -44,6 +49,7 @@ pub(crate) struct Ends {
 enum Order {
     Machine,
     Start { scenario: String, name: String, job: Value },
+    Begin,
     Counters,
 }
 
@@ -51,6 +57,7 @@ enum Order {
 enum Answer {
     Machine(Environment),
     Started(SocketAddrV4),
+    Begun,
     Counters(Value),
     Failed(String),
 }
@@ -86,6 +93,10 @@ pub(crate) fn serve(scenario: &Scenario, nic: &Nic, options: &Options) -> Result
                 *served = None;
                 let server = start(&name, nic.address, &job)?;
                 Ok(Answer::Started(served.insert(server).address()))
+            }
+            Order::Begin => {
+                served.as_mut().context("no server runs")?.begin()?;
+                Ok(Answer::Begun)
             }
             Order::Counters => {
                 let server = served.as_mut().context("no server runs")?;
@@ -139,6 +150,12 @@ impl Remote {
         let Answer::Started(address) = remote.order(&order)? else { bail!("it did not start") };
         remote.address = address;
         Ok(remote)
+    }
+
+    /// Tells the server that a stretch of load begins.
+    #[cfg(feature = "xdp")]
+    pub(crate) fn begin(&mut self) -> Result<()> {
+        self.order(&Order::Begin).map(drop)
     }
 
     /// The scenario's counters of the server.

@@ -85,9 +85,9 @@ fn fact(report: &serde_json::Value, contestant: &str, metric: &str) -> f64 {
     fact.unwrap_or_else(|| panic!("no {metric} of {contestant}"))["value"].as_f64().unwrap()
 }
 
-/// Packets that have come over the cable.
-fn crossed(veth: &Veth) -> u64 {
-    let crossed = veth.b.ip("-s -j link show veth0").unwrap();
+/// Packets that have come to an end of the cable.
+fn came(end: &Namespace) -> u64 {
+    let crossed = end.ip("-s -j link show veth0").unwrap();
     let crossed: serde_json::Value = serde_json::from_str(&crossed).unwrap();
     crossed[0]["stats64"]["rx"]["packets"].as_u64().unwrap()
 }
@@ -105,7 +105,17 @@ fn servers_on_an_interface_are_measured_from_another() {
         assert!(fact(&report, server, "round trips per CPU second") > 0.0, "{server}");
     }
     // What crossed the cable is what was echoed.
-    assert!(crossed(&veth) > 1000);
+    assert!(came(&veth.b) > 1000);
+}
+
+/// A veth pair leaves checksums to a device that is not there, and tells AF_XDP nothing; this one does not.
+#[cfg(feature = "xdp")]
+fn veth_with_checksums() -> Veth {
+    let veth = Veth::new(&VethOptions::default()).unwrap();
+    for end in [&veth.a, &veth.b] {
+        end.run("ethtool", "-K veth0 tx off").unwrap();
+    }
+    veth
 }
 
 /// Queries are sent over AF_XDP then.
@@ -115,16 +125,39 @@ fn a_dns_server_on_an_interface_is_asked_from_another() {
     if skip(&[Need::Namespaces, Need::Bpf, Need::IoUring, Need::Tool("ethtool")]) {
         return;
     }
-    let veth = Veth::new(&VethOptions::default()).unwrap();
-    // A veth pair leaves checksums to a device that is not there, and tells AF_XDP nothing.
-    for end in [&veth.a, &veth.b] {
-        end.run("ethtool", "-K veth0 tx off").unwrap();
-    }
+    let veth = veth_with_checksums();
     let report = measured(&veth, "dns", "AF_XDP");
     assert!(fact(&report, "AF_XDP", "answers per second in a flood") > 0.0);
     // The counters came over the wire, too.
     assert!(fact(&report, "AF_XDP", "CPU µs per query at the common rate") > 0.0);
-    assert!(crossed(&veth) > 1000);
+    assert!(came(&veth.b) > 1000);
+}
+
+/// Messages are sent over AF_XDP then, and counted at the other end.
+#[test]
+#[cfg(feature = "xdp")]
+fn a_market_data_receiver_on_an_interface_is_fed_from_another() {
+    if skip(&[Need::Namespaces, Need::Bpf, Need::IoUring, Need::Tool("ethtool")]) {
+        return;
+    }
+    let veth = veth_with_checksums();
+    let report = measured(&veth, "market", "recvmmsg");
+    assert!(fact(&report, "recvmmsg", "messages per second without a loss") > 0.0);
+    assert!(came(&veth.a) > 10_000);
+}
+
+/// The echo is all of `xdp` that has a wire.
+#[test]
+#[cfg(feature = "peers")]
+fn an_echo_on_af_xdp_is_asked_from_another_interface() {
+    if skip(&[Need::Namespaces, Need::Bpf, Need::Tool("ethtool")]) {
+        return;
+    }
+    let veth = veth_with_checksums();
+    let report = measured(&veth, "xdp", "AF_XDP");
+    assert!(fact(&report, "AF_XDP", "echoes per second, none lost") > 0.0);
+    assert!(report["notes"].to_string().contains("xdpsock"), "{report}");
+    assert!(came(&veth.b) > 1000);
 }
 
 #[test]

@@ -39,6 +39,20 @@ const WAYS: [(&str, Way); 2] = [("net_memif", Way::Memif), ("net_virtio_user", W
 
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new(options.environment());
+    let ours = [xdp::echo::DPDK_AF_PACKET, xdp::echo::DPDK_AF_XDP];
+    let others = [xdp::echo::PACKET, xdp::echo::AF_XDP];
+    let echo = (NAME, "dpdk, UDP echo");
+    if options.ends.is_some() {
+        // The driver on AF_XDP takes a whole interface, and the orders come over it.
+        xdp::echo_of(options, &mut report, echo, [&ours[..1], &others])?;
+        report.notes.push(format!(
+            "{} The loops are left out: `net_null`, `net_ring`, `net_memif` and `net_virtio_user` have no wire. A card \
+             that DPDK drives itself has no interface that orders could come over; `dpdk-testpmd -a <PCI address> -- \
+             --forward-mode=io --auto-start` forwards on it.",
+            xdp::ECHO_OVER_WIRE,
+        ));
+        return Ok(report);
+    }
     others::compile()?;
     let huge = others::has_huge_pages();
     for (shared, linked, way, burst, touch) in LOOPS {
@@ -55,9 +69,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         let runs = rounds(&plan, job(options, way, 32, true, huge))?;
         tell(&mut report, &plan, &runs, &[RATE]);
     }
-    let ours = [xdp::echo::DPDK_AF_PACKET, xdp::echo::DPDK_AF_XDP];
-    let others = [xdp::echo::PACKET, xdp::echo::AF_XDP];
-    xdp::echo_of(options, &mut report, "dpdk, UDP echo", &ours, &others)?;
+    xdp::echo_of(options, &mut report, echo, [&ours, &others])?;
     report.notes.push(format!(
         "Packets of {} B, {} mbufs with caches of {}, memory in {} pages, one thread on core {}. `net_null` \
          makes packets up and frees them; in a `net_ring` {} go round. `touched`: the first byte of each \

@@ -17,6 +17,7 @@ mod itch;
 #[path = "../../../examples/market_data/mold.rs"]
 #[allow(dead_code, unreachable_pub, reason = "as above")]
 mod mold;
+mod over_wire;
 mod receivers;
 #[path = "../../../examples/market_data/sequence.rs"]
 #[allow(dead_code, unreachable_pub, reason = "as above")]
@@ -33,14 +34,17 @@ use serde::{Deserialize, Serialize};
 use crate::cable::{self, CLIENT_CORE, Cable, SERVER_CORE};
 use crate::child;
 use crate::generator;
-use crate::open_loop::{BY_SOURCE, Search, Source as _, Stretch};
+use crate::open_loop::{self, BY_SOURCE, Search};
 use crate::paired::{self, Plan, Sample};
 use crate::report::Report;
 use crate::scenario::Options;
+use crate::wire::Ends;
+use over_wire::OverWire;
 use receivers::RECEIVERS;
 use source::{Feed, Source};
 
 pub(crate) use decode::CASES;
+pub(crate) use over_wire::start;
 
 const NAME: &str = "market";
 
@@ -69,6 +73,8 @@ struct Job {
     messages: u64,
     /// Of each stretch at one rate.
     duration: Duration,
+    /// Where the receiver is on another machine.
+    ends: Option<Ends>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<Report> {
@@ -79,14 +85,25 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         receivers.map(|receiver| receiver.name).filter(|name| options.wants(name)).collect()
     };
     let mut lengths = Vec::new();
-    for (scenario, messages) in WORKLOADS {
+    // Over a wire a short run shows that it works, and that is all.
+    let workloads = if options.quick && options.ends.is_some() { 1 } else { WORKLOADS.len() };
+    for (scenario, messages) in WORKLOADS[..workloads].iter().copied() {
         lengths.push(format!("{:.0} B", Feed::new(messages).mean_length()));
         let plan =
             Plan { scenario, subjects: wanted(true), peers: wanted(false), rounds: options.rounds };
-        let job = Job { messages, duration };
+        let job = Job { messages, duration, ends: options.ends };
         let runs = paired::run(&plan, |name| child::sample(NAME, name, &job, &SHOWN))?;
         report.rows.extend(COMPARED.iter().flat_map(|metric| runs.rows(&plan, metric)));
         report.facts.extend(runs.facts(&plan, &SHOWN));
+    }
+    if options.ends.is_some() {
+        report.notes.push(format!(
+            "Receivers spin on core 0 of their machine; the source sends over AF_XDP, {} of payload a packet on \
+             average. The most is found by search, {duration:?} at each rate. Nothing is said about latency: the \
+             machines' clocks differ.",
+            lengths.join(" and "),
+        ));
+        return Ok(report);
     }
     decode::run(options, &mut report)?;
     report.notes.push(format!(
@@ -103,8 +120,12 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
 /// Measures the receiver `name`, in a process and a network of its own.
 pub(crate) fn measure(name: &str, job: &str) -> Result<()> {
     let job: Job = serde_json::from_str(job)?;
-    let receiver = RECEIVERS.iter().find(|receiver| receiver.name == name);
-    let receiver = receiver.with_context(|| format!("there is no receiver `{name}`"))?;
+    if let Some(ends) = job.ends {
+        let mut source = OverWire::open(ends, name, &job)?;
+        pin_to(CLIENT_CORE)?;
+        return child::answer(&measure_with(&mut source, &job)?);
+    }
+    let receiver = find(name)?;
     let cable = Cable::lay()?;
     let feed = Feed::new(job.messages);
     let control = receivers::Control::default();
@@ -119,8 +140,8 @@ pub(crate) fn measure(name: &str, job: &str) -> Result<()> {
             let Ok(to) = is_ready.recv() else { return Ok(None) };
             host.enter()?;
             pin_to(CLIENT_CORE)?;
-            let source = Source::open(host, to, feed, control)?;
-            measure_with(source, &job).map(Some)
+            let mut source = Source::open(host, to, feed, control)?;
+            measure_with(&mut source, &job).map(Some)
         });
         let sample = sample.join().map_err(|_| anyhow!("the source panicked"))?;
         control.stop();
@@ -130,7 +151,13 @@ pub(crate) fn measure(name: &str, job: &str) -> Result<()> {
     })
 }
 
-fn measure_with(mut source: Source<'_>, job: &Job) -> Result<Sample> {
+/// The receiver of that name.
+fn find(name: &str) -> Result<&'static receivers::Receiver> {
+    let receiver = RECEIVERS.iter().find(|receiver| receiver.name == name);
+    receiver.with_context(|| format!("there is no receiver `{name}`"))
+}
+
+fn measure_with(source: &mut dyn open_loop::Source, job: &Job) -> Result<Sample> {
     let per_packet = job.messages as f64;
     let common = COMMON_RATE * per_packet;
     source.offer(common, WARM_UP)?;
@@ -140,18 +167,17 @@ fn measure_with(mut source: Source<'_>, job: &Job) -> Result<Sample> {
         duration: job.duration,
         allowed_loss: 0.0,
     };
-    let found = search.highest(&mut source)?.context("some messages are lost at any rate")?;
+    let found = search.highest(source)?.context("some messages are lost at any rate")?;
     let most = found.rate;
     let at_common = source.offer(common, job.duration)?;
     let at_half = source.offer(most / 2.0, job.duration)?;
     ensure!(at_common.answered > 0 && at_half.answered > 0, "nothing is received");
-    let at = |stretch: &Stretch, quantile| stretch.micros(quantile).unwrap_or(f64::NAN);
-    Ok(Sample::from([
-        (MOST, most),
-        found.by_source(),
-        (P50, at(&at_common, 0.5)),
-        (P99, at(&at_common, 0.99)),
-        (P50_HALF, at(&at_half, 0.5)),
-        (P99_HALF, at(&at_half, 0.99)),
-    ]))
+    let latency = [
+        (P50, at_common.micros(0.5)),
+        (P99, at_common.micros(0.99)),
+        (P50_HALF, at_half.micros(0.5)),
+        (P99_HALF, at_half.micros(0.99)),
+    ];
+    let latency = latency.into_iter().filter_map(|(metric, micros)| Some((metric, micros?)));
+    Ok([(MOST, most), found.by_source()].into_iter().chain(latency).collect())
 }

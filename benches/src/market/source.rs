@@ -22,7 +22,7 @@ const MESSAGES: usize = 40_000;
 /// Where a packet has the time at which it was due: the first message's timestamp.
 const STAMP: std::ops::Range<usize> = Header::LEN + 2 + 5..Header::LEN + 2 + 11;
 /// After this long without a message the rest is lost; longer than a receiver waits for what is missing.
-const LOST_AFTER: Duration = Duration::from_millis(150);
+pub(super) const LOST_AFTER: Duration = Duration::from_millis(150);
 
 /// Packets that leave the books as they were: at the end every order is deleted, so they can be sent again.
 pub(super) struct Feed {
@@ -63,10 +63,9 @@ impl Feed {
             }
         }
         let per_packet = messages as usize;
-        let packets = all.chunks_exact(per_packet).map(|blocks| {
-            let header = Header::new(SESSION, FIRST, messages as u16);
-            [header.as_bytes(), &blocks.concat()].concat()
-        });
+        let packets = all
+            .chunks_exact(per_packet)
+            .map(|blocks| [header(FIRST, messages).as_bytes(), &blocks.concat()].concat());
         Self { packets: packets.collect(), messages }
     }
 
@@ -75,6 +74,11 @@ impl Feed {
         let total: usize = self.packets.iter().map(Vec::len).sum();
         total as f64 / self.packets.len() as f64
     }
+}
+
+/// Of a packet whose first message has this number.
+pub(super) fn header(first: u64, messages: u64) -> Header {
+    Header::new(SESSION, first, messages as u16)
 }
 
 /// When the packet was due, and now: the lower 48 bits of the generator's clock, in nanoseconds.

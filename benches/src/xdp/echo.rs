@@ -26,6 +26,7 @@ use bypass_xdp::{CopyMode, Receive, Want, XdpOptions};
 use io_uring_ext::packet::{UringOptions, UringSocket};
 use serde::{Deserialize, Serialize};
 
+use super::over_wire::{self, Over};
 use super::rates::{CORE, SOURCE_CORE};
 use super::rig::{Place, Rig};
 use crate::cable::Receiver;
@@ -44,7 +45,7 @@ pub(crate) const DPDK_AF_XDP: &str = "net_af_xdp";
 
 const HERE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const THERE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
-const PORT: u16 = 7;
+pub(super) const PORT: u16 = 7;
 pub(crate) const PAYLOAD: usize = 64;
 
 /// Datagrams a second at which all are compared.
@@ -52,12 +53,14 @@ pub(crate) const COMMON_RATE: f64 = 20_000.0;
 /// The most that is tried.
 const CEILING: f64 = 4e6;
 
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Job {
     /// Of each run at one rate.
     pub(crate) duration: Duration,
     /// Around this rate load is swept, and nothing else is measured.
     pub(crate) sweep: Option<f64>,
+    /// Where the server is on another machine.
+    pub(crate) over: Option<Over>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -70,7 +73,10 @@ pub(crate) enum Outcome {
     Sweep(Vec<Point>),
 }
 
-pub(crate) fn measure(name: &str, job: Job) -> Result<Outcome> {
+pub(crate) fn measure(name: &str, job: &Job) -> Result<Outcome> {
+    if let Some(over) = &job.over {
+        return over_wire::measure(name, over, job);
+    }
     let rig = Rig::enter()?;
     let place = rig.near()?;
     let _receivers =
@@ -166,7 +172,7 @@ fn config(rig: &Rig) -> Result<Config<Table>> {
         .neighbours(Table::new().with(THERE.into(), rig.far.mac)))
 }
 
-fn echo(mut port: impl DatagramIo, ready: &AtomicBool, stop: &AtomicBool) -> Result<()> {
+pub(super) fn echo(mut port: impl DatagramIo, ready: &AtomicBool, stop: &AtomicBool) -> Result<()> {
     let mut burst = Burst::with_capacity(64);
     ready.store(true, Ordering::Release);
     while !stop.load(Ordering::Relaxed) {
@@ -192,7 +198,7 @@ fn source(rig: &Rig) -> Result<Generator> {
     Generator::open(&rig.far.name, &requests)
 }
 
-fn offer(source: &mut Generator, job: Job) -> Result<Outcome> {
+pub(super) fn offer(source: &mut dyn open_loop::Source, job: &Job) -> Result<Outcome> {
     if let Some(highest) = job.sweep {
         let points = open_loop::sweep(source, COMMON_RATE, highest, job.duration)?;
         return Ok(Outcome::Sweep(points));

@@ -7,10 +7,13 @@ mod cost;
 mod cycles;
 pub(crate) mod echo;
 mod lanes;
+mod over_wire;
 mod ping;
 mod rates;
 mod rig;
 mod source;
+
+pub(crate) use over_wire::start;
 
 use std::time::Duration;
 
@@ -22,6 +25,7 @@ use crate::open_loop::{self, BY_SOURCE, Highest};
 use crate::paired::{self, Plan, Runs, Sample};
 use crate::report::Report;
 use crate::scenario::Options;
+use over_wire::Over;
 use rates::Work;
 
 const NAME: &str = "xdp";
@@ -53,17 +57,21 @@ enum Job {
 
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new(options.environment());
+    let servers = [&[echo::AF_XDP][..], &[echo::SOCKET, echo::IO_URING]];
+    if options.ends.is_some() {
+        echo_of(options, &mut report, (NAME, "xdp, UDP echo"), servers)?;
+        report.notes.push(format!(
+            "{ECHO_OVER_WIRE} Cycles, rates and round trips of frames are left out: they are made by test runs of \
+             an XDP program, on one machine. On a card the kernel's `xdpsock` is beside them: `xdpsock -i <interface> \
+             -r` (rxdrop), `-t` (txonly) and `-l` (l2fwd).",
+        ));
+        return Ok(report);
+    }
     report.environment.network = Some("veth pair, AF_XDP in copy mode".to_owned());
     cost(options, &mut report)?;
     rates(options, &mut report)?;
     ping(options, &mut report)?;
-    echo_of(
-        options,
-        &mut report,
-        "xdp, UDP echo",
-        &[echo::AF_XDP],
-        &[echo::SOCKET, echo::IO_URING],
-    )?;
+    echo_of(options, &mut report, (NAME, "xdp, UDP echo"), servers)?;
     report.notes.push(format!(
         "Frames of {} B, up to {} at a time, on a veth pair in copy mode. Cycles are those of the time \
          stamp counter, around calls that find a full burst; median and least of them. What is \
@@ -84,7 +92,7 @@ pub(crate) fn measure(name: &str, job: &str) -> Result<()> {
         Job::Cost(job) => child::answer(&cost::measure(name, job)?),
         Job::Rate(job) => child::answer(&rates::measure(name, job)?),
         Job::Ping(job) => child::answer(&ping::measure(name, job)?),
-        Job::Echo(job) => child::answer(&echo::measure(name, job)?),
+        Job::Echo(job) => child::answer(&echo::measure(name, &job)?),
     }
 }
 
@@ -151,13 +159,15 @@ fn ping(options: &Options, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// The same echo on several backends.
+/// What is said about the echo over a wire.
+pub(crate) const ECHO_OVER_WIRE: &str = "Servers spin on core 0 of their machine; datagrams are sent over AF_XDP, the highest rate by search.";
+
+/// The same echo on several backends, of the scenario `of`: ours and others.
 pub(crate) fn echo_of(
     options: &Options,
     report: &mut Report,
-    scenario: &'static str,
-    subjects: &[&'static str],
-    peers: &[&'static str],
+    (of, scenario): (&str, &'static str),
+    [subjects, peers]: [&[&'static str]; 2],
 ) -> Result<()> {
     let plan = Plan {
         scenario,
@@ -166,7 +176,8 @@ pub(crate) fn echo_of(
         rounds: options.rounds,
     };
     let duration = Duration::from_millis(if options.quick { 50 } else { 300 });
-    let job = |sweep| Job::Echo(echo::Job { duration, sweep });
+    let over = options.ends.map(|ends| Over { scenario: of.to_owned(), ends });
+    let job = |sweep| Job::Echo(echo::Job { duration, sweep, over: over.clone() });
     let runs = rounds(&plan, |name| match child::run(NAME, name, &job(None))? {
         echo::Outcome::Highest { without_loss, with_some_loss } => {
             let found = [(WITHOUT_LOSS, without_loss), (WITH_SOME_LOSS, with_some_loss)];
