@@ -273,11 +273,11 @@ fn every_queue_of_the_interface_is_served() {
 fn one_queue_of_several_can_be_named_by_uri() {
     let Some(veth) = rig(&VethOptions { queues: 2, ..VethOptions::default() }) else { return };
     let settings = "queue=1&hook=generic&mode=copy&unaligned=true&busy_poll=20&busy_poll_budget=32\
-                    &frames=512&recv_buffer=262144&ttl=9";
+                    &share=0/2&frames=512&rx_reserve=300&recv_buffer=262144&ttl=9";
     let mut socket = open(&veth.a, &format!("udp+xdp://10.66.0.1:{PORT}?{settings}")).unwrap();
     let frames = socket.stats().frames.unwrap();
-    // Half of the pool is posted, and a quarter of a MiB in chunks of 2 KiB beside it.
-    assert_eq!((frames.total, frames.rx_posted), (512 + 128, 256 + 128), "{frames:?}");
+    // What is to be kept for it is posted, and a quarter of a MiB in chunks of 2 KiB beside it.
+    assert_eq!((frames.total, frames.rx_posted), (512 + 128, 300 + 128), "{frames:?}");
     let mut burst = Burst::with_capacity(1);
     let server = kernel_socket(&veth.b, Veth::IPV4[1], 9000);
     socket.compose(b"by queue 1", server.local_addr().unwrap(), &mut burst).unwrap();
@@ -351,6 +351,10 @@ fn what_cannot_be_had_is_refused_with_what_to_do() {
         (changed(|it| it.ttl = Some(0)), "ttl = 0"),
         (changed(|it| it.pool.chunk_size = 8192), "2048 or 4096"),
         (changed(|it| it.recv_buffer = Some(usize::MAX)), "recv_buffer"),
+        (changed(|it| it.recv_buffer = Some(1 << 42)), "recv_buffer = 4398046511104"),
+        (changed(|it| it.pool.rx_reserve = (1 << 30) + 1), "rx_reserve = 1073741825"),
+        (changed(|it| it.pool.rx_reserve = it.pool.chunks), "one must be left"),
+        (changed(|it| it.pool.chunks = 0), "chunks = 0"),
         (changed(|it| it.busy_poll = Some(Duration::MAX)), "poll the device"),
     ];
     for (options, words) in cases {
@@ -365,6 +369,11 @@ fn what_cannot_be_had_is_refused_with_what_to_do() {
         ("udp+xdp://10.66.0.1:1?mode=zero-copy", "zero-copy"),
         ("udp+xdp://10.66.0.1:1?queue=3", "no queue 3"),
         ("udp+xdp://10.66.0.1:1?share=half", "INDEX/COUNT"),
+        ("udp+xdp://10.66.0.1:1?queue=0&share=2/2", "share = 2/2"),
+        ("udp+xdp://10.66.0.1:1?queue=0&share=0/0", "share = 0/0"),
+        ("udp+xdp://10.66.0.1:1?rx_reserve=all", "rx_reserve = all"),
+        ("udp+xdp://10.66.0.1:1?frames=64&rx_reserve=64", "one must be left"),
+        ("udp+xdp://10.66.0.1:1?hook=generic&timestamps=true", "native mode only"),
         ("udp+packet://10.66.0.1:1?share=0/2", "take one worker"),
         ("udp+packet://10.66.0.1:1?recv_buffer=18446744073709551615", "2³² - 1 frames"),
         ("udp+xdp://10.66.0.9:1?prefix=24", "interface=NAME"),

@@ -26,7 +26,8 @@
 //! `vlan` and `ping=true` (answer pings) say more, and on `xdp` every frame of the queue is taken.
 //!
 //! Behind a `?` stand settings: `packet:eth0?promiscuous=true&frames=4096`. An unknown one is an
-//! error that names those there are. `share=INDEX/COUNT` opens one of several sockets, or one part of the
+//! error that names those there are. All take `frames`, `rx_reserve`, `frame_size` and `headroom`:
+//! [`PoolOptions`](crate::pool::PoolOptions). `share=INDEX/COUNT` opens one of several sockets, or one part of the
 //! queues of AF_XDP or DPDK, at an address of the kernel's: one for each worker. `dpdk:` has it too. Those of `xdp`
 //! are the ones of `packet` and
 //!

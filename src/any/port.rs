@@ -84,6 +84,7 @@ pub(super) fn pool(uri: &mut Uri<'_>, pool: &mut PoolOptions) -> Result<()> {
         let PoolOptions { rx_reserve, .. } = PoolOptions::new(chunks);
         (pool.chunks, pool.rx_reserve) = (chunks, rx_reserve);
     }
+    uri.set("rx_reserve", &mut pool.rx_reserve)?;
     uri.set("frame_size", &mut pool.chunk_size)?;
     uri.set("headroom", &mut pool.headroom)
 }
