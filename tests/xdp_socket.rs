@@ -355,7 +355,7 @@ fn what_cannot_be_had_is_refused_with_what_to_do() {
         (changed(|it| it.pool.rx_reserve = (1 << 30) + 1), "rx_reserve = 1073741825"),
         (changed(|it| it.pool.rx_reserve = it.pool.chunks), "one must be left"),
         (changed(|it| it.pool.chunks = 0), "chunks = 0"),
-        (changed(|it| it.busy_poll = Some(Duration::MAX)), "poll the device"),
+        (changed(|it| it.busy_poll = Some(Duration::MAX)), "or not at all"),
     ];
     for (options, words) in cases {
         let Err(error) = bind(&veth.a, &options).map(drop) else { panic!("{words:?} is taken") };
