@@ -366,6 +366,8 @@ fn what_cannot_be_had_is_refused_with_what_to_do() {
         ("udp+xdp://10.66.0.1:1?colour=red", "it knows queue, hook"),
         ("udp+xdp://10.66.0.1:1?gateway=10.66.0.2", "no such setting"),
         ("udp+xdp://10.66.0.1:1?busy_poll_budget=1", "without `busy_poll="),
+        ("udp+xdp://10.66.0.1:1?busy_poll=0", "busy_poll = 0: "),
+        ("udp+xdp://10.66.0.1:1?busy_poll=20&busy_poll_budget=65536", "busy_poll.budget = 65536: "),
         ("udp+xdp://10.66.0.1:1?mode=zero-copy", "zero-copy"),
         ("udp+xdp://10.66.0.1:1?queue=3", "no queue 3"),
         ("udp+xdp://10.66.0.1:1?share=half", "INDEX/COUNT"),

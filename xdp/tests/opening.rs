@@ -13,14 +13,18 @@ use bypass_core::testing::rig::{Namespace, Veth, VethOptions};
 use bypass_core::{Buffer, Burst, Endpoint, Error, Frame, PacketIo};
 use bypass_xdp::program::{Filter, Program, ProgramOptions, XskMap};
 use bypass_xdp::{
-    CopyMode, Hook, Interface, Receive, Umem, UmemOptions, Want, XdpError, XdpOptions, XdpQueue,
+    CopyMode, Hook, Interface, NapiBusyPoll, Receive, Umem, UmemOptions, Want, XdpError,
+    XdpOptions, XdpQueue,
 };
 use common::*;
 
 #[test]
 fn settings_that_make_no_sense_are_named() {
     type Change = fn(&mut XdpOptions);
-    let cases: [(&str, Change); 10] = [
+    fn polls(micros: u32, budget: u32) -> Option<NapiBusyPoll> {
+        Some(NapiBusyPoll { micros, budget })
+    }
+    let cases: [(&str, Change); 14] = [
         ("rings.rx", |options| options.rings.rx = 0),
         ("rings.tx", |options| options.rings.tx = 511),
         ("rings.fill", |options| options.rings.fill = 3000),
@@ -31,6 +35,10 @@ fn settings_that_make_no_sense_are_named() {
         ("tx_budget", |options| options.tx_budget = Some(31)),
         ("tx_budget", |options| options.tx_budget = Some(2049)),
         ("tx_budget", |options| options.tx_budget = Some(u32::MAX)),
+        ("busy_poll", |options| options.busy_poll = polls(0, 64)),
+        ("busy_poll", |options| options.busy_poll = polls(1 << 31, 64)),
+        ("busy_poll.budget", |options| options.busy_poll = polls(20, 0)),
+        ("busy_poll.budget", |options| options.busy_poll = polls(20, 1 << 16)),
     ];
     for (setting, change) in cases {
         let mut options = XdpOptions::new("lo");

@@ -107,9 +107,9 @@ impl Default for RingSizes {
 /// see `Documentation/networking/napi.rst` of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NapiBusyPoll {
-    /// Microseconds that a call may poll (`SO_BUSY_POLL`).
+    /// Microseconds that a call may poll (`SO_BUSY_POLL`), from 1 to 2³¹ - 1.
     pub micros: u32,
-    /// Packets that a poll takes (`SO_BUSY_POLL_BUDGET`).
+    /// Packets that a poll takes (`SO_BUSY_POLL_BUDGET`), from 1 to 65535.
     pub budget: u32,
 }
 
@@ -117,6 +117,21 @@ impl Default for NapiBusyPoll {
     /// 20 µs and 64 packets.
     fn default() -> Self {
         Self { micros: 20, budget: 64 }
+    }
+}
+
+impl NapiBusyPoll {
+    fn check(self) -> Result<()> {
+        let Self { micros, budget } = self;
+        if !(1..=i32::MAX.cast_unsigned()).contains(&micros) {
+            let why = "the kernel polls for 1 to 2147483647 microseconds; leave it out not to poll";
+            return Err(Error::config("busy_poll", micros, why));
+        }
+        if !(1..=u32::from(u16::MAX)).contains(&budget) {
+            let why = "a poll takes 1 to 65535 packets; leave it out for 64";
+            return Err(Error::config("busy_poll.budget", budget, why));
+        }
+        Ok(())
     }
 }
 
@@ -310,6 +325,9 @@ impl XdpOptions {
             let why = "as many chunks as `rx_reserve` of the umem are posted there: raise the one or \
                        lower the other";
             return Err(Error::config("rings.fill", fill, why));
+        }
+        if let Some(polling) = self.busy_poll {
+            polling.check()?;
         }
         match self.tx_budget {
             Some(budget) if !(MIN_TX_BUDGET..=tx).contains(&budget) => {
