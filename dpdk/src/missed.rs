@@ -19,6 +19,9 @@ use socket2::{SockFilter, SockRef};
 /// The driver, by what its devices' names begin with: it has two.
 const PACKET: [&str; 2] = ["net_af_packet", "eth_af_packet"];
 
+/// The ring of a `net_af_packet`.
+const RING: i32 = libc::tpacket_versions::TPACKET_V2 as i32;
+
 /// What is told of a port when a socket of its driver was not found.
 const UNSEEN: &str = "what the kernel drops in front of the port is not counted: a socket of the driver's was not \
                       found among those of the process (another thread opened one at the same time, or /proc is \
@@ -53,8 +56,13 @@ impl Missed {
         }
         let (made, new) = new_sockets(libc::AF_PACKET, make);
         // Other threads may have opened some meanwhile.
-        let own = new.into_iter().filter(|fd| is_in_group(fd.as_fd()));
-        let own: Vec<_> = own.map(|fd| Socket::Packet { fd, so_far: 0 }).collect();
+        let mut own = new;
+        own.retain(|fd| is_drivers(fd.as_fd()));
+        if own.len() > 1 && own.iter().any(|fd| group(fd.as_fd()).is_none()) {
+            // Nobody can tell which is which.
+            own.clear();
+        }
+        let own: Vec<_> = own.into_iter().map(|fd| Socket::Packet { fd, so_far: 0 }).collect();
         let is_unseen = own.is_empty().into();
         (made, Self { sockets: Mutex::new(own), is_unseen })
     }
@@ -163,14 +171,26 @@ fn sockets(family: i32) -> BTreeMap<PathBuf, OwnedFd> {
     ours.filter_map(named).collect()
 }
 
-/// Whether a packet socket shares its packets in the group that the driver makes of a device's sockets:
-/// the lower half of this process's number, with the interface's put over it.
-fn is_in_group(socket: BorrowedFd<'_>) -> bool {
+/// Whether a packet socket is one of a device's. It shares its packets in the group that the driver makes of
+/// those: the lower half of this process's number, with the interface's put over it. Since DPDK 25.03 the only
+/// one of a device is in no group; then its ring is of the driver's kind.
+fn is_drivers(socket: BorrowedFd<'_>) -> bool {
     let Some(interface) = interface::bound(socket) else { return false };
     let wanted = (std::process::id() ^ interface) & 0xffff;
-    // Behind it are the way of sharing, and flags.
-    option::get_int(socket, libc::SOL_PACKET, libc::PACKET_FANOUT)
-        .is_ok_and(|group| group.cast_unsigned() & 0xffff == wanted)
+    match group(socket) {
+        // Behind it are the way of sharing, and flags.
+        Some(group) => group & 0xffff == wanted,
+        None => {
+            let ring = option::get_int(socket, libc::SOL_PACKET, libc::PACKET_VERSION);
+            cfg!(dpdk_25_03) && ring.is_ok_and(|ring| ring == RING)
+        }
+    }
+}
+
+/// The group that a packet socket shares its packets in.
+fn group(socket: BorrowedFd<'_>) -> Option<u32> {
+    let group = option::get_int(socket, libc::SOL_PACKET, libc::PACKET_FANOUT).ok()?;
+    (group != 0).then_some(group.cast_unsigned())
 }
 
 /// A descriptor of our own for the same file, whichever that is by now.

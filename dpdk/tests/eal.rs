@@ -178,15 +178,14 @@ fn arguments_that_a_driver_believes_are_refused_on_every_way() {
 fn who_answers_for_a_driver_may_use_any() {
     alone(|| {
         let eal = start();
-        // SAFETY: the device's only port has its name.
-        let ring =
-            unsafe { Vdev::plug_unchecked(&eal, "net_ring1", "nodeaction=net_ring1:0:CREATE") };
-        let ring = ring.unwrap();
-        let port = Port::open(&eal, "net_ring1").unwrap();
-        let (ring, error) = ring.unplug().unwrap_err();
+        // SAFETY: no packet is sent to it, of which it would copy more than there is.
+        let null = unsafe { Vdev::plug_unchecked(&eal, "net_null1", "copy=64") };
+        let null = null.unwrap();
+        let port = Port::open(&eal, "net_null1").unwrap();
+        let (null, error) = null.unplug().unwrap_err();
         assert!(matches!(error, DpdkError::DeviceInUse { .. }), "{error}");
         drop(port);
-        ring.unplug().map_err(|(_, error)| error).unwrap();
+        null.unplug().map_err(|(_, error)| error).unwrap();
         // SAFETY: it is refused.
         let error = unsafe { Vdev::plug_unchecked(&eal, "net_bonding0", "mode=1") }.unwrap_err();
         assert!(matches!(error, DpdkError::Config { .. }), "{error}");
