@@ -18,16 +18,17 @@ pub(crate) struct FastPath {
     queue: u16,
 }
 
-/// As many as one call of a driver can move.
+/// As many as one call of a driver can move: no more than `u16::MAX`.
 #[inline(always)]
-pub(super) fn at_most(n: usize) -> u16 {
-    u16::try_from(n).unwrap_or_else(|_| most())
+pub(super) fn at_most(n: usize) -> usize {
+    if n > usize::from(u16::MAX) { most() } else { n }
 }
 
+/// Apart, so that the usual number is taken as it is.
 #[cold]
 #[inline(never)]
-fn most() -> u16 {
-    u16::MAX
+fn most() -> usize {
+    usize::from(u16::MAX)
 }
 
 impl FastPath {

@@ -16,21 +16,21 @@ mod pair;
 mod rx;
 mod tx;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 pub(crate) use burst::FastPath;
 pub use pair::QueuePair;
 pub use rx::RxQueue;
 pub use tx::TxQueue;
 
-/// Whether receiving looks at what came. It does once this process has sent packets that others hold too,
+/// Not 0 when receiving looks at what came. It does once this process has sent packets that others hold too,
 /// or marked packets with their queue: a driver that passes packets on as they are (`net_ring`) would hand
 /// out what somebody else can see, or the mark of another queue.
-static LOOK: AtomicBool = AtomicBool::new(false);
+static LOOK: AtomicU8 = AtomicU8::new(0);
 
 /// From now on receiving looks at what came.
 pub(crate) fn look_at_what_comes() {
-    LOOK.store(true, Ordering::Relaxed);
+    LOOK.store(1, Ordering::Relaxed);
 }
 
 /// Drivers that move no bytes: what is sent comes back as it is, or is made up and freed. They never look

@@ -59,8 +59,9 @@ pub struct RxQueue {
     lost: u64,
     /// Received while somebody waited for them, and handed out before any others.
     ahead: VecDeque<Mbuf>,
-    /// Receiving looks at what came: to count its bytes, or to put it behind what was ahead.
-    looks: bool,
+    /// Not 0 when receiving looks at what came: to count its bytes, or to put it behind what was ahead. Of the
+    /// kind of [`LOOK`], so that one test is for both.
+    looks: u8,
     running: Arc<Running>,
     not_sync: PhantomData<Cell<()>>,
 }
@@ -87,7 +88,7 @@ impl RxQueue {
             counts_bytes: false,
             lost: 0,
             ahead: VecDeque::new(),
-            looks: false,
+            looks: 0,
             running,
             not_sync: PhantomData,
         }
@@ -95,7 +96,7 @@ impl RxQueue {
 
     /// Has it count bytes, for which each packet is looked at.
     pub(super) fn count_bytes(&mut self) {
-        (self.counts_bytes, self.looks) = (true, true);
+        (self.counts_bytes, self.looks) = (true, 1);
     }
 
     /// Appends received packets to `out`, as many as there are and fit, and returns how many.
@@ -105,10 +106,13 @@ impl RxQueue {
     #[inline(always)]
     pub fn recv(&mut self, out: &mut Burst<Mbuf>) -> usize {
         let fill = |spare: &mut [MaybeUninit<Mbuf>]| {
+            let n = at_most(spare.len());
+            // SAFETY: there are no fewer.
+            let spare = unsafe { spare.get_unchecked_mut(..n) };
             let got = self.take(spare);
             match self.looks | LOOK.load(Ordering::Relaxed) {
-                true => self.look_at(spare, got),
-                false => got,
+                0 => got,
+                _ => self.look_at(spare, got),
             }
         };
         // SAFETY: the driver has written so many slots, at most `n`, with packets that are ours now; those
@@ -118,10 +122,10 @@ impl RxQueue {
         received
     }
 
-    /// Has the driver fill slots; returns how many, from the first.
+    /// Has the driver fill slots, of which there are no more than `u16::MAX`; returns how many, from the first.
     #[inline(always)]
     fn take(&mut self, slots: &mut [MaybeUninit<Mbuf>]) -> usize {
-        let n = at_most(slots.len());
+        let n = slots.len() as u16;
         let at = slots.as_mut_ptr().cast::<*mut sys::rte_mbuf>();
         // SAFETY: the port is started and has the queue, which is ours; an `Mbuf` is a transparent
         // pointer, and there is room for `n`.
@@ -145,7 +149,7 @@ impl RxQueue {
             for (slot, packet) in slots.iter_mut().zip(self.ahead.drain(..n)) {
                 slot.write(packet);
             }
-            self.looks = self.counts_bytes || !self.ahead.is_empty();
+            self.looks = u8::from(self.counts_bytes || !self.ahead.is_empty());
         }
         if self.counts_bytes {
             // SAFETY: each of them has a packet, which stays in it.
@@ -165,7 +169,7 @@ impl RxQueue {
                 // SAFETY: the slot has a packet, which is not taken from it again.
                 unsafe { slot.assume_init_read() }
             }));
-            self.looks = self.counts_bytes || !self.ahead.is_empty();
+            self.looks = u8::from(self.counts_bytes || !self.ahead.is_empty());
         }
         !self.ahead.is_empty()
     }
@@ -173,7 +177,7 @@ impl RxQueue {
     /// Once it is necessary: marks packets with their queue, and replaces those that others can see; returns
     /// how many there are then. The driver has filled all of the slots.
     fn make_exclusive(&mut self, slots: &mut [MaybeUninit<Mbuf>]) -> usize {
-        if !LOOK.load(Ordering::Relaxed) {
+        if LOOK.load(Ordering::Relaxed) == 0 {
             return slots.len();
         }
         let mut kept = 0;

@@ -136,7 +136,7 @@ impl TxQueue {
     #[inline(always)]
     pub fn send(&mut self, packets: &mut Burst<Mbuf>) -> Result<usize> {
         if self.limits.takes_any & packets.is_as_received() {
-            return Ok(self.hand_over(packets, at_most(packets.len())));
+            return Ok(self.hand_over(packets, at_most(packets.len()) as u16));
         }
         self.send_looked(packets)
     }
@@ -145,7 +145,7 @@ impl TxQueue {
     #[inline(never)]
     fn send_looked(&mut self, packets: &mut Burst<Mbuf>) -> Result<usize> {
         let Some(bytes) = self.limits.plain(packets) else { return self.send_special(packets) };
-        let taken = self.hand_over(packets, at_most(packets.len()));
+        let taken = self.hand_over(packets, at_most(packets.len()) as u16);
         self.count(bytes, packets);
         Ok(taken)
     }
@@ -154,7 +154,7 @@ impl TxQueue {
     #[inline(never)]
     fn send_special(&mut self, packets: &mut Burst<Mbuf>) -> Result<usize> {
         let looked = self.limits.look_at(packets);
-        let mut n = at_most(looked.good);
+        let mut n = at_most(looked.good) as u16;
         if n == 0 {
             return looked.cause.map_or(Ok(0), |cause| Err(refused(cause)));
         }
@@ -226,7 +226,7 @@ impl TxQueue {
             good += 1;
             total += packet.total_len() as u64;
         }
-        let n = at_most(good);
+        let n = at_most(good) as u16;
         if n == 0 {
             return cause.map_or(Ok(0), |cause| Err(refused(cause)));
         }
