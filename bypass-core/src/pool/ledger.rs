@@ -11,6 +11,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::hint::cold_path;
 use std::rc::Rc;
 
 use super::buf::{hold, let_go, pointer};
@@ -249,11 +250,15 @@ impl<K: Kind> Ledger<'_, K> {
     /// The state of a chunk that was received into.
     #[inline]
     fn came(&self, chunk: usize, offset: u32, len: u32) -> Result<&Cell<State>, StrayChunk> {
-        let state = self.states.get(chunk).ok_or_else(|| stray(chunk))?;
-        if state.get() != State::plain(Owner::Rx) || !self.holds(offset, len) {
-            return Err(stray(chunk));
+        let is_lent = |state: &Cell<State>| state.get() == State::plain(Owner::Rx);
+        match self.states.get(chunk) {
+            Some(state) if is_lent(state) && self.holds(offset, len) => Ok(state),
+            _ => {
+                // Else a loop's counters of what is right are kept in memory.
+                cold_path();
+                Err(stray(chunk))
+            }
         }
-        Ok(state)
     }
 
     /// Whether the data lies inside a chunk.
