@@ -93,6 +93,12 @@ impl EalOptions {
     /// Starts the environment. The calling thread becomes its main lcore, and is pinned to that lcore's
     /// core.
     ///
+    /// Drivers of NVIDIA's cards set environment variables as they are loaded, there being a card or not:
+    /// `RDMAV_HUGEPAGES_SAFE` and two about cleaning up. They are set beforehand under the lock of
+    /// [`std::env`](mod@std::env), so threads in Rust may read the environment and start programs meanwhile.
+    /// A library in C that calls `getenv` at that moment on another thread may not, with a C library before
+    /// glibc 2.41: start DPDK first.
+    ///
     /// # Errors
     ///
     /// - [`DpdkError::Config`]: settings that make no sense together, or in this version of DPDK.

@@ -225,7 +225,7 @@ impl EalOptions {
     ///
     /// # Errors
     ///
-    /// [`DpdkError::Config`] when it holds a zero byte.
+    /// [`DpdkError::Config`](crate::DpdkError::Config) when it holds a zero byte.
     #[expect(unsafe_code, reason = "DPDK believes its command line")]
     pub unsafe fn argument(mut self, argument: impl Into<Vec<u8>>) -> Result<Self> {
         self.extra.push(text("argument", argument.into())?);

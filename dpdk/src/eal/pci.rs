@@ -13,7 +13,7 @@ pub enum Pci {
     /// All that are bound to a driver that DPDK can use, such as vfio-pci.
     All,
     /// These only, by address (`0000:03:00.0`). Their drivers get no arguments;
-    /// [`pci_device_unchecked`](EalOptions::pci_device_unchecked) allows a device with some.
+    /// [`EalOptions::pci_device_unchecked`](super::EalOptions::pci_device_unchecked) allows a device with some.
     Allow(Vec<String>),
     /// All but these, by address.
     Block(Vec<String>),

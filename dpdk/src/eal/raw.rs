@@ -2,8 +2,10 @@
 //!
 //! Relied on: `rte_eal_init` keeps the strings of its command line (they are leaked for it, once per
 //! attempt) and none of their order; the functions that ask something may be called by any thread while
-//! the environment runs, and answer with defaults before.
+//! the environment runs, and answer with defaults before; drivers set no variables while they are loaded but
+//! those of [`SET_BY_DRIVERS`].
 
+use std::env;
 use std::ffi::{CStr, CString, OsStr, c_char};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -14,8 +16,33 @@ use bypass_dpdk_sys as sys;
 use super::Memory;
 use crate::error::{DpdkError, Errno, Result};
 
+/// Variables that drivers set as they are loaded, whether there is a card of theirs or not, and to what
+/// (`drivers/common/mlx5`, `drivers/net/mlx4`).
+const SET_BY_DRIVERS: [(&str, &str); 3] = [
+    ("RDMAV_HUGEPAGES_SAFE", "1"),
+    ("MLX5_DEVICE_FATAL_CLEANUP", "1"),
+    ("MLX4_DEVICE_FATAL_CLEANUP", "1"),
+];
+
+/// Sets what drivers will set. They do it in C, which knows nothing of the lock by which Rust's threads read
+/// the environment or start programs with it: a variable that is new makes a new array of all, and the old one is
+/// freed. Of one that is there only the text is exchanged, for an equal one.
+fn set_variables() {
+    let wide = (sys::RTE_CACHE_LINE_SIZE == 128).then_some(("MLX5_CQE_SIZE", "128"));
+    let wide = wide.filter(|(name, _)| env::var_os(name).is_none());
+    for (name, value) in SET_BY_DRIVERS.into_iter().chain(wide) {
+        if env::var_os(name).is_none_or(|there| there != value) {
+            // SAFETY: all Rust code is kept out by the standard library's lock, and the C library's `setenv` has
+            // one of its own. What reads the environment in C without either, on a thread beside this one, is what
+            // starting DPDK does not allow on any path: its drivers would do the same to it.
+            unsafe { env::set_var(name, value) };
+        }
+    }
+}
+
 /// Starts the environment.
 pub(super) fn init(arguments: &[CString]) -> Result<(), Errno> {
+    set_variables();
     let mut line: Vec<*mut c_char> =
         arguments.iter().map(|argument| argument.clone().into_raw()).collect();
     let count = i32::try_from(line.len()).unwrap_or(i32::MAX);
