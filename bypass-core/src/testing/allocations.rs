@@ -21,6 +21,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use crate::{Buffer, Burst, Interest, PacketIo, PacketIoExt, Verdict};
+
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
@@ -30,6 +32,40 @@ thread_local! {
 #[must_use]
 pub fn on_this_thread() -> u64 {
     ALLOCATIONS.get()
+}
+
+/// Frames go from one port to the other and back, and nobody allocates: what is sent, received, waited for and
+/// reflected is where it has been.
+///
+/// # Panics
+///
+/// When somebody does, and when the frames do not come.
+pub fn none_per_packet(mut a: impl PacketIo, mut b: impl PacketIo) {
+    const ROUNDS: u64 = 100;
+    let (mut out, mut back) = (Burst::with_capacity(32), Burst::with_capacity(64));
+    let mut sent = Burst::with_capacity(32);
+    let before = on_this_thread();
+    for _ in 0..ROUNDS {
+        a.alloc(&mut sent, 32);
+        for frame in sent.iter_mut() {
+            frame.fill(&[0xff; 60]).expect("there is room for 60 bytes");
+        }
+        assert_eq!(a.send(&mut sent).expect("frames are sent"), 32);
+        a.flush().expect("frames leave");
+        b.wait(Interest::RX, None).expect("frames come");
+        b.reflect(&mut back, |_| Verdict::Send).expect("frames are sent back");
+        a.wait(Interest::RX, None).expect("frames come back");
+        a.recv(&mut out).expect("frames are received");
+        out.clear();
+    }
+    assert_eq!(on_this_thread() - before, 0, "allocations in {ROUNDS} rounds");
+    // Of the last burst some may still be under way.
+    let [a, b] = [a.stats(), b.stats()];
+    assert!(a.rx_packets > 0 && b.rx_packets >= 32 * (ROUNDS - 2), "{a:?}, {b:?}");
+    // The counter works.
+    let before = on_this_thread();
+    drop(std::hint::black_box(Box::new(1)));
+    assert_eq!(on_this_thread() - before, 1, "the allocator of this program does not count");
 }
 
 /// The system's allocator, which counts. Growing a block counts too.
