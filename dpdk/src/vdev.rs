@@ -217,9 +217,9 @@ impl Eal {
     }
 }
 
-/// What whoever uses the port of this name has to hold: the device, where it was plugged in as a [`Vdev`].
-/// Nothing otherwise: other devices stay until the environment ends. And how long packets are that the device
-/// makes up. No device comes or goes meanwhile.
+/// What whoever uses the port of this name has to hold: the virtual device, where it was plugged in as a [`Vdev`];
+/// others stay until the environment ends. And how long packets are that the device makes up. `None` for the port
+/// of a device that was made neither way. No device comes or goes meanwhile.
 ///
 /// # Errors
 ///
@@ -227,8 +227,8 @@ impl Eal {
 pub(crate) fn hold(
     devices: &HashMap<String, Device>,
     port: &str,
-) -> Result<(Option<Arc<Plugged>>, usize)> {
-    let Some(device) = devices.get(port) else { return Ok((None, 0)) };
+) -> Result<Option<(Option<Arc<Plugged>>, usize)>> {
+    let Some(device) = devices.get(port) else { return Ok(None) };
     let plugged = match &device.life {
         Life::Fixed => None,
         Life::Plugged(plugged) => Some(plugged.upgrade().ok_or_else(|| {
@@ -236,5 +236,5 @@ pub(crate) fn hold(
                 .with_remedy("its device is being removed; plug it in again")
         })?),
     };
-    Ok((plugged, device.makes))
+    Ok(Some((plugged, device.makes)))
 }

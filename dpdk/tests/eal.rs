@@ -12,7 +12,12 @@ use bypass_core::backend::packet::PacketOptions;
 use bypass_core::testing::needs::skip_because;
 use bypass_core::testing::process::alone;
 use bypass_core::worker::available_cores;
-use bypass_dpdk::{DpdkError, Eal, EalOptions, Level, Port, QueuePair, Sink, Vdev};
+use bypass_core::{Buffer as _, Burst, Endpoint as _, PacketIo as _};
+use bypass_dpdk::{
+    DpdkError, Eal, EalOptions, Level, Mempool, MempoolOptions, Port, PortOptions, QueuePair, Sink,
+    Vdev,
+};
+use serde_json::{Value, json};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 fn start() -> Eal {
@@ -67,16 +72,54 @@ fn telemetry_answers_when_asked_for() {
         socket.connect(&SockAddr::unix(folder.join("dpdk_telemetry.v2")).unwrap()).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let said = || {
-            let mut said = [0; 16_384];
+            let mut said = [0; 1 << 16];
             let n = (&socket).read(&mut said).unwrap();
             String::from_utf8_lossy(&said[..n]).into_owned()
         };
         let greeting = said();
         assert!(greeting.contains(&Eal::version()), "{greeting}");
-        socket.send(b"/ethdev/list").unwrap();
-        let list = said().replace(' ', "");
-        assert_eq!(list, format!("{{\"/ethdev/list\":{:?}}}", ring.ports()).replace(' ', ""));
-        drop(ring);
+        let ask = |what: &str| {
+            socket.send(what.as_bytes()).unwrap();
+            let mut answer: Value = serde_json::from_str(&said()).unwrap();
+            answer[what.split(',').next().unwrap()].take()
+        };
+        assert_eq!(ask("/ethdev/list"), json!(ring.ports()));
+
+        // What is open and moves packets is shown, and with the numbers that it has here.
+        let pool = Mempool::new(&eal, &MempoolOptions::new(255)).unwrap();
+        let port = Port::open(&eal, "net_ring0").unwrap().start(&PortOptions::new(&pool)).unwrap();
+        assert_eq!(ask("/ethdev/list"), json!(ring.ports()));
+        let mut pair = port.queue_pair(0).unwrap();
+        let mut burst = Burst::with_capacity(7);
+        assert_eq!(pair.alloc(&mut burst, 7), 7);
+        burst.iter_mut().for_each(|packet| packet.fill(&[0xff; 60]).unwrap());
+        assert_eq!(pair.send(&mut burst).unwrap(), 7);
+        let mut five = Burst::with_capacity(5);
+        assert_eq!(pair.recv(&mut five).unwrap(), 5);
+        let (told, counted, stats) =
+            (ask(&format!("/ethdev/stats,{}", port.id())), pair.stats(), port.stats().unwrap());
+        assert_eq!((counted.rx_packets, counted.tx_packets), (5, 7));
+        for (name, device) in [
+            ("ipackets", stats.rx_packets),
+            ("opackets", stats.tx_packets),
+            ("ibytes", stats.rx_bytes),
+            ("obytes", stats.tx_bytes),
+            ("imissed", stats.rx_missed),
+            ("ierrors", stats.rx_errors),
+            ("oerrors", stats.tx_errors),
+            ("rx_nombuf", stats.rx_no_mbuf),
+        ] {
+            assert_eq!(told[name], device, "{name}: {told}");
+        }
+        assert_eq!((stats.rx_packets, stats.tx_packets), (5, 7));
+        let told = ask(&format!("/ethdev/xstats,{}", port.id()));
+        let mut counters = serde_json::Map::new();
+        port.visit_counters(&mut |name, value| {
+            counters.insert(name.to_owned(), value.into());
+        })
+        .unwrap();
+        assert_eq!(told, Value::Object(counters));
+        drop((five, burst, pair, port, pool, ring));
         eal.cleanup().unwrap();
         assert!(!folder.exists(), "{}", folder.display());
     });

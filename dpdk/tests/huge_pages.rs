@@ -3,55 +3,20 @@
 //! It changes how many huge pages the machine has, so it needs root; one process does so at a time.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail as the test does")]
 
-use std::fs::{self, File, OpenOptions};
+mod common;
+
+use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use bypass_core::testing::needs::skip_because;
-use bypass_core::testing::process::{alone, alone_under, is_alone};
+use bypass_core::testing::process::{alone, alone_under};
 use bypass_core::{Buffer, Burst, Endpoint, Interest, PacketIo, Ready};
 use bypass_dpdk::{
     DpdkError, EalOptions, Memory, Mempool, MempoolOptions, Port, PortOptions, Vdev,
 };
+use common::huge_pages::{HugePages, Mount};
 
 const PATIENCE: Duration = Duration::from_secs(10);
-const RESERVED: &str = "/proc/sys/vm/nr_hugepages";
-
-/// The machine's huge pages, as many as a test wants, for as long as this lives.
-struct HugePages {
-    before: String,
-    _one_at_a_time: File,
-}
-
-impl HugePages {
-    /// Nothing in the process that runs alone, whose parent has done it.
-    fn reserve(count: u32) -> Result<Option<Self>, ()> {
-        if is_alone() {
-            return Ok(None);
-        }
-        if let Err(error) = OpenOptions::new().write(true).open(RESERVED) {
-            skip_because(&format!("cannot change {RESERVED}: {error}"));
-            return Err(());
-        }
-        let lock = File::create(std::env::temp_dir().join("bypass-huge-pages.lock")).unwrap();
-        lock.lock().unwrap();
-        let before = fs::read_to_string(RESERVED).unwrap();
-        let pages = Self { before, _one_at_a_time: lock };
-        fs::write(RESERVED, count.to_string()).unwrap();
-        let have: u32 = fs::read_to_string(RESERVED).unwrap().trim().parse().unwrap();
-        if have != count {
-            skip_because(&format!("the kernel has {have} huge pages to give, not {count}"));
-            return Err(());
-        }
-        Ok(Some(pages))
-    }
-}
-
-impl Drop for HugePages {
-    fn drop(&mut self) {
-        fs::write(RESERVED, &self.before).unwrap();
-    }
-}
 
 #[test]
 fn their_lack_is_told_and_costs_nothing() {
@@ -125,13 +90,10 @@ fn more_than_there_are_is_an_error_with_advice() {
 fn a_second_process_with_the_prefix_is_told_so() {
     const SECOND: &str = "BYPASS_TEST_SECOND";
     let Ok(_pages) = HugePages::reserve(64) else { return };
-    let folder = std::env::temp_dir().join("bypass-huge-pages");
-    fs::create_dir_all(&folder).unwrap();
-    let mount = format!("mount -t hugetlbfs nodev {} && exec \"$0\" \"$@\"", folder.display());
-    // The mount is in a namespace of its own, and gone with the process.
-    alone_under(&["unshare", "--mount", "sh", "-c", &mount], || {
+    let mount = Mount::new();
+    alone_under(&mount.runner().each_ref().map(String::as_str), || {
         let options = EalOptions::new().memory(Memory::Shared).memory_limit(64);
-        let options = options.huge_folder(&folder).file_prefix("bypass-test-prefix");
+        let options = options.huge_folder(mount.folder()).file_prefix("bypass-test-prefix");
         let options = options.packet_capture(true);
         if std::env::var_os(SECOND).is_some() {
             let error = options.start().unwrap_err();
@@ -152,7 +114,4 @@ fn a_second_process_with_the_prefix_is_told_so() {
         eal.cleanup().unwrap();
         fs::remove_dir_all(runtime).unwrap();
     });
-    if !is_alone() {
-        fs::remove_dir(folder).unwrap();
-    }
 }

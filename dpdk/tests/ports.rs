@@ -14,6 +14,7 @@ use bypass_dpdk::{
     DpdkError, Features, Mempool, MempoolOptions, Port, PortOptions, QueuePair, Rss, RssTypes,
     TxOffload, Vdev,
 };
+use bypass_dpdk_sys as sys;
 use common::*;
 
 const HEADER: &[u8] = b"to..tofromfr\x88\xb5";
@@ -41,6 +42,25 @@ fn a_port_is_opened_by_its_name_and_once() {
     Port::open(&eal(), &name).unwrap_err();
     device.unplug().unwrap();
     let _device = Vdev::plug(&eal(), &name, "").unwrap();
+    Port::open(&eal(), &name).unwrap();
+}
+
+/// Some drivers drive the ports of others (`net_netvsc`), and say so.
+#[test]
+#[expect(unsafe_code, reason = "another part of the program is what uses the raw crate")]
+fn a_port_that_somebody_else_drives_is_not_opened() {
+    let name = format!("net_ring{}", number());
+    let device = Vdev::plug(&eal(), &name, "").unwrap();
+    let id = device.ports()[0];
+    let mut owner = sys::rte_eth_dev_owner { id: 0, name: [0; 64] };
+    // SAFETY: there is room for the number.
+    assert_eq!(unsafe { sys::rte_eth_dev_owner_new(&raw mut owner.id) }, 0);
+    // SAFETY: the owner is filled in.
+    assert_eq!(unsafe { sys::rte_eth_dev_owner_set(id, &raw const owner) }, 0);
+    let refused = Port::open(&eal(), &name).unwrap_err();
+    assert!(refused.to_string().contains("another part of the program has it"), "{refused}");
+    // SAFETY: as above.
+    assert_eq!(unsafe { sys::rte_eth_dev_owner_unset(id, owner.id) }, 0);
     Port::open(&eal(), &name).unwrap();
 }
 

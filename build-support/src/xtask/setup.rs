@@ -147,6 +147,12 @@ const PACKAGES: &[Package] = &[
         layer: Layer::Traffic,
     },
     Package {
+        name: "dpdk-dev",
+        proof: "dpdk-pdump",
+        used_for: "DPDK: capturing packets, and a program of other hands to measure beside",
+        layer: Layer::Traffic,
+    },
+    Package {
         name: "nsd",
         proof: "nsd",
         used_for: "a DNS server of other hands, which must give the same answers",
@@ -216,12 +222,6 @@ const PACKAGES: &[Package] = &[
         name: "libxdp-dev",
         proof: "/usr/include/xdp/xsk.h",
         used_for: "AF_XDP: the loop in C",
-        layer: Layer::Benchmarks,
-    },
-    Package {
-        name: "dpdk-dev",
-        proof: "dpdk-testpmd",
-        used_for: "a DPDK program of other hands",
         layer: Layer::Benchmarks,
     },
     Package {

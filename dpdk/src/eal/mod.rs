@@ -13,7 +13,7 @@ pub(crate) mod stream;
 #[allow(unsafe_code, reason = "calls DPDK")]
 mod thread;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -56,6 +56,10 @@ struct Environment {
     launching: Mutex<()>,
     /// The virtual devices, by name: DPDK itself takes a second one of a name for the first.
     devices: Mutex<HashMap<String, Device>>,
+    /// The ports that are open, by number.
+    open_ports: Mutex<BTreeSet<u16>>,
+    /// Other processes may come and capture packets.
+    capture: bool,
     /// A folder that is this environment's alone, and goes with it.
     own_folder: Option<PathBuf>,
 }
@@ -106,6 +110,7 @@ impl EalOptions {
     ///   settings, unless the next error says no.
     /// - [`DpdkError::AlreadyStarted`], [`DpdkError::Spent`]: a process has one start.
     /// - [`DpdkError::Probe`]: DPDK runs now, and the named [`vdev`](Self::vdev) does not.
+    /// - [`DpdkError::Refused`]: DPDK runs now, without [packet capture](Self::packet_capture).
     pub fn start(&self) -> Result<Eal> {
         let mut state = state();
         match &*state {
@@ -136,6 +141,8 @@ impl EalOptions {
         let eal = Eal(Arc::new(Environment {
             launching: Mutex::default(),
             devices: Mutex::default(),
+            open_ports: Mutex::default(),
+            capture: self.capture,
             own_folder,
         }));
         *state = State::Running(eal.clone());
@@ -237,6 +244,14 @@ impl Eal {
 
     pub(crate) fn devices(&self) -> MutexGuard<'_, HashMap<String, Device>> {
         self.0.devices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_captured(&self) -> bool {
+        self.0.capture
+    }
+
+    pub(crate) fn open_ports(&self) -> MutexGuard<'_, BTreeSet<u16>> {
+        self.0.open_ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn launching(&self) -> MutexGuard<'_, ()> {

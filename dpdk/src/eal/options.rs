@@ -190,8 +190,12 @@ impl EalOptions {
         self
     }
 
-    /// Lets `dpdk-dumpcap` and `dpdk-pdump` see the packets of every port (`rte_pdump_init`). They are
-    /// processes of their own, so it takes [`Memory::Shared`].
+    /// Lets `dpdk-pdump` and `dpdk-dumpcap` see the packets of every port (`rte_pdump_init`), when somebody starts
+    /// them with the same [`file_prefix`](Self::file_prefix):
+    /// `dpdk-pdump --file-prefix NAME -- --pdump 'port=0,queue=*,rx-dev=rx.pcap,tx-dev=tx.pcap'`.
+    ///
+    /// They are processes of their own, so it takes [`Memory::Shared`], and DPDK knows no threads then but its own
+    /// ([`Eal::register_thread`](super::Eal::register_thread)).
     pub fn packet_capture(mut self, allow: bool) -> Self {
         self.capture = allow;
         self

@@ -11,6 +11,10 @@ use bypass_dpdk_sys as sys;
 use super::{Eal, raw};
 use crate::error::{DpdkError, Result};
 
+/// What to do where other processes share the memory.
+const INSTEAD: &str = "DPDK has either other processes or registered threads: use its lcores (`Eal::launch`), or threads that it does \
+     not know, which do without caches of their own";
+
 thread_local! {
     /// How many registrations of this thread there are; the last one to go ends it.
     static REGISTRATIONS: Cell<usize> = const { Cell::new(0) };
@@ -60,19 +64,28 @@ impl Eal {
     ///
     /// # Errors
     ///
-    /// [`DpdkError::Refused`] when all lcore numbers are taken (`RTE_MAX_LCORE`, mostly 128), or when
-    /// other processes share this one's memory before DPDK's initialization let threads come and go.
+    /// [`DpdkError::Refused`] when all lcore numbers are taken (`RTE_MAX_LCORE`, mostly 128). With
+    /// [`packet_capture`](super::EalOptions::packet_capture), or when another process shares the memory: DPDK lets
+    /// either other processes come or threads, and from the first registration on no process.
     pub fn register_thread(&self) -> Result<ThreadRegistration> {
         let registrations = REGISTRATIONS.get();
         let mut counted = registrations > 0;
         if lcore_id().is_none() {
+            if self.is_captured() {
+                let attempt = "register a thread where other processes may capture packets";
+                return Err(DpdkError::refused(attempt, libc::ENOTSUP).with_remedy(INSTEAD));
+            }
             let none_meanwhile = self.launching();
             // SAFETY: the environment runs: there is a handle to it.
             let code = unsafe { sys::rte_thread_register() };
             drop(none_meanwhile);
             if code != 0 {
-                let remedy = "end threads that no longer need it; DPDK is built for a fixed number";
                 let errno = raw::last_errno().raw();
+                let remedy = match errno {
+                    // DPDK's word for it (`rte_thread_register`).
+                    libc::EINVAL => INSTEAD,
+                    _ => "end threads that no longer need it; DPDK is built for a fixed number",
+                };
                 return Err(DpdkError::refused("register a thread", errno).with_remedy(remedy));
             }
             counted = true;

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bypass_core::{Error, MacAddr, Result};
 use bypass_dpdk_sys as sys;
 
+use super::claim::{claim, release};
 use super::{Capabilities, Features, PortOptions, PortStats, Report, RssTypes};
 use crate::eal::Eal;
 use crate::error::DpdkError;
@@ -35,6 +36,8 @@ pub(crate) struct Device {
     pools: Mutex<Vec<Mempool>>,
     /// It did not stop, so that nothing it uses may go.
     stuck: AtomicBool,
+    /// It reads packets with the processor.
+    pub(crate) is_virtual: bool,
     /// Held as long as the port, when it is one of a device that can be pulled.
     plugged: Option<Arc<Plugged>>,
     /// Bytes in each of the packets that it makes up.
@@ -55,7 +58,6 @@ pub(crate) struct Running {
     pub(crate) pools: Vec<Mempool>,
     /// Counters that the device had before.
     pub(crate) before: PortStats,
-    pub(crate) is_virtual: bool,
     /// For each receiving queue a descriptor that tells of packets, when they were asked for.
     pub(crate) interrupts: Vec<RawFd>,
 }
@@ -74,8 +76,9 @@ impl Device {
                        those that DPDK loads? A port that was closed comes back with its device";
             return Err(gone(why));
         }
-        claim(id, name)?;
-        let (plugged, makes) = crate::vdev::hold(&devices, name)?;
+        let held = crate::vdev::hold(&devices, name)?;
+        let is_virtual = claim(eal, id, name, held.is_some())?;
+        let (plugged, makes) = held.unwrap_or_default();
         drop(devices);
         Ok(Self {
             id,
@@ -83,6 +86,7 @@ impl Device {
             control: Mutex::default(),
             pools: Mutex::default(),
             stuck: AtomicBool::new(false),
+            is_virtual,
             plugged,
             makes,
             missed: Missed::default(),
@@ -203,11 +207,6 @@ impl Device {
     pub(super) fn keep_also(&self, pools: &[Mempool]) {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(pools);
     }
-
-    /// Whether the device is a virtual one, which reads packets with the processor.
-    pub(super) fn is_virtual(&self) -> bool {
-        self.plugged.is_some() || (self.name.contains('_') && !self.name.contains(':'))
-    }
 }
 
 /// The largest MTU with which frames are not longer than the device takes (`eth_dev_get_overhead_len` in
@@ -220,30 +219,6 @@ fn max_mtu(named: u16, longest_frame: u32) -> u16 {
     }
     let fits = longest_frame.saturating_sub(OVERHEAD);
     u16::try_from(fits).map_or(named, |fits| named.min(fits))
-}
-
-/// Makes the port ours; nobody else can open it until it is closed.
-fn claim(id: u16, name: &str) -> Result<()> {
-    let attempt = || format!("open port {id} ({name})");
-    let mut owner = MaybeUninit::<sys::rte_eth_dev_owner>::zeroed();
-    let at = owner.as_mut_ptr();
-    // SAFETY: there is room for the number.
-    let number = unsafe { &raw mut (*at).id };
-    // SAFETY: as above.
-    let code = unsafe { sys::rte_eth_dev_owner_new(number) };
-    if code != 0 {
-        return Err(DpdkError::refused(attempt(), code).into());
-    }
-    // SAFETY: there is room for the name, which was zeroed.
-    let to = unsafe { &mut (*at).name };
-    to.iter_mut().zip(b"bypass-io").for_each(|(to, &from)| *to = from as libc::c_char);
-    // SAFETY: the owner is filled in; the function is safe to be called by any thread.
-    let code = unsafe { sys::rte_eth_dev_owner_set(id, at) };
-    if code != 0 {
-        let error = DpdkError::refused(attempt(), code);
-        return Err(error.with_remedy("it is open already: a port is opened once").into());
-    }
-    Ok(())
 }
 
 impl Running {
@@ -295,10 +270,10 @@ impl Drop for Device {
     fn drop(&mut self) {
         let pools = std::mem::take(&mut *self.pools.lock().unwrap_or_else(PoisonError::into_inner));
         self.missed.forget();
+        let is_stopped = !self.stuck.load(Ordering::Relaxed);
         // SAFETY: the port is stopped and nobody uses it: whoever does holds this.
-        let is_closed =
-            !self.stuck.load(Ordering::Relaxed) && unsafe { sys::rte_eth_dev_close(self.id) } == 0;
-        if !is_closed {
+        let close = || is_stopped && unsafe { sys::rte_eth_dev_close(self.id) } == 0;
+        if !release(&self.eal, self.id, close) {
             // It may go on to use all of this; it stays, and so does the environment.
             std::mem::forget((pools, self.plugged.take(), self.eal.clone()));
             return;

@@ -1,5 +1,6 @@
 //! [`Port`]: a network device's port, stopped or started.
 
+mod claim;
 mod device;
 mod dynamic;
 mod events;

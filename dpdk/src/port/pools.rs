@@ -28,7 +28,7 @@ pub(super) fn check(device: &Device, driver: &str, options: &PortOptions) -> Res
             );
             return refused(format!("{room} bytes"), why);
         }
-        if pool.is_packed() && !device.is_virtual() {
+        if pool.is_packed() && !device.is_virtual {
             let why = "a device that reads memory itself wants no mbuf across the bounds of a page: make the \
                        pool without `MempoolOptions::packed`";
             return refused("packed".to_owned(), why.to_owned());

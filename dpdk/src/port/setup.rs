@@ -62,7 +62,6 @@ pub(super) fn start(device: &Arc<Device>, options: &PortOptions) -> Result<Runni
         tx: (0..options.tx_queues).map(|_| AtomicBool::new(false)).collect(),
         pools: options.pools.clone(),
         before: PortStats::default(),
-        is_virtual: device.is_virtual(),
         interrupts: Vec::new(),
     };
     // From here on the port is stopped when this fails.

@@ -109,9 +109,9 @@ impl TxQueue {
             max_segments: u16::try_from(report.max_segments).unwrap_or(u16::MAX),
             strict: report.driver == STRICT,
             abilities: report.features.offloads().1,
-            reads_all: running.is_virtual && report.driver != SEES_POOLS,
+            reads_all: running.device.is_virtual && report.driver != SEES_POOLS,
             in_place: report.driver == AF_XDP,
-            inserts: running.is_virtual,
+            inserts: running.device.is_virtual,
             takes_any: is_passing(&report.driver),
         };
         // SAFETY: the port is started, for as long as `running` is held, and has the queue.

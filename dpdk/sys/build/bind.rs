@@ -30,9 +30,9 @@ const FUNCTIONS: &[&str] = &[
     "rte_(mem_virt2iova|mem_lock_page|extmem_register|extmem_unregister|dev_dma_map|dev_dma_unmap)",
     "rte_memzone_(reserve|reserve_aligned|free|lookup)",
     // Devices.
-    "rte_dev_(probe|remove|is_probed|name|event_callback_register|event_callback_unregister)",
+    "rte_dev_(probe|remove|is_probed|name|bus|event_callback_register|event_callback_unregister)",
     "rte_dev_(event_monitor_start|event_monitor_stop|iterator_init|iterator_next|devargs|driver)",
-    "rte_driver_name",
+    "rte_(driver_name|bus_name)",
     // Pools and mbufs.
     "rte_mempool_.*",
     "rte_pktmbuf_.*",

@@ -5,6 +5,7 @@
 
 #include <rte_config.h>
 
+#include <rte_bus.h>
 #include <rte_dev.h>
 #include <rte_devargs.h>
 #include <rte_eal.h>

@@ -454,6 +454,49 @@ pub struct timespec {
     pub tv_sec: __time_t,
     pub tv_nsec: __syscall_slong_t,
 }
+pub const RTE_PROC_AUTO: rte_proc_type_t = -1;
+pub const RTE_PROC_PRIMARY: rte_proc_type_t = 0;
+pub const RTE_PROC_SECONDARY: rte_proc_type_t = 1;
+pub const RTE_PROC_INVALID: rte_proc_type_t = 2;
+pub type rte_proc_type_t = libc::c_int;
+unsafe extern "C" {
+    pub fn rte_eal_process_type() -> rte_proc_type_t;
+}
+unsafe extern "C" {
+    pub fn rte_eal_init(argc: libc::c_int, argv: *mut *mut libc::c_char) -> libc::c_int;
+}
+unsafe extern "C" {
+    pub fn rte_eal_cleanup() -> libc::c_int;
+}
+unsafe extern "C" {
+    pub fn rte_eal_has_hugepages() -> libc::c_int;
+}
+unsafe extern "C" {
+    pub fn rte_eal_has_pci() -> libc::c_int;
+}
+pub const RTE_IOVA_DC: rte_iova_mode = 0;
+pub const RTE_IOVA_PA: rte_iova_mode = 1;
+pub const RTE_IOVA_VA: rte_iova_mode = 2;
+pub type rte_iova_mode = libc::c_uint;
+unsafe extern "C" {
+    pub fn rte_eal_iova_mode() -> rte_iova_mode;
+}
+unsafe extern "C" {
+    pub fn rte_eal_get_runtime_dir() -> *const libc::c_char;
+}
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct rte_bus {
+    _unused: [u8; 0],
+}
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct rte_device {
+    _unused: [u8; 0],
+}
+unsafe extern "C" {
+    pub fn rte_bus_name(bus: *const rte_bus) -> *const libc::c_char;
+}
 pub type rte_iova_t = u64;
 unsafe extern "C" {
     pub fn rte_openlog_stream(f: *mut FILE) -> libc::c_int;
@@ -499,16 +542,6 @@ unsafe extern "C" {
 }
 #[repr(C)]
 #[derive(Copy, Clone)]
-pub struct rte_bus {
-    _unused: [u8; 0],
-}
-#[repr(C)]
-#[derive(Copy, Clone)]
-pub struct rte_device {
-    _unused: [u8; 0],
-}
-#[repr(C)]
-#[derive(Copy, Clone)]
 pub struct rte_driver {
     _unused: [u8; 0],
 }
@@ -528,6 +561,9 @@ pub const RTE_DEV_BLOCKED: rte_dev_policy = 1;
 pub type rte_dev_policy = libc::c_uint;
 unsafe extern "C" {
     pub fn rte_driver_name(driver: *const rte_driver) -> *const libc::c_char;
+}
+unsafe extern "C" {
+    pub fn rte_dev_bus(dev: *const rte_device) -> *const rte_bus;
 }
 unsafe extern "C" {
     pub fn rte_dev_devargs(dev: *const rte_device) -> *const rte_devargs;
@@ -645,36 +681,6 @@ pub struct rte_devargs__bindgen_ty_1 {
 pub union rte_devargs__bindgen_ty_2 {
     pub args: *const libc::c_char,
     pub drv_str: *const libc::c_char,
-}
-pub const RTE_PROC_AUTO: rte_proc_type_t = -1;
-pub const RTE_PROC_PRIMARY: rte_proc_type_t = 0;
-pub const RTE_PROC_SECONDARY: rte_proc_type_t = 1;
-pub const RTE_PROC_INVALID: rte_proc_type_t = 2;
-pub type rte_proc_type_t = libc::c_int;
-unsafe extern "C" {
-    pub fn rte_eal_process_type() -> rte_proc_type_t;
-}
-unsafe extern "C" {
-    pub fn rte_eal_init(argc: libc::c_int, argv: *mut *mut libc::c_char) -> libc::c_int;
-}
-unsafe extern "C" {
-    pub fn rte_eal_cleanup() -> libc::c_int;
-}
-unsafe extern "C" {
-    pub fn rte_eal_has_hugepages() -> libc::c_int;
-}
-unsafe extern "C" {
-    pub fn rte_eal_has_pci() -> libc::c_int;
-}
-pub const RTE_IOVA_DC: rte_iova_mode = 0;
-pub const RTE_IOVA_PA: rte_iova_mode = 1;
-pub const RTE_IOVA_VA: rte_iova_mode = 2;
-pub type rte_iova_mode = libc::c_uint;
-unsafe extern "C" {
-    pub fn rte_eal_iova_mode() -> rte_iova_mode;
-}
-unsafe extern "C" {
-    pub fn rte_eal_get_runtime_dir() -> *const libc::c_char;
 }
 unsafe extern "C" {
     pub fn rte_strerror(errnum: libc::c_int) -> *const libc::c_char;
