@@ -286,7 +286,7 @@ fn the_mtu_that_is_asked_for_is_the_kernels_too() {
         let options = PortOptions { mtu: Some(mtu), ..PortOptions::new(&pool) };
         started("net_tap", "iface=tap0", &options)
     };
-    let error = start(1900).unwrap_err();
+    let error = start(65_535).unwrap_err();
     assert!(matches!(&error, Error::Config { setting, .. } if *setting == "mtu"), "{error}");
     let (_device, port) = start(1400).unwrap();
     assert_eq!(port.report().mtu, 1400);

@@ -85,6 +85,8 @@ static STATE: Mutex<State> = Mutex::new(State::Fresh);
 
 enum State {
     Fresh,
+    /// An attempt failed, and DPDK may take another.
+    Failed,
     Running(Eal),
     Spent(&'static str),
 }
@@ -107,14 +109,15 @@ impl EalOptions {
     ///
     /// - [`DpdkError::Config`]: settings that make no sense together, or in this version of DPDK.
     /// - [`DpdkError::Init`]: DPDK did not start, with what it said. It may be tried again with other
-    ///   settings, unless the next error says no.
+    ///   settings, unless the next error says no. An attempt that fails once memory was set up is the last: DPDK
+    ///   refuses the next ([`DpdkError::Spent`]) or, since 25.11, fails in it.
     /// - [`DpdkError::AlreadyStarted`], [`DpdkError::Spent`]: a process has one start.
     /// - [`DpdkError::Probe`]: DPDK runs now, and the named [`vdev`](Self::vdev) does not.
     /// - [`DpdkError::Refused`]: DPDK runs now, without [packet capture](Self::packet_capture).
     pub fn start(&self) -> Result<Eal> {
         let mut state = state();
         match &*state {
-            State::Fresh => {}
+            State::Fresh | State::Failed => {}
             State::Running(_) => return Err(DpdkError::AlreadyStarted),
             State::Spent(why) => return Err(DpdkError::Spent { why }),
         }
@@ -134,7 +137,11 @@ impl EalOptions {
                 *state = State::Spent(why);
                 return Err(DpdkError::Spent { why });
             }
-            Err(errno) => return Err(self.init_error(errno, said)),
+            Err(errno) => {
+                let is_second =
+                    matches!(std::mem::replace(&mut *state, State::Failed), State::Failed);
+                return Err(self.init_error(errno, said, is_second));
+            }
         }
         let own_folder =
             (self.file_prefix.is_none() && self.memory != Memory::Shared).then_some(folder);
@@ -154,10 +161,13 @@ impl EalOptions {
         Ok(eal)
     }
 
-    fn init_error(&self, errno: Errno, said: Vec<String>) -> DpdkError {
+    fn init_error(&self, errno: Errno, said: Vec<String>, is_second: bool) -> DpdkError {
         let mentions = |what: &str| said.iter().any(|line| line.contains(what));
         let remedy = if mentions("Is another primary process running") {
             "another process runs with this file prefix: end it, or choose another `file_prefix`"
+        } else if is_second {
+            // Since 25.11 it starts again after every failure, and cannot where memory was set up before.
+            "an attempt before this one failed, and DPDK may keep what that has left behind: start another process"
         } else if mentions("runtime directory") || mentions("runtime config") {
             "DPDK keeps files in /var/run/dpdk, or in $XDG_RUNTIME_DIR; make the folder writable, or take \
              `Memory::Ordinary` or `Memory::InMemory`"
@@ -177,7 +187,7 @@ impl Eal {
     pub fn current() -> Option<Self> {
         match &*state() {
             State::Running(eal) => Some(eal.clone()),
-            State::Fresh | State::Spent(_) => None,
+            State::Fresh | State::Failed | State::Spent(_) => None,
         }
     }
 
