@@ -16,6 +16,10 @@ use crate::burst::Drain;
 /// that change it work on the first piece, [`segments`](Self::segments) shows all of them, and the
 /// owner of the buffer owns the whole chain.
 pub trait Buffer: Sized {
+    /// Bytes that [`data`](Self::data) has at least when a device [hands it out](crate::Burst::receive): whoever looks
+    /// for no more than these in [`Burst::data_mut`](crate::Burst::data_mut) need not be told how many there are.
+    const SHORTEST_RECEIVED: usize = 0;
+
     /// The bytes in use (of the first segment).
     fn data(&self) -> &[u8];
 

@@ -23,13 +23,15 @@ enum Value {
     Any,
     /// A number up to 65535.
     Count,
+    /// The length of a packet: an Ethernet header at least, up to 65535.
+    Len,
     /// A power of two up to this one.
     Power(u32),
     /// Nothing but zero, and why.
     Zero(&'static str),
 }
 
-use Value::{Any, Count, Power, Zero};
+use Value::{Any, Count, Len, Power, Zero};
 
 const DRIVERS: &[Driver] = &[
     Driver {
@@ -43,7 +45,7 @@ const DRIVERS: &[Driver] = &[
     Driver {
         names: MAKING,
         takes: &[
-            ("size", Count),
+            ("size", Len),
             // It reads so many bytes of each packet that is sent, whether there are as many or not.
             ("copy", Zero("the driver would read beyond the packets that it copies")),
             ("no-rx", Any),
@@ -251,6 +253,9 @@ impl Value {
             Count => number
                 .is_none_or(|number| number > u32::from(u16::MAX))
                 .then(|| "a number up to 65535, in decimal digits".to_owned()),
+            Len => number.is_none_or(|number| !(14..=u32::from(u16::MAX)).contains(&number)).then(
+                || "a number from 14, an Ethernet header, to 65535, in decimal digits".to_owned(),
+            ),
             Power(most) => number
                 .is_none_or(|number| !number.is_power_of_two() || number > most)
                 .then(|| format!("a power of two up to {most}, in decimal digits")),
@@ -268,7 +273,14 @@ mod tests {
         for name in ["net_null0", "eth_null0"] {
             assert_eq!(check(name, "").unwrap(), 64);
             assert_eq!(check(name, "no-rx=1,size=1500,copy=0,size=60").unwrap(), 1500);
-            for bad in ["size=0x800", "size=[64,2000]", "size=0100", "copy=1", "size=64,copy=01"] {
+            for bad in [
+                "size=0x800",
+                "size=[64,2000]",
+                "size=0100",
+                "size=13",
+                "copy=1",
+                "size=64,copy=01",
+            ] {
                 assert!(check(name, bad).is_err(), "{bad}");
             }
         }

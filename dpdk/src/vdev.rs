@@ -73,7 +73,7 @@ impl Vdev {
     ///
     /// With these arguments the driver is sound, whatever is done with the device by the safe methods of this
     /// crate: it uses no memory but its own and that of the packets in its hands, fills no packet beyond the
-    /// room in its mbufs, and of the packets that it is given it takes as many as it says, from the first on. The
+    /// room in its mbufs, makes up none without an Ethernet header, and of the packets that it is given it takes as many as it says, from the first on. The
     /// device has one port at most, which has the device's name and goes with it.
     ///
     /// # Errors

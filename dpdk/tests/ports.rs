@@ -11,8 +11,8 @@ use bypass_core::{
     Ready,
 };
 use bypass_dpdk::{
-    DpdkError, Features, Mempool, MempoolOptions, Port, PortOptions, QueuePair, Rss, RssTypes,
-    TxOffload, Vdev,
+    DpdkError, Features, Mbuf, Mempool, MempoolOptions, Port, PortOptions, QueuePair, Rss,
+    RssTypes, TxOffload, Vdev,
 };
 use bypass_dpdk_sys as sys;
 use common::*;
@@ -526,4 +526,68 @@ fn what_is_as_it_was_received_goes_on_as_it_is() {
     let stats = pair.stats();
     assert_eq!((stats.rx_packets, stats.tx_packets), (16, 16));
     assert_eq!((stats.rx_bytes, stats.tx_bytes), (0, 0));
+}
+
+/// Only what a device has handed out is taken to have a header.
+#[test]
+fn packets_of_the_applications_own_may_be_empty() {
+    let pool = pool(255);
+    let (_device, port) = started("net_ring", "", &PortOptions::new(&pool)).unwrap();
+    let mut pair = port.queue_pair(0).unwrap();
+    let mut packets = burst([packet(&pool, &[7; 14]), packet(&pool, &[]), packet(&pool, &[8])]);
+    let firsts = |packets: &mut Burst<Mbuf>| {
+        let mut firsts = Vec::new();
+        packets.data_mut().for_each(|bytes| firsts.push(bytes.first_mut().copied()));
+        assert!(packets.data_mut().map(|bytes| bytes.first().copied()).eq(firsts.iter().copied()));
+        firsts
+    };
+    assert_eq!(firsts(&mut packets), [Some(7), None, Some(8)]);
+    assert_eq!(pair.send(&mut packets).unwrap(), 1);
+    let error = pair.send(&mut packets).unwrap_err();
+    assert!(error.to_string().contains("14"), "{error}");
+    packets.clear();
+    assert_eq!(pair.recv(&mut packets).unwrap(), 1);
+    assert!(packets.is_as_received());
+    assert_eq!(firsts(&mut packets), [Some(7)]);
+    assert!(packets.push(packet(&pool, &[])).is_ok());
+    assert_eq!(firsts(&mut packets), [Some(7), None]);
+    // Nor does one come by a ring that has its header in pieces.
+    let mut pieces = packet(&pool, &[9; 8]);
+    pieces.chain(packet(&pool, &[9; 60])).unwrap();
+    let error = pair.send(&mut burst([pieces])).unwrap_err();
+    assert!(matches!(error, Error::Frame { .. }), "{error}");
+    assert_eq!(pair.stats().rx_packets, 1);
+}
+
+/// A capture may have anything in it.
+#[test]
+fn packets_without_a_header_are_dropped_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("short.pcap");
+    // The format of libpcap: its number, 2.4, no zone, no accuracy, 65 535 bytes of each packet, Ethernet.
+    let mut capture: Vec<u8> =
+        [0xa1b2_c3d4_u32, 2 | 4 << 16, 0, 0, 65_535, 1].map(u32::to_ne_bytes).concat();
+    let lengths = [60, 13, 0, 14, 1, 1514];
+    for len in lengths {
+        capture.extend([0, 0, len, len].map(u32::to_ne_bytes).concat());
+        capture.extend((0..len).map(|_| len as u8));
+    }
+    std::fs::write(&file, capture).unwrap();
+    let pool = pool(255);
+    let arguments = format!("rx_pcap={},tx_pcap=/dev/null", file.display());
+    let (_device, port) = started("net_pcap", &arguments, &PortOptions::new(&pool)).unwrap();
+    let mut pair = port.queue_pair(0).unwrap();
+    let mut packets = Burst::with_capacity(32);
+    // One call of the driver reads them all.
+    assert_eq!(pair.recv(&mut packets).unwrap(), 3);
+    let came: Vec<_> = packets.iter().map(Buffer::total_len).collect();
+    packets.clear();
+    assert_eq!(came, [60, 14, 1514]);
+    let stats = pair.stats();
+    assert_eq!((stats.rx_packets, stats.rx_bytes), (3, 1588));
+    assert_eq!(stats.drops[DropCause::RxError], 3);
+    assert_eq!(pair.rx().short(), 3);
+    drop(pair);
+    drop(port);
+    assert_eq!(pool.in_use(), 0);
 }

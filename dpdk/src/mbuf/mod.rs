@@ -4,6 +4,7 @@
 //!
 //! - An mbuf that DPDK hands out (allocated, or received) belongs to whoever gets it, with its whole
 //!   chain, until it is handed back (freed, or taken for sending).
+//! - `pkt_len` of a packet of one segment is its `data_len`.
 //! - In every segment `data_off + data_len <= buf_len`, and `buf_len` bytes from `buf_addr` are memory of
 //!   the pool's or of a driver's. Memory comes from the system, zeroed or written before; none of it is
 //!   uninitialised.
@@ -172,6 +173,9 @@ impl Mbuf {
 /// As the buffer of its first segment; [`chain`](Mbuf::chain) and
 /// [`segments_mut`](Mbuf::segments_mut) reach the others.
 impl Buffer for Mbuf {
+    /// An Ethernet header: what is shorter is not handed out.
+    const SHORTEST_RECEIVED: usize = 14;
+
     #[inline(always)]
     fn data(&self) -> &[u8] {
         // SAFETY: the packet is ours; it stays unchanged while it is borrowed.

@@ -1,8 +1,10 @@
 //! What is asked for, and what the device has: nothing here talks to it.
 
-use bypass_core::{Error, Result, Unsupported};
+use bypass_core::{Buffer as _, Error, Result, Unsupported};
 
 use super::{Capabilities, Features, PortOptions, RssTypes};
+use crate::mbuf::Mbuf;
+use crate::mempool::Mempool;
 
 /// What to ask of the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,8 +109,9 @@ fn check(options: &PortOptions, device: &Capabilities) -> Result<()> {
     if options.pools.is_empty() {
         return Err(Error::config("pools", "none", "received packets must lie somewhere"));
     }
-    if let Some(pool) = options.pools.iter().find(|pool| pool.data_room() == 0) {
-        let why = "its mbufs have no room for data; it is for clones";
+    let has_no_room = |pool: &&Mempool| usize::from(pool.data_room()) < Mbuf::SHORTEST_RECEIVED;
+    if let Some(pool) = options.pools.iter().find(has_no_room) {
+        let why = "its mbufs have no room for an Ethernet header; it is for clones";
         return Err(Error::config("pools", pool.name(), why));
     }
     if let Some(mtu) = options.mtu.filter(|mtu| !(device.min_mtu..=device.max_mtu).contains(mtu)) {

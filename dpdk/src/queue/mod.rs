@@ -10,8 +10,11 @@
 //!   `Sync`, and takes `&mut self`.
 //! - What a driver hands out on receive is ours, and what it takes for sending is its own
 //!   (`rte_eth_rx_burst`, `rte_eth_tx_burst`).
+//! - What `net_ring` hands out was sent here, and has an Ethernet header in its first segment ([`limits`]); so has
+//!   what `net_null` makes up. What others hand out is looked at.
 
 mod burst;
+mod limits;
 mod pair;
 mod rx;
 mod tx;

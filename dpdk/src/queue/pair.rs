@@ -1,5 +1,6 @@
 //! [`QueuePair`]: DPDK behind [`PacketIo`].
 
+use std::hint::cold_path;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,7 @@ const REFUSALS_ARE_ERRORS: &[&str] = &[AF_XDP, "net_tap", "net_tun", "net_vhost"
 /// - What the driver took counts as sent, since most do not say when it has left.
 /// - Bytes are not counted where the driver moves none (`net_ring`, `net_null`): nothing of a packet is
 ///   read there on its way.
+/// - Packets that came without an Ethernet header are dropped, and counted as [`RxError`](DropCause::RxError).
 /// - [`DropCause::RxQueueFull`], [`RxNoFrame`](DropCause::RxNoFrame), [`RxError`](DropCause::RxError) and
 ///   [`TxError`](DropCause::TxError) are the device's counters (`imissed`, `rx_nombuf`, `ierrors`,
 ///   `oerrors`). It has them for the port as a whole; they are in the statistics of the pair whose
@@ -98,11 +100,8 @@ pub struct QueuePair {
 impl QueuePair {
     /// Joins any two queues, of one port or of two.
     #[must_use]
-    pub fn new(mut rx: RxQueue, tx: TxQueue) -> Self {
+    pub fn new(rx: RxQueue, tx: TxQueue) -> Self {
         let caps = caps(&rx.running().report, &tx.running().report, &tx);
-        if !is_passing(&rx.running().report.driver) {
-            rx.count_bytes();
-        }
         // It may leave packets with the kernel, which sends them when it is called the next time.
         let is_lazy = tx.running().report.driver == AF_XDP;
         Self {
@@ -219,10 +218,13 @@ impl PacketIo for QueuePair {
 
     #[inline(always)]
     fn recv(&mut self, out: &mut Burst<Mbuf>) -> Result<usize> {
-        match self.rx.recv(out) {
-            0 => Ok(self.look_again(out)),
-            received => Ok(received),
+        let received = self.rx.recv(out);
+        if received == 0 {
+            // There is time for a jump.
+            cold_path();
+            return Ok(self.look_again(out));
         }
+        Ok(received)
     }
 
     #[inline]
@@ -248,6 +250,7 @@ impl Endpoint for QueuePair {
     #[inline(always)]
     fn flush(&mut self) -> Result<()> {
         if self.flushes {
+            cold_path();
             self.call_again();
         }
         Ok(())
@@ -299,11 +302,12 @@ impl Endpoint for QueuePair {
         (stats.tx_packets, stats.tx_bytes) = (self.tx.packets(), self.tx.bytes());
         stats.wakeups = Some(self.wakeups);
         stats.drops[DropCause::RxNoFrame] = self.rx.lost();
+        stats.drops[DropCause::RxError] = self.rx.short();
         if self.rx.index() == 0 {
             let device = self.rx.running().counters().unwrap_or_default();
             stats.drops[DropCause::RxQueueFull] = device.rx_missed;
             stats.drops[DropCause::RxNoFrame] += device.rx_no_mbuf;
-            stats.drops[DropCause::RxError] = device.rx_errors;
+            stats.drops[DropCause::RxError] += device.rx_errors;
         }
         let driver = self.tx.running().report.driver.as_str();
         if self.tx.index() == 0 && !REFUSALS_ARE_ERRORS.contains(&driver) {

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bypass_core::{Buffer as _, Burst, Interest, Ready};
+use bypass_core::{Buffer, Burst, Interest, Ready};
 use bypass_dpdk_sys as sys;
 
-use super::LOOK;
 use super::burst::{FastPath, at_most};
+use super::{LOOK, is_passing};
 use crate::mbuf::{self, Mbuf, Raw};
 use crate::mempool::Mempool;
 use crate::port::Running;
@@ -54,9 +54,12 @@ pub struct RxQueue {
     packets: u64,
     /// Their bytes, if they are counted.
     bytes: u64,
+    /// The driver moves bytes: each packet's length is looked at.
     counts_bytes: bool,
     /// Packets that others could see too, and that there was no mbuf to copy to.
     lost: u64,
+    /// Packets without an Ethernet header.
+    short: u64,
     /// Received while somebody waited for them, and handed out before any others.
     ahead: VecDeque<Mbuf>,
     /// Not 0 when receiving looks at what came: to count its bytes, or to put it behind what was ahead. Of the
@@ -77,6 +80,7 @@ impl RxQueue {
         // SAFETY: the port is started, for as long as `running` is held, and has the queue.
         let fast = unsafe { FastPath::receiving(running.id(), queue) };
         let is_counter = fd.is_some_and(is_eventfd);
+        let counts_bytes = !is_passing(&running.report.driver);
         Self {
             fast,
             queue,
@@ -85,24 +89,22 @@ impl RxQueue {
             is_counter,
             packets: 0,
             bytes: 0,
-            counts_bytes: false,
+            counts_bytes,
             lost: 0,
+            short: 0,
             ahead: VecDeque::new(),
-            looks: 0,
+            looks: u8::from(counts_bytes),
             running,
             not_sync: PhantomData,
         }
     }
 
-    /// Has it count bytes, for which each packet is looked at.
-    pub(super) fn count_bytes(&mut self) {
-        (self.counts_bytes, self.looks) = (true, 1);
-    }
-
     /// Appends received packets to `out`, as many as there are and fit, and returns how many.
     ///
-    /// Nothing of a packet is read here, but where it may be one that somebody else can see too (a clone
-    /// that came through a `net_ring`, which is copied), or has to be marked with its queue.
+    /// Each packet's length is read, to count its bytes: one without an Ethernet header is
+    /// [dropped](Self::short). Of `net_ring` and `net_null`, which move no bytes and have no such packets, nothing is
+    /// read, but where a packet may be one that somebody else can see too (a clone that came through a `net_ring`,
+    /// which is copied), or has to be marked with its queue.
     #[inline(always)]
     pub fn recv(&mut self, out: &mut Burst<Mbuf>) -> usize {
         let fill = |spare: &mut [MaybeUninit<Mbuf>]| {
@@ -116,7 +118,9 @@ impl RxQueue {
             }
         };
         // SAFETY: the driver has written so many slots, at most `n`, with packets that are ours now; those
-        // that others can see were replaced.
+        // that others can see were replaced. Those of a driver that moves bytes were looked at; `net_null` makes
+        // packets of 14 bytes at least (`driver`, or whoever answered for it), and from a `net_ring` comes what was
+        // sent, which has as many in its first segment (`Limits`).
         let received = unsafe { out.receive(fill) };
         self.packets += received as u64;
         received
@@ -139,7 +143,7 @@ impl RxQueue {
     /// packets; returns how many slots have packets then.
     #[inline(never)]
     fn look_at(&mut self, slots: &mut [MaybeUninit<Mbuf>], got: usize) -> usize {
-        let mut n = self.make_exclusive(&mut slots[..got]);
+        let mut n = self.admit(&mut slots[..got]);
         if !self.ahead.is_empty() {
             self.ahead.extend(slots[..n].iter().map(|slot| {
                 // SAFETY: the slot has a packet, which is not taken from it again.
@@ -164,7 +168,7 @@ impl RxQueue {
         if self.ahead.is_empty() {
             let mut slots = [const { MaybeUninit::uninit() }; AHEAD];
             let got = self.take(&mut slots);
-            let n = self.make_exclusive(&mut slots[..got]);
+            let n = self.admit(&mut slots[..got]);
             self.ahead.extend(slots[..n].iter().map(|slot| {
                 // SAFETY: the slot has a packet, which is not taken from it again.
                 unsafe { slot.assume_init_read() }
@@ -174,10 +178,11 @@ impl RxQueue {
         !self.ahead.is_empty()
     }
 
-    /// Once it is necessary: marks packets with their queue, and replaces those that others can see; returns
-    /// how many there are then. The driver has filled all of the slots.
-    fn make_exclusive(&mut self, slots: &mut [MaybeUninit<Mbuf>]) -> usize {
-        if LOOK.load(Ordering::Relaxed) == 0 {
+    /// Leaves out packets without an Ethernet header. Once it is necessary, marks packets with their queue, and
+    /// replaces those that others can see. Returns how many there are then. The driver has filled all of the slots.
+    fn admit(&mut self, slots: &mut [MaybeUninit<Mbuf>]) -> usize {
+        let marks = LOOK.load(Ordering::Relaxed) != 0;
+        if !marks && !self.counts_bytes {
             return slots.len();
         }
         let mut kept = 0;
@@ -189,20 +194,24 @@ impl RxQueue {
             let packet = unsafe { NonNull::new_unchecked(packet) };
             // SAFETY: the packet is ours; what others can see of it is not written.
             let raw = unsafe { Raw::new(packet) };
-            let packet = if raw.chain().all(Raw::is_exclusive) {
-                // SAFETY: nobody else can see any of it.
+            let is_short = usize::from(raw.data_len()) < Mbuf::SHORTEST_RECEIVED;
+            let packet = if !is_short && (!marks || raw.chain().all(Raw::is_exclusive)) {
+                // SAFETY: nobody else can see any of it: nothing was sent that others hold, or it was looked at.
                 Some(unsafe { Mbuf::from_raw(packet) })
             } else {
-                let copy = mbuf::copy(raw, &self.pool);
+                let copy = if is_short { None } else { mbuf::copy(raw, &self.pool) };
                 // SAFETY: this holder of the packet is ours, and ends here.
                 unsafe { sys::rte_pktmbuf_free_bulk(at, 1) };
                 copy
             };
             let Some(packet) = packet else {
-                self.lost += 1;
+                self.short += u64::from(is_short);
+                self.lost += u64::from(!is_short);
                 continue;
             };
-            mbuf::mark_queue(packet.raw(), self.queue);
+            if marks {
+                mbuf::mark_queue(packet.raw(), self.queue);
+            }
             slots[kept].write(packet);
             kept += 1;
         }
@@ -270,9 +279,16 @@ impl RxQueue {
         self.packets
     }
 
-    /// Their bytes, where they are [counted](Self::count_bytes).
-    pub(super) fn bytes(&self) -> u64 {
+    /// Their bytes; 0 for `net_ring` and `net_null`, which move none.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Packets that had less than an Ethernet header in their first segment, and were dropped here.
+    #[must_use]
+    pub fn short(&self) -> u64 {
+        self.short
     }
 
     /// Packets lost here: others could see them too, and there was no mbuf to copy them to.

@@ -2,31 +2,19 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::hint::cold_path;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bypass_core::{Buffer, Burst, Error, FrameError, Result, Unsupported};
+use bypass_core::{Buffer as _, Burst, Error, FrameError, Result, Unsupported};
 use bypass_dpdk_sys as sys;
 
 use super::burst::{FastPath, at_most};
-use super::{is_passing, look_at_what_comes};
-use crate::mbuf::offload::{REQUESTS, abilities, header_len, segment_size};
-use crate::mbuf::{Mbuf, Raw, SharedMbuf};
-use crate::port::{AF_XDP, Running};
-
-/// A packet has at least an Ethernet header.
-const MIN_LEN: u32 = 14;
-
-/// The longest packet that can be cut: what an IP header can tell of, and an Ethernet header.
-const MOST_CUT: u32 = u16::MAX as u32 + MIN_LEN;
-
-/// A VLAN tag, which comes on top of the MTU.
-const VLAN_TAG: u32 = 4;
-
-/// What drivers say of received packets, in the lower bits of `ol_flags`: of no use on send, and a lie
-/// behind a `net_ring`.
-const RECEIVED: u64 = (1 << 41) - 1;
+use super::limits::{Limits, lacking};
+use super::look_at_what_comes;
+use crate::mbuf::{Mbuf, SharedMbuf};
+use crate::port::Running;
 
 /// The end of a port's sending queue: used by one thread at a time, whichever that is.
 ///
@@ -61,59 +49,10 @@ pub struct TxQueue {
 // SAFETY: a queue may be used by any thread, one at a time; the pointer inside is to data that stays.
 unsafe impl Send for TxQueue {}
 
-/// What can be sent.
-#[derive(Clone, Copy, Debug)]
-struct Limits {
-    /// The longest packet without a VLAN tag.
-    max_len: u32,
-    max_segments: u16,
-    /// The pieces of a packet that is cut have to fit the MTU with all their headers.
-    strict: bool,
-    /// `RTE_ETH_TX_OFFLOAD_*` that were granted.
-    abilities: u64,
-    /// The device reads any memory of the process.
-    reads_all: bool,
-    /// The device finds a packet's data where the mbuf is.
-    in_place: bool,
-    /// The driver writes VLAN tags into packets (`rte_vlan_insert`). That of `net_vhost` loses count of what it
-    /// has freed when there is no room for one.
-    inserts: bool,
-    /// The driver does not look at packets, so that nothing about one can be wrong for it.
-    takes_any: bool,
-}
-
-/// The driver that takes the MTU for what a piece of a packet may have with its Ethernet header, and
-/// never sends one that has more.
-const STRICT: &str = "net_tap";
-
-/// The driver whose other side sees DPDK's memory, and no other.
-const SEES_POOLS: &str = "net_virtio_user";
-
-/// What a look at packets found.
-struct Looked {
-    /// So many can be sent, from the first.
-    good: usize,
-    bytes: u64,
-    /// The driver has to make some of them ready.
-    prepare: bool,
-    /// What is wrong with the one behind.
-    cause: Option<FrameError>,
-}
-
 impl TxQueue {
     /// The caller has marked the queue as taken.
     pub(crate) fn new(running: Arc<Running>, queue: u16) -> Self {
-        let report = &running.report;
-        let limits = Limits {
-            max_len: u32::from(report.mtu) + MIN_LEN,
-            max_segments: u16::try_from(report.max_segments).unwrap_or(u16::MAX),
-            strict: report.driver == STRICT,
-            abilities: report.features.offloads().1,
-            reads_all: running.device.is_virtual && report.driver != SEES_POOLS,
-            in_place: report.driver == AF_XDP,
-            inserts: running.device.is_virtual,
-            takes_any: is_passing(&report.driver),
-        };
+        let limits = Limits::of(&running);
         // SAFETY: the port is started, for as long as `running` is held, and has the queue.
         let fast = unsafe { FastPath::sending(running.id(), queue) };
         Self { fast, queue, limits, packets: 0, bytes: 0, running, not_sync: PhantomData }
@@ -138,6 +77,8 @@ impl TxQueue {
         if self.limits.takes_any & packets.is_as_received() {
             return Ok(self.hand_over(packets, at_most(packets.len()) as u16));
         }
+        // Not rare, but it can bear a jump.
+        cold_path();
         self.send_looked(packets)
     }
 
@@ -304,128 +245,8 @@ impl TxQueue {
     }
 }
 
-impl Limits {
-    /// Bytes of packets all of which are plain: of one segment, of a good length, asking for nothing.
-    #[inline(always)]
-    fn plain(self, packets: &[Mbuf]) -> Option<u64> {
-        let (mut special, mut bytes) = (0, 0);
-        for packet in packets {
-            let raw = packet.raw();
-            let len = raw.pkt_len();
-            let in_range = len.wrapping_sub(MIN_LEN) <= self.max_len - MIN_LEN;
-            special |= raw.ol_flags() | u64::from(raw.nb_segs() ^ 1) | u64::from(!in_range);
-            bytes += u64::from(len);
-        }
-        (special == 0).then_some(bytes)
-    }
-
-    /// Looks at packets until one cannot be sent.
-    fn look_at(self, packets: &[Mbuf]) -> Looked {
-        let mut looked = Looked { good: 0, bytes: 0, prepare: false, cause: None };
-        for packet in packets {
-            let raw = packet.raw();
-            let (flags, len) = (raw.ol_flags(), raw.pkt_len());
-            let in_range = len.wrapping_sub(MIN_LEN) <= self.max_len - MIN_LEN;
-            if flags & REQUESTS != 0 || raw.nb_segs() != 1 || !in_range {
-                if let Err(cause) = self.check(raw) {
-                    looked.cause = Some(cause);
-                    return looked;
-                }
-                looked.prepare |= flags & REQUESTS != 0;
-            }
-            if flags & RECEIVED != 0 {
-                raw.set_ol_flags(flags & !RECEIVED);
-            }
-            looked.good += 1;
-            looked.bytes += u64::from(len);
-        }
-        looked
-    }
-
-    /// Why a packet's data is not where the device looks for it.
-    fn unreadable(self, packet: &SharedMbuf) -> Option<&'static str> {
-        if packet.is_external() && !self.reads_all {
-            return Some("sending from memory that is not registered with the device");
-        }
-        if self.in_place && !packet.raw().chain().all(Raw::is_exclusive) {
-            return Some("sending data that does not lie in the mbuf itself");
-        }
-        None
-    }
-
-    /// What is wrong with a packet.
-    #[cold]
-    fn check(self, raw: Raw) -> std::result::Result<(), FrameError> {
-        let (flags, len) = (raw.ol_flags(), raw.pkt_len());
-        if len < MIN_LEN {
-            return Err(FrameError::TooShort { len: len as usize, min: MIN_LEN as usize });
-        }
-        if raw.nb_segs() > self.max_segments {
-            let what = format!("packets of {} segments", raw.nb_segs());
-            let why = match self.max_segments {
-                1 => "the port was started without `Features::TX_MULTI_SEGMENT`",
-                _ => "the driver takes fewer",
-            };
-            return Err(lacking(what, why));
-        }
-        if raw.nb_segs() > 1 && raw.chain().any(|segment| segment.data_len() == 0) {
-            return Err(lacking(
-                "packets with empty segments",
-                "a descriptor says where bytes are",
-            ));
-        }
-        let is_cut = flags & (sys::RTE_MBUF_F_TX_TCP_SEG | sys::RTE_MBUF_F_TX_UDP_SEG) != 0;
-        let whole = if is_cut { MOST_CUT } else { self.max_len };
-        let tag = if is_tagged(raw) { VLAN_TAG } else { 0 };
-        let max = whole + tag;
-        if len > max {
-            return Err(FrameError::TooLong { len: len as usize, max: max as usize });
-        }
-        if flags & REQUESTS == 0 {
-            return Ok(());
-        }
-        let has_room = u32::from(raw.data_off()) >= VLAN_TAG
-            && u32::from(raw.data_len()) >= MIN_LEN
-            && raw.is_exclusive();
-        if flags & sys::RTE_MBUF_F_TX_VLAN != 0 && self.inserts && !has_room {
-            let why = "the driver writes it into the packet, which takes 4 bytes of headroom, an Ethernet header in \
-                       the first segment, and data that nobody else sees";
-            return Err(lacking("a VLAN tag in this packet", why));
-        }
-        let piece = header_len(raw.tx_offload()) + usize::from(segment_size(raw.tx_offload()));
-        let max = (if self.strict { self.max_len - MIN_LEN } else { self.max_len + tag }) as usize;
-        if is_cut && piece > max {
-            return Err(FrameError::TooLong { len: piece, max });
-        }
-        if abilities(flags) & !self.abilities != 0 {
-            let why = "ask for it in `PortOptions::require` or `prefer`; `Port::report` says what was granted";
-            return Err(lacking("an offload that the packet asks for", why));
-        }
-        if header_len(raw.tx_offload()) > usize::from(raw.data_len()) {
-            let why = "they were cut since offloads were asked for";
-            return Err(lacking(
-                "offloads for a packet whose first segment has not all headers",
-                why,
-            ));
-        }
-        Ok(())
-    }
-}
-
-/// Whether a VLAN tag comes on top of the MTU.
-fn is_tagged(raw: Raw) -> bool {
-    // SAFETY: the packet is there, and nobody writes to it meanwhile.
-    let data = unsafe { raw.data() };
-    matches!(data.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]))
-}
-
 fn refused(cause: FrameError) -> Error {
     Error::frame("send a packet", crate::BACKEND, cause)
-}
-
-fn lacking(what: impl Into<std::borrow::Cow<'static, str>>, why: &'static str) -> FrameError {
-    let (what, why) = (what.into(), why.into());
-    FrameError::Unsupported(Unsupported { what, backend: crate::BACKEND, why })
 }
 
 impl Drop for TxQueue {
