@@ -4,12 +4,14 @@
 
 mod udp;
 
+use std::cell::Cell;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bypass_core::udp::Config;
-use bypass_core::udp::neighbours::Neighbours;
-use bypass_core::{Buffer, DropCause, Endpoint, Error, MacAddr};
+use bypass_core::udp::neighbours::{Lookup, Neighbours};
+use bypass_core::{Buffer, DropCause, Endpoint, Error, MacAddr, Result};
 use udp::*;
 
 const GROUP: [u8; 4] = [239, 1, 2, 3];
@@ -161,4 +163,36 @@ fn what_is_no_group_cannot_be_joined() {
         assert!(error.to_string().contains(wrong), "{error}");
     }
     stack.leave("239.1.1.1".parse().unwrap()).unwrap();
+}
+
+/// A kernel that refuses to leave groups while it is told to.
+struct Stubborn(Rc<Cell<bool>>);
+
+impl Neighbours for Stubborn {
+    fn lookup(&mut self, _: IpAddr, _: Duration) -> Lookup {
+        Lookup::Unknown("this is a test".into())
+    }
+
+    fn set_membership(&mut self, _: IpAddr, member: bool) -> Option<Result<()>> {
+        let refused = std::io::Error::from_raw_os_error(libc::ENOMEM);
+        let refused = Error::os("leave a group", refused);
+        Some(if self.0.get() && !member { Err(refused) } else { Ok(()) })
+    }
+}
+
+#[test]
+fn a_group_that_the_kernel_does_not_leave_is_still_joined() {
+    let refuse = Rc::new(Cell::new(true));
+    let stubborn = Stubborn(Rc::clone(&refuse));
+    let (mut stack, wire) = stack(|config| config.neighbours(stubborn));
+    let group = IpAddr::from(GROUP);
+    stack.join(group).unwrap();
+    assert!(matches!(stack.leave(group), Err(Error::Os { .. })));
+    wire.arrive(&v4_to(GROUP_MAC, GROUP, b"payload"));
+    assert_eq!(received(&mut stack).len(), 1, "what the kernel lets through is not dropped");
+    refuse.set(false);
+    stack.leave(group).unwrap();
+    wire.arrive(&v4_to(GROUP_MAC, GROUP, b"payload"));
+    assert_eq!(received(&mut stack).len(), 0);
+    assert_accounted(&stack);
 }

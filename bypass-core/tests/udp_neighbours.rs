@@ -458,3 +458,28 @@ fn waiting_goes_on_asking() {
     assert_eq!(wire.sent().len(), 2);
     assert_eq!(stack.wait(Interest::TX, None).unwrap(), Ready::TX);
 }
+
+#[test]
+fn queues_of_the_stack_show_how_full_they_are() {
+    let limits = Limits { parked_neighbours: 2, parked_per_neighbour: 3, ..Limits::default() };
+    let (mut stack, wire) = stack(|config| config.limits(limits));
+    let rings = |stack: &Stack<Resolver>| {
+        let mut rings = Vec::new();
+        stack.visit_rings(&mut |name, ring| rings.push((name.to_owned(), ring.used, ring.size)));
+        rings
+    };
+    let ring = |name: &str, used, size| (name.to_owned(), used, size);
+    let empty =
+        [ring("udp_rx_queue", 0, 256), ring("udp_tx_queue", 0, 64), ring("udp_parked", 0, 6)];
+    assert_eq!(rings(&stack), empty);
+    // One waits for its neighbour, one that came meanwhile for the application, two for the port.
+    send_to(&mut stack, b"payload", "10.0.0.2:9");
+    wire.set_room(0);
+    send_to(&mut stack, b"payload", "239.1.2.3:9");
+    send_to(&mut stack, b"payload", "239.1.2.3:9");
+    wire.arrive(&v4(b"payload"));
+    stack.flush().unwrap();
+    let full =
+        [ring("udp_rx_queue", 1, 256), ring("udp_tx_queue", 2, 64), ring("udp_parked", 1, 6)];
+    assert_eq!(rings(&stack), full);
+}

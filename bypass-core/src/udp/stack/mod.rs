@@ -209,16 +209,16 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
     ///
     /// # Errors
     ///
-    /// [`Error::Os`] when the kernel refuses.
+    /// [`Error::Os`] when the kernel refuses: the group is joined as before.
     pub fn leave(&mut self, group: IpAddr) -> Result<()> {
         let Some(i) = self.local.groups.iter().position(|joined| *joined == group) else {
             return Ok(());
         };
-        self.local.groups.swap_remove(i);
         match self.neighbours.set_membership(group, false) {
             Some(answer) => answer?,
             None => self.reports.left(group, clock::now()),
         }
+        self.local.groups.swap_remove(i);
         self.tend()
     }
 
@@ -365,7 +365,14 @@ impl<P: PacketIo, N: Neighbours> Endpoint for UdpOverL2<P, N> {
         self.port.visit_counters(visit);
     }
 
+    /// The stack's own queues of datagrams, and the port's rings: `udp_rx_queue`, what came while
+    /// something else was awaited; `udp_tx_queue`, what the port has not taken yet; `udp_parked`, what
+    /// waits for neighbours.
     fn visit_rings(&self, visit: &mut dyn FnMut(&str, Occupancy)) {
+        let occupancy = |used, size| Occupancy { used: used as u64, size: size as u64 };
+        visit("udp_rx_queue", occupancy(self.backlog.len(), self.backlog.capacity()));
+        visit("udp_tx_queue", occupancy(self.tx.len(), self.tx.capacity()));
+        visit("udp_parked", occupancy(self.parked.len(), self.parked.capacity()));
         self.port.visit_rings(visit);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::MacAddr;
 use crate::udp::config::Limits;
 
 /// One queue for each neighbour whose answer is awaited.
@@ -25,11 +26,26 @@ struct Queue<F> {
     frames: VecDeque<(Duration, F)>,
 }
 
+/// Who decides what becomes of frames that wait, and takes them.
+pub(super) trait Settle<F> {
+    /// What to do with the queue of a neighbour.
+    fn judge(&mut self, hop: IpAddr) -> Verdict;
+
+    /// Whether one more frame can go out now.
+    fn has_room(&mut self) -> bool;
+
+    /// Sends a frame through its neighbour, whose station this is.
+    fn release(&mut self, frame: F, station: MacAddr);
+
+    /// Takes a frame that has waited in vain.
+    fn give_up(&mut self, frame: F);
+}
+
 /// What to do with the queue of a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Its frames go out.
-    Release,
+    /// Its frames go out through this station.
+    Release(MacAddr),
     /// They go on waiting, but not for ever.
     Wait,
     /// They are given up.
@@ -49,6 +65,11 @@ impl<F> Parked<F> {
 
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// How many frames can wait at most.
+    pub(super) fn capacity(&self) -> usize {
+        self.max_queues.saturating_mul(self.max_in_queue)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -93,52 +114,37 @@ impl<F> Parked<F> {
         oldest.map(|(since, _)| since.saturating_add(timeout)).min()
     }
 
-    /// Does as `judge` says with every queue. `release` takes a frame or gives it back when there is
-    /// no room now. Answers how many were given up.
-    pub(super) fn settle<T: Copy>(
+    /// Has `settler` judge every queue, and hands it the frames that go.
+    pub(super) fn settle(
         &mut self,
         now: Duration,
         timeout: Duration,
-        mut judge: impl FnMut(IpAddr) -> (Verdict, T),
-        mut release: impl FnMut(F, T) -> Result<(), F>,
-    ) -> usize {
-        let (mut given_up, mut released) = (0, 0);
-        let mut ready = false;
+        settler: &mut impl Settle<F>,
+    ) {
+        // Frames are counted one by one, and until all is done it is not done: `settler` may panic.
+        self.ready = true;
+        let (len, mut held_up) = (&mut self.len, false);
         self.queues.retain_mut(|queue| {
-            let (verdict, how) = judge(queue.hop);
-            let before = queue.frames.len();
-            match verdict {
-                Verdict::Abandon => queue.frames.clear(),
-                Verdict::Wait => {
-                    while queue
-                        .frames
-                        .front()
-                        .is_some_and(|(since, _)| since.saturating_add(timeout) <= now)
-                    {
-                        queue.frames.pop_front();
+            let verdict = settler.judge(queue.hop);
+            while let Some((since, _)) = queue.frames.front() {
+                match verdict {
+                    Verdict::Release(_) if !settler.has_room() => {
+                        held_up = true;
+                        break;
                     }
+                    Verdict::Wait if now < since.saturating_add(timeout) => break,
+                    _ => {}
                 }
-                Verdict::Release => {
-                    while let Some((since, frame)) = queue.frames.pop_front() {
-                        if let Err(frame) = release(frame, how) {
-                            queue.frames.push_front((since, frame));
-                            ready = true;
-                            break;
-                        }
-                    }
+                let Some((_, frame)) = queue.frames.pop_front() else { break };
+                *len -= 1;
+                match verdict {
+                    Verdict::Release(station) => settler.release(frame, station),
+                    Verdict::Wait | Verdict::Abandon => settler.give_up(frame),
                 }
-            }
-            let gone = before - queue.frames.len();
-            if verdict == Verdict::Release {
-                released += gone;
-            } else {
-                given_up += gone;
             }
             !queue.frames.is_empty()
         });
-        self.ready = ready;
-        self.len -= given_up + released;
-        given_up
+        self.ready = held_up;
     }
 }
 
@@ -157,6 +163,53 @@ mod tests {
     fn parked() -> Parked<u32> {
         let limits = Limits { parked_neighbours: 2, parked_per_neighbour: 2, ..Limits::default() };
         Parked::new(&limits)
+    }
+
+    const RELEASE: Verdict = Verdict::Release(MacAddr([7; 6]));
+
+    #[derive(Default)]
+    struct Settler {
+        /// For hops 1 and 2; who has none panics.
+        verdicts: Vec<Verdict>,
+        room: usize,
+        released: Vec<u32>,
+        given_up: Vec<u32>,
+    }
+
+    impl Settle<u32> for Settler {
+        fn judge(&mut self, of: IpAddr) -> Verdict {
+            self.verdicts[usize::from(of != hop(1))]
+        }
+
+        fn has_room(&mut self) -> bool {
+            self.room > 0
+        }
+
+        fn release(&mut self, frame: u32, station: MacAddr) {
+            assert_eq!(station, MacAddr([7; 6]));
+            self.room -= 1;
+            self.released.push(frame);
+        }
+
+        fn give_up(&mut self, frame: u32) {
+            self.given_up.push(frame);
+        }
+    }
+
+    #[test]
+    fn a_panic_of_the_judge_leaves_the_number_right() {
+        let mut parked = parked();
+        for (hop, frame) in [(hop(1), 10), (hop(2), 20), (hop(2), 21)] {
+            parked.park(hop, frame, at(0));
+        }
+        let mut settler = Settler { verdicts: vec![RELEASE], room: 9, ..Settler::default() };
+        let settle = || parked.settle(at(1), at(5), &mut settler);
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(settle)).is_err());
+        assert_eq!((&settler.released[..], parked.len()), (&[10][..], 2));
+        assert_eq!(parked.deadline(at(5)), Some(Duration::ZERO), "the others are to be judged yet");
+        settler.verdicts.push(RELEASE);
+        parked.settle(at(1), at(5), &mut settler);
+        assert_eq!((&settler.released[..], parked.len()), (&[10, 20, 21][..], 0));
     }
 
     #[test]
@@ -182,24 +235,15 @@ mod tests {
             parked.park(hop, frame, at(time));
         }
         assert_eq!(parked.deadline(at(5)), Some(at(5)));
-        let mut out = Vec::new();
-        let judge = |of| if of == hop(1) { (Verdict::Wait, 0) } else { (Verdict::Release, 7) };
-        let given_up = parked.settle(at(5), at(5), judge, |frame, how| {
-            if out.is_empty() {
-                out.push((frame, how));
-                Ok(())
-            } else {
-                Err(frame)
-            }
-        });
-        assert_eq!((given_up, &out[..], parked.len()), (1, &[(20, 7)][..], 2));
+        let mut settler =
+            Settler { verdicts: vec![Verdict::Wait, RELEASE], room: 1, ..Settler::default() };
+        parked.settle(at(5), at(5), &mut settler);
+        assert_eq!((&settler.given_up[..], &settler.released[..]), (&[10][..], &[20][..]));
+        assert_eq!(parked.len(), 2);
         assert_eq!(parked.deadline(at(5)), Some(Duration::ZERO), "21 could leave");
-        let judge = |of| if of == hop(1) { (Verdict::Abandon, 0) } else { (Verdict::Release, 7) };
-        let given_up = parked.settle(at(5), at(5), judge, |frame, how| {
-            out.push((frame, how));
-            Ok(())
-        });
-        assert_eq!((given_up, &out[1..]), (1, &[(21, 7)][..]));
+        let mut settler = Settler { verdicts: vec![Verdict::Abandon, RELEASE], room: 9, ..settler };
+        parked.settle(at(5), at(5), &mut settler);
+        assert_eq!((&settler.given_up[1..], &settler.released[1..]), (&[11][..], &[21][..]));
         assert!(parked.is_empty() && !parked.awaits(hop(1)));
         assert_eq!(parked.deadline(at(5)), None);
     }

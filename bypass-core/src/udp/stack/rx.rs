@@ -14,6 +14,14 @@ const ROUNDS: usize = 8;
 impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
     pub(super) fn receive(&mut self, out: &mut Burst<UdpDatagram<P::Frame>>) -> Result<usize> {
         self.tend()?;
+        let delivery = Delivery { before: out.len(), stack: self, out };
+        delivery.stack.collect(delivery.out)?;
+        Ok(delivery.received().len())
+    }
+
+    /// Appends what there is to `out`, and sends what the stack answers itself.
+    #[inline]
+    fn collect(&mut self, out: &mut Burst<UdpDatagram<P::Frame>>) -> Result<()> {
         let before = out.len();
         out.append(&mut self.backlog, usize::MAX);
         for _ in 0..ROUNDS {
@@ -34,43 +42,25 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
         {
             self.tx_error.get_or_insert(error);
         }
-        let received = &out[before..];
-        self.counters.rx_packets += received.len() as u64;
-        self.counters.rx_bytes += received.iter().map(|one| one.data().len() as u64).sum::<u64>();
-        Ok(received.len())
+        Ok(())
     }
 
-    /// Works through the frames that were taken from the port, as far as `out` has room.
+    /// Works through the frames that were taken from the port, as far as `out` has room. They are taken
+    /// one by one, so that a panic of the neighbours' leaves the others here.
     #[inline]
     fn sort(&mut self, out: &mut Burst<UdpDatagram<P::Frame>>) {
-        let mut rx = std::mem::replace(&mut self.rx, Burst::with_capacity(0));
-        for frame in rx.drain(out.room()) {
+        for _ in 0..out.room() {
+            let Some(frame) = self.rx.pop_front() else { break };
             self.accept(frame, out);
         }
-        self.rx = rx;
     }
 
     /// Whether there is a datagram to receive. Messages for the stack, as far as they come before
     /// it, are answered on the way.
     pub(super) fn look_ahead(&mut self) -> Result<bool> {
-        let mut backlog = std::mem::replace(&mut self.backlog, Burst::with_capacity(0));
-        let mut answer = Ok(());
-        while backlog.is_empty() {
-            match self.rx.pop_front() {
-                Some(frame) => self.accept(frame, &mut backlog),
-                None => match self.take_some() {
-                    Ok(0) => break,
-                    Ok(_) => {}
-                    Err(error) => {
-                        answer = Err(error);
-                        break;
-                    }
-                },
-            }
-        }
-        self.backlog = backlog;
+        let found = Ahead::of(self).until_one();
         self.push_out()?;
-        answer.map(|()| !self.backlog.is_empty())
+        found
     }
 
     /// While datagrams wait for a neighbour, somebody must hear its answer, even when the
@@ -79,23 +69,7 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
         if self.parked.is_empty() {
             return Ok(());
         }
-        let mut backlog = std::mem::replace(&mut self.backlog, Burst::with_capacity(0));
-        let mut answer = Ok(());
-        for _ in 0..ROUNDS {
-            while let Some(frame) = self.rx.pop_front() {
-                self.accept(frame, &mut backlog);
-            }
-            match self.take_some() {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(error) => {
-                    answer = Err(error);
-                    break;
-                }
-            }
-        }
-        self.backlog = backlog;
-        answer
+        Ahead::of(self).rounds()
     }
 
     fn take_some(&mut self) -> Result<usize> {
@@ -126,11 +100,13 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
         out: &mut Burst<UdpDatagram<P::Frame>>,
     ) {
         let datagram = UdpDatagram::received(frame, layout, self.settings.reserve);
-        if let Some((host, station)) = datagram.origin() {
-            self.neighbours.observe(host, station);
-        }
+        let origin = datagram.origin();
         if out.push(datagram).is_err() {
             self.counters.drop(DropCause::RxQueueFull);
+        }
+        // The neighbours may panic: by then the datagram is where it belongs.
+        if let Some((host, station)) = origin {
+            self.neighbours.observe(host, station);
         }
     }
 
@@ -142,17 +118,92 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
         verify: Verify,
         out: &mut Burst<UdpDatagram<P::Frame>>,
     ) {
+        // Counted as a message until it turns out to be none: should the neighbours panic, it was one.
+        self.counters.control_received += 1;
         let handled = match inspect(frame.data(), meta, &self.local, verify) {
-            Ok(Inspected::Udp(layout)) => return self.deliver(frame, &layout, out),
+            Ok(Inspected::Udp(layout)) => {
+                self.counters.control_received -= 1;
+                return self.deliver(frame, &layout, out);
+            }
             Ok(Inspected::Arp(message)) => {
                 Arp::read(message).and_then(|message| self.on_arp(frame, &message))
             }
             Ok(Inspected::Message(message)) => self.on_message(frame, &message),
             Err(cause) => Err(cause),
         };
-        match handled {
-            Ok(()) => self.counters.control_received += 1,
-            Err(cause) => self.counters.drop(cause),
+        if let Err(cause) = handled {
+            self.counters.control_received -= 1;
+            self.counters.drop(cause);
         }
+    }
+}
+
+/// What one call appends to the application's burst; it is counted when this is dropped, and so also
+/// when the neighbours panic.
+struct Delivery<'a, P: PacketIo, N> {
+    stack: &'a mut UdpOverL2<P, N>,
+    out: &'a mut Burst<UdpDatagram<P::Frame>>,
+    /// Datagrams that were in `out` already.
+    before: usize,
+}
+
+impl<P: PacketIo, N> Delivery<'_, P, N> {
+    fn received(&self) -> &[UdpDatagram<P::Frame>] {
+        self.out.get(self.before..).unwrap_or_default()
+    }
+}
+
+impl<P: PacketIo, N> Drop for Delivery<'_, P, N> {
+    #[inline]
+    fn drop(&mut self) {
+        let packets = self.received().len() as u64;
+        let bytes: u64 = self.received().iter().map(|one| one.data().len() as u64).sum();
+        self.stack.counters.rx_packets += packets;
+        self.stack.counters.rx_bytes += bytes;
+    }
+}
+
+/// Receiving for later: what is for the application goes into the backlog, which is back in its place
+/// when this is dropped, and so also when the neighbours panic.
+struct Ahead<'a, P: PacketIo, N> {
+    stack: &'a mut UdpOverL2<P, N>,
+    backlog: Burst<UdpDatagram<P::Frame>>,
+}
+
+impl<'a, P: PacketIo, N: Neighbours> Ahead<'a, P, N> {
+    fn of(stack: &'a mut UdpOverL2<P, N>) -> Self {
+        let backlog = std::mem::replace(&mut stack.backlog, Burst::with_capacity(0));
+        Self { stack, backlog }
+    }
+
+    /// Takes from the port until there is a datagram. Answers whether there is one.
+    fn until_one(mut self) -> Result<bool> {
+        while self.backlog.is_empty() {
+            match self.stack.rx.pop_front() {
+                Some(frame) => self.stack.accept(frame, &mut self.backlog),
+                None if self.stack.take_some()? == 0 => break,
+                None => {}
+            }
+        }
+        Ok(!self.backlog.is_empty())
+    }
+
+    /// Takes what the port has.
+    fn rounds(mut self) -> Result<()> {
+        for _ in 0..ROUNDS {
+            while let Some(frame) = self.stack.rx.pop_front() {
+                self.stack.accept(frame, &mut self.backlog);
+            }
+            if self.stack.take_some()? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<P: PacketIo, N> Drop for Ahead<'_, P, N> {
+    fn drop(&mut self) {
+        std::mem::swap(&mut self.stack.backlog, &mut self.backlog);
     }
 }

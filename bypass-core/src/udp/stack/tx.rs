@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::parked::Verdict;
+use super::parked::{Settle, Verdict};
+use super::stats::Counters;
 use super::{Settings, UdpOverL2, clock};
 use crate::udp::UdpDatagram;
 use crate::udp::datagram::{Plan, Turn};
@@ -262,24 +263,52 @@ impl<P: PacketIo, N: Neighbours> UdpOverL2<P, N> {
         if self.parked.is_empty() {
             return;
         }
-        let (neighbours, tx, port) = (&mut self.neighbours, &mut self.tx, &mut self.port);
-        let judge = |hop| match neighbours.lookup(hop, now) {
-            Lookup::Found(station) => (Verdict::Release, station),
-            Lookup::Asking => (Verdict::Wait, MacAddr::default()),
-            Lookup::Failed | Lookup::Unknown(_) => (Verdict::Abandon, MacAddr::default()),
+        let mut exit = Exit {
+            neighbours: &mut self.neighbours,
+            port: &mut self.port,
+            tx: &mut self.tx,
+            counters: &mut self.counters,
+            now,
         };
-        let release = |mut frame: P::Frame, station: MacAddr| {
-            // What the port says to this it says again when the application sends.
-            if tx.is_full() && (port.send(tx).is_err() || tx.is_full()) {
-                return Err(frame);
-            }
-            if let Some(destination) = frame.data_mut().first_chunk_mut() {
-                *destination = station.0;
-            }
-            tx.push(frame)
-        };
-        let given_up = self.parked.settle(now, self.settings.park_timeout, judge, release);
-        self.counters.drops[DropCause::NeighbourTimeout] += given_up as u64;
+        self.parked.settle(now, self.settings.park_timeout, &mut exit);
+    }
+}
+
+/// The way out for datagrams that have waited.
+struct Exit<'a, P: PacketIo, N> {
+    neighbours: &'a mut N,
+    port: &'a mut P,
+    tx: &'a mut Burst<P::Frame>,
+    counters: &'a mut Counters,
+    now: Duration,
+}
+
+impl<P: PacketIo, N: Neighbours> Settle<P::Frame> for Exit<'_, P, N> {
+    fn judge(&mut self, hop: IpAddr) -> Verdict {
+        match self.neighbours.lookup(hop, self.now) {
+            Lookup::Found(station) => Verdict::Release(station),
+            Lookup::Asking => Verdict::Wait,
+            Lookup::Failed | Lookup::Unknown(_) => Verdict::Abandon,
+        }
+    }
+
+    fn has_room(&mut self) -> bool {
+        // What the port says to this it says again when the application sends.
+        !self.tx.is_full() || self.port.send(self.tx).is_ok() && !self.tx.is_full()
+    }
+
+    fn release(&mut self, mut frame: P::Frame, station: MacAddr) {
+        if let Some(destination) = frame.data_mut().first_chunk_mut() {
+            *destination = station.0;
+        }
+        if self.tx.push(frame).is_err() {
+            self.counters.drop(DropCause::TxError);
+        }
+    }
+
+    fn give_up(&mut self, frame: P::Frame) {
+        drop(frame);
+        self.counters.drop(DropCause::NeighbourTimeout);
     }
 }
 
