@@ -153,8 +153,14 @@ impl Kernel {
                     self.generation += 1;
                     self.routes.clear();
                     self.hosts.clear();
-                    let table = self.netlink.dump().map_err(|error| self.lost(error))?;
-                    self.news.extend(table);
+                    match self.netlink.dump() {
+                        Ok(table) => self.news.extend(table),
+                        Err(error) => {
+                            // The next call asks again: what the table says comes by no news.
+                            self.news.push(News::Lost);
+                            return Err(self.lost(error));
+                        }
+                    }
                 }
             }
         }
