@@ -56,7 +56,7 @@ pub fn mac(name: &str) -> Result<MacAddr> {
     // SAFETY: integers, which any bytes are, and the member that the kernel has written.
     let address = unsafe { answer.ifr_ifru.ifru_hwaddr };
     match (address.sa_family, address.sa_data.first_chunk()) {
-        (libc::ARPHRD_ETHER, Some(bytes)) => Ok(MacAddr(bytes.map(i8::cast_unsigned))),
+        (libc::ARPHRD_ETHER, Some(bytes)) => Ok(MacAddr(bytes.map(|byte| byte as u8))),
         _ => Err(Error::Unsupported(Unsupported {
             what: "Ethernet address".into(),
             backend: "this interface",
@@ -73,7 +73,7 @@ fn ask(socket: BorrowedFd<'_>, name: &str, request: libc::Ioctl) -> io::Result<l
         return Err(io::Error::from_raw_os_error(libc::ENODEV));
     }
     for (to, from) in answer.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from.cast_signed();
+        *to = from as libc::c_char;
     }
     // SAFETY: the kernel reads the name, which ends with a zero, and writes into `answer`.
     let outcome = unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut answer) };

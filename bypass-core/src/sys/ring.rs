@@ -51,7 +51,8 @@ impl PacketRing {
             field.copy_from_slice(&u32::try_from(value).map_err(|_| too_long())?.to_ne_bytes());
         }
         option::set(socket, libc::SOL_PACKET, libc::PACKET_RX_RING, &request)?;
-        let map = MmapOptions::new().len(BLOCK * blocks).map_raw(socket.as_raw_fd())?;
+        let len = BLOCK.checked_mul(blocks).ok_or_else(too_long)?;
+        let map = MmapOptions::new().len(len).map_raw(socket.as_raw_fd())?;
         Ok(Self { map, slot_size, slots_per_block, slots, next: 0 })
     }
 
@@ -132,15 +133,19 @@ impl RingFrame<'_> {
     /// The frame, without the tag that [`vlan`](Self::vlan) tells; `None` when the kernel names
     /// bytes that are not in the slot.
     pub(crate) fn data(&self) -> Option<&[u8]> {
-        let (start, len) = (usize::from(self.header.tp_mac), self.header.tp_snaplen as usize);
-        if start < size_of::<tpacket2_hdr>() || start + len > self.ring.slot_size {
-            return None;
-        }
-        // SAFETY: `start` is inside the slot, as just checked.
+        let (start, len) = self.inside()?;
+        // SAFETY: `start` is inside the slot (`inside`).
         let data = unsafe { self.ring.slot(self.ring.next).add(start) };
         // SAFETY: so is `start + len`. The slot is ours until `release`, which takes `self`, so
         // nobody writes to it while the result lives.
         Some(unsafe { std::slice::from_raw_parts(data, len) })
+    }
+
+    /// Where the frame lies in its slot.
+    fn inside(&self) -> Option<(usize, usize)> {
+        let (start, len) = (usize::from(self.header.tp_mac), self.header.tp_snaplen as usize);
+        let end = start.checked_add(len)?;
+        (start >= size_of::<tpacket2_hdr>() && end <= self.ring.slot_size).then_some((start, len))
     }
 
     /// Whether the frame was longer than a slot.

@@ -135,7 +135,7 @@ pub(super) fn ethtool<T: Command>(
         return Err(io::Error::from_raw_os_error(libc::ENODEV));
     }
     for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
-        *to = from.cast_signed();
+        *to = from as libc::c_char;
     }
     request.ifr_ifru.ifru_data = std::ptr::from_mut(command).cast();
     let number = libc::SIOCETHTOOL as libc::Ioctl;

@@ -31,7 +31,7 @@ pub(crate) fn queues(socket: BorrowedFd<'_>, interface: &str) -> io::Result<u32>
         return Err(io::Error::from_raw_os_error(libc::ENODEV));
     }
     for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
-        *to = from.cast_signed();
+        *to = from as libc::c_char;
     }
     let mut channels = Channels { cmd: ETHTOOL_GCHANNELS, ..Channels::default() };
     request.ifr_ifru.ifru_data = (&raw mut channels).cast();

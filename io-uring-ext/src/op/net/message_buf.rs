@@ -176,14 +176,15 @@ impl<B: IoBufMut> MessageBuf<B> {
 /// The kernel has written the control data of one received message there, and they are given to this
 /// once, and to nobody else.
 pub(crate) unsafe fn close_rights(control: &[u8]) {
-    /// `sizeof(struct cmsghdr)`: length, level, type.
-    const HEADER: usize = 16;
+    /// `struct cmsghdr`: a length of the size of a word, level, type.
+    const WORD: usize = size_of::<usize>();
+    const HEADER: usize = WORD + 8;
     /// `include/linux/socket.h`
     const SCM_PIDFD: i32 = 4;
 
     let mut rest = control;
     while let Some(header) = rest.first_chunk::<HEADER>() {
-        let [level, kind] = [8, 12].map(|at| {
+        let [level, kind] = [WORD, WORD + 4].map(|at| {
             header[at..].first_chunk().map_or(0, |bytes: &[u8; 4]| i32::from_ne_bytes(*bytes))
         });
         let len = header.first_chunk().map_or(0, |bytes| usize::from_ne_bytes(*bytes));
@@ -197,7 +198,7 @@ pub(crate) unsafe fn close_rights(control: &[u8]) {
                 drop(unsafe { OwnedFd::from_raw_fd(fd) });
             }
         }
-        rest = rest.get(len.next_multiple_of(8)..).unwrap_or_default();
+        rest = rest.get(len.next_multiple_of(WORD)..).unwrap_or_default();
     }
 }
 
