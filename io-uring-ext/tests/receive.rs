@@ -401,3 +401,36 @@ fn a_receive_outlives_the_thread_that_armed_it() {
         receiver.rearm();
     }
 }
+
+/// Supplies so many buffers, and panics when it is asked for another one.
+struct Brittle(Option<usize>);
+
+impl BufSource for Brittle {
+    type Buf = Vec<u8>;
+    fn supply(&mut self) -> Option<Vec<u8>> {
+        match self.0?.checked_sub(1) {
+            left @ Some(_) => self.0 = left,
+            // Without a report on standard error.
+            None => std::panic::resume_unwind(Box::new("as it was told")),
+        }
+        Some(Vec::with_capacity(64))
+    }
+}
+
+#[test]
+fn what_a_source_has_supplied_before_it_panics_is_received_into() {
+    let ring = Ring::local().unwrap();
+    let buffers = BufRing::new(&ring, 4, Brittle(None)).unwrap();
+    let (near, far) = unix_pair();
+    let mut receiver = buffers.receiver(&Fd::new(near));
+    buffers.with_source(|source| source.0 = Some(2)).unwrap();
+    let refill = std::panic::AssertUnwindSafe(|| buffers.refill());
+    assert!(std::panic::catch_unwind(refill).is_err());
+    buffers.with_source(|source| source.0 = None).unwrap();
+    assert_eq!(buffers.available(), 2);
+    for n in 0..2 {
+        far.send(&[n]).unwrap();
+        assert_eq!(receiver.wait(SOON).unwrap(), Some(vec![n]));
+    }
+    assert_eq!(buffers.available(), 0);
+}

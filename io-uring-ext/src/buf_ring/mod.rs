@@ -190,19 +190,29 @@ impl<S: BufSource> Slots<S> {
     }
 
     fn refill(&mut self) -> usize {
-        let before = self.vacant.len();
-        while let Some(id) = self.vacant.last().copied()
-            && let Some(buf) = self.source.supply()
+        /// Shows the kernel what was written when it is dropped: also when the source panics.
+        struct Filling<'a, S: BufSource> {
+            slots: &'a mut Slots<S>,
+            vacant: usize,
+        }
+        impl<S: BufSource> Drop for Filling<'_, S> {
+            fn drop(&mut self) {
+                if self.slots.vacant.len() < self.vacant {
+                    self.slots.memory.publish();
+                }
+            }
+        }
+        let filling = Filling { vacant: self.vacant.len(), slots: self };
+        while let Some(id) = filling.slots.vacant.last().copied()
+            && let Some(buf) = filling.slots.source.supply()
         {
-            self.held[usize::from(id)] = Some(buf);
-            if !self.write(id) {
+            filling.slots.held[usize::from(id)] = Some(buf);
+            if !filling.slots.write(id) {
                 break;
             }
-            self.vacant.pop();
+            filling.slots.vacant.pop();
         }
-        if self.vacant.len() < before {
-            self.memory.publish();
-        }
+        drop(filling);
         self.available()
     }
 
