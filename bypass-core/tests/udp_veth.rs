@@ -313,7 +313,7 @@ fn the_kernel_believes_what_the_stack_sends() {
             assert_eq!(from.ip(), if local.is_ipv4() { STACK_V4.ip() } else { STACK_V6.ip() });
         }
     }
-    assert_eq!(stack.stats().drops.total(), 0);
+    assert_eq!(stack.stats().drops.total(), 0, "{:?}", stack.stats().drops);
 }
 
 #[test]

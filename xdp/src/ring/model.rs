@@ -54,6 +54,41 @@ fn a_batch_is_seen_as_a_whole() {
     pass(2, 4, 2);
 }
 
+/// One thread has both rings' other ends, as the kernel has: what it writes into one comes back by the other,
+/// which has room for one at a time. Every way in which each is interrupted up to four times: without that
+/// bound it would take minutes.
+#[test]
+fn what_goes_from_ring_to_ring_arrives_whole_and_in_order() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(4);
+    model.check(|| {
+        let (first, second) = (Words::new(2, u32::MAX), Words::new(1, 0));
+        let (theirs, ours) = (Arc::clone(&first), Arc::clone(&second));
+        let kernel = thread::spawn(move || {
+            let (mut source, mut sink) = (Producer::new(theirs), Consumer::new(ours));
+            let (mut sent, mut came) = (0, 0);
+            while came < 2 {
+                sent += u64::from(sent < 2 && source.reserve(1).push(sent));
+                for entry in sink.entries(1) {
+                    assert_eq!(entry, came);
+                    came += 1;
+                }
+                thread::yield_now();
+            }
+        });
+        let (mut from, mut into) = (Consumer::new(first), Producer::new(second));
+        let mut given = 0;
+        while given < 2 {
+            let mut exchange = Exchange::new(&mut from, &mut into, 2);
+            exchange.each(Step::Give);
+            given += exchange.written();
+            drop(exchange);
+            thread::yield_now();
+        }
+        kernel.join().unwrap();
+    });
+}
+
 /// What is written and not published by a guard that is still alive is nobody else's business.
 #[test]
 fn what_a_guard_still_holds_is_not_seen() {
