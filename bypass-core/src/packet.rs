@@ -215,7 +215,7 @@ pub(crate) mod bursts {
 
     /// Keeps those behind the first `before` of which `keep` says so, in order. Should it panic, what it
     /// has not decided on is dropped: nobody else may take it for something to be sent.
-    fn retain_behind<F: Frame>(
+    pub(super) fn retain_behind<F: Frame>(
         frames: &mut Burst<F>,
         before: usize,
         mut keep: impl FnMut(&mut F) -> bool,
@@ -320,7 +320,8 @@ pub trait PacketIoExt: PacketIo {
     /// the zero-copy reply path. Returns how many were sent.
     ///
     /// Frames that the queue refuses stay in `frames` and are tried again, before new ones and
-    /// without asking `f` again, by the next call.
+    /// without asking `f` again, by the next call. So are those that `f` wants sent when it panics over
+    /// another one; that one is dropped, and those that it has not seen.
     ///
     /// # Errors
     ///
@@ -332,11 +333,7 @@ pub trait PacketIoExt: PacketIo {
     ) -> Result<usize> {
         let decided = frames.len();
         self.recv(frames)?;
-        let mut i = 0;
-        frames.retain(|frame| {
-            i += 1;
-            i <= decided || f(frame) == Verdict::Send
-        });
+        bursts::retain_behind(frames, decided, |frame| f(frame) == Verdict::Send);
         let sent = if frames.is_empty() { 0 } else { self.send(frames)? };
         self.flush()?;
         Ok(sent)

@@ -150,18 +150,20 @@ fn reflect_leaves_what_can_never_be_sent_in_front() {
 }
 
 #[test]
-fn a_callback_that_panics_loses_no_frame() {
+fn reflect_sends_nothing_that_a_callback_has_not_decided_on_when_it_panics() {
     let (mut a, mut b) = open(&LinkOptions::default());
     let mut frames = Burst::with_capacity(8);
-    send(&mut a, 0..4);
+    send(&mut a, 0..5);
     let reflect = AssertUnwindSafe(|| {
         b.reflect(&mut frames, |frame| {
-            assert!(number(frame) != 2, "no idea");
-            Verdict::Send
+            assert!(number(frame) != 3, "no idea");
+            if number(frame) == 1 { Verdict::Drop } else { Verdict::Send }
         })
     });
     assert!(catch_unwind(reflect).is_err());
-    assert_eq!((numbers(&frames), b.stats().frames.unwrap().held), (vec![0, 1, 2, 3], 4));
+    assert_eq!((numbers(&frames), b.stats().frames.unwrap().held), (vec![0, 2], 2));
+    let sent = b.reflect(&mut frames, |_| unreachable!("nothing new has come")).unwrap();
+    assert_eq!((sent, receive(&mut a)), (2, vec![0, 2]));
 }
 
 #[test]
