@@ -313,7 +313,10 @@ fn the_kernel_believes_what_the_stack_sends() {
             assert_eq!(from.ip(), if local.is_ipv4() { STACK_V4.ip() } else { STACK_V6.ip() });
         }
     }
-    assert_eq!(stack.stats().drops.total(), 0, "{:?}", stack.stats().drops);
+    // Of what it sent. What the kernel says unasked, looking for a router, is dropped.
+    let drops = stack.stats().drops;
+    let sent = [DropCause::TxError, DropCause::NeighbourQueueFull, DropCause::NeighbourTimeout];
+    assert!(sent.iter().all(|cause| drops[*cause] == 0), "{drops:?}");
 }
 
 #[test]
