@@ -209,11 +209,13 @@ impl XdpQueue {
         let other = sibling.as_ref().map(|sibling| sibling.socket.as_fd());
         let bound = bind(umem, socket, rings, other, &plan)
             .map_err(|refused| not_bound(&link, place, &options, refused))?;
+        let zero_copy = sys::is_zero_copy(bound.socket.as_fd()).map_err(|error| {
+            // The kernel may have filled some of them by now.
+            umem.abandon(bound.posted);
+            Error::os("ask an AF_XDP socket for its mode", error)
+        })?;
         // From here on the port accounts for what is posted.
         promise.keep();
-        let fd = bound.socket.as_fd();
-        let zero_copy = sys::is_zero_copy(fd)
-            .map_err(|error| Error::os("ask an AF_XDP socket for its mode", error))?;
         fallbacks.extend(bound.fallback.as_ref().map(|error| {
             let (wanted, got) = (options.mode.first(), mode(zero_copy));
             format!("{wanted} preferred, {got} obtained: {error}")

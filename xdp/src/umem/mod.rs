@@ -337,8 +337,8 @@ impl Umem {
         unsafe { self.shared.pool.reclaim_sent(chunk) }
     }
 
-    /// Keeps chunks lent that somebody else may yet have the kernel receive into.
-    fn abandon(&self, chunks: u32) {
+    /// Keeps chunks lent that the kernel may yet receive into, and that no port accounts for.
+    pub(crate) fn abandon(&self, chunks: u32) {
         self.shared.owed.set(self.shared.owed.get() + chunks);
     }
 
