@@ -223,7 +223,7 @@ fn measure<S: Bind>(
 
 /// Takes the feed until its session is over.
 fn receive<S: Bind>(receiver: &mut Receiver<S>, progress: &Progress) -> Result<Snapshot> {
-    let mut wait = Adaptive::new(100);
+    let mut wait = Adaptive::default();
     while !receiver.sequencer.is_over() {
         let gone = progress.exchange_gone.load(Ordering::Acquire);
         let received = receiver.turn()?;

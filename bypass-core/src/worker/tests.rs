@@ -85,7 +85,7 @@ fn workers_drive_queues_of_their_own_and_their_counters_merge() {
         let end: Option<MemoryEnd> = ends.lock().unwrap()[worker.index()].take();
         let mut port = end.unwrap().open()?;
         let mut meter = worker.meter(&shown)?;
-        let (mut burst, mut wait) = (Burst::with_capacity(32), Adaptive::new(10));
+        let (mut burst, mut wait) = (Burst::with_capacity(32), Adaptive::default());
         let mut moved = 0;
         while moved < PACKETS {
             let n = if worker.index() == 0 {

@@ -27,8 +27,6 @@ use crate::store::Store;
 
 /// The longest sleep: the clock of the items and the stop signal are looked at in between.
 const SLEEP: Duration = Duration::from_millis(50);
-/// Empty turns before it sleeps.
-const SPINS: u32 = 1000;
 /// Tasks that run before datagrams are looked at again.
 const TASKS: usize = 64;
 
@@ -92,7 +90,8 @@ pub fn run<S: DatagramIo>(socket: S, setup: Setup, worker: &Worker) -> crate::Re
     let _waiting = ready.send((backend, udp.socket.local_addr()));
 
     let mut meter = worker.meter(&board)?;
-    let (mut second, mut credits, mut sleeps) = (0, SPINS, 0);
+    let mut wait = if spin { Adaptive::new(Duration::MAX) } else { Adaptive::default() };
+    let (mut second, mut sleeps) = (0, 0);
     while !worker.stopping() {
         let (turned, sent) = (meter.clock().now(), udp.sent);
         let mut work = turn(&shared, &mut udp, &mut second, &executor)?;
@@ -105,15 +104,11 @@ pub fn run<S: DatagramIo>(socket: S, setup: Setup, worker: &Worker) -> crate::Re
         if let Some(failure) = shared.failure.borrow_mut().take() {
             return Err(failure);
         }
-        if work > 0 || spin || !udp.may_sleep() {
-            credits = SPINS;
-        } else if credits > 0 {
-            credits -= 1;
-            std::hint::spin_loop();
-        } else {
+        // What no arrival would wake counts as work.
+        let work = work + usize::from(!udp.may_sleep());
+        if wait.is_time_to_sleep(work) {
             sleep(&shared, &udp.socket)?;
             sleeps += 1;
-            credits = SPINS;
         }
     }
     let log = shared.core.borrow_mut().log.take();
