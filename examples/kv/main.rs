@@ -78,6 +78,7 @@ fn run() -> Result {
             stats: Arc::clone(&stats),
             memory: options.memory,
             patience: options.patience,
+            connections: options.connections,
             ready,
         };
         return std::thread::scope(|scope| {

@@ -10,11 +10,13 @@ use super::server::{Connection, PATIENCE, Server};
 const BUDGET: u64 = 64 << 20;
 const BESIDE: u64 = 32 << 20;
 
+const TOKIO: &[&str] = &["--front", "tokio"];
+
 /// Many clients that hold on to memory, and one with short requests, who is served all the time: until some of the
 /// others have been shut out, and then until none is left.
-fn held_by(clients: usize, request: &[u8]) {
+fn held_by(front: &[&str], clients: usize, request: &[u8]) {
     // Those who have kept it for as long as this are shut out.
-    let server = Server::kv(&["--patience", "0.5"]);
+    let server = Server::kv(&[front, &["--patience", "0.5"]].concat());
     let mut honest = server.connect();
     let value = "v".repeat(1_000_000);
     honest.ask_until(&format!("set big 0 0 1000000\r\n{value}\r\n"), "STORED\r\n");
@@ -54,16 +56,31 @@ fn held_by(clients: usize, request: &[u8]) {
 #[test]
 fn kv_bounds_what_values_in_pieces_keep() {
     if !skip(&[Need::IoUring]) {
-        // The last thousand bytes never come.
-        held_by(300, &[b"set piece 0 0 1000000\r\n".as_slice(), &vec![b'v'; 999_000]].concat());
+        values_in_pieces(&[]);
     }
+}
+
+#[test]
+fn kv_behind_tokio_bounds_what_values_in_pieces_keep() {
+    values_in_pieces(TOKIO);
+}
+
+fn values_in_pieces(front: &[&str]) {
+    // The last thousand bytes never come.
+    let request = [b"set piece 0 0 1000000\r\n".as_slice(), &vec![b'v'; 999_000]].concat();
+    held_by(front, 300, &request);
 }
 
 #[test]
 fn kv_bounds_what_answers_that_nobody_reads_keep() {
     if !skip(&[Need::IoUring]) {
-        held_by(150, &b"get big\r\n".repeat(20));
+        held_by(&[], 150, &b"get big\r\n".repeat(20));
     }
+}
+
+#[test]
+fn kv_behind_tokio_bounds_what_answers_that_nobody_reads_keep() {
+    held_by(TOKIO, 150, &b"get big\r\n".repeat(20));
 }
 
 /// Requests of a few bytes, each of which has an answer of thousands.
@@ -92,10 +109,18 @@ fn kv_bounds_what_many_short_requests_ask_for() {
 
 #[test]
 fn kv_turns_away_more_connections_than_it_takes() {
-    if skip(&[Need::IoUring]) {
-        return;
+    if !skip(&[Need::IoUring]) {
+        turns_away(&[]);
     }
-    let server = Server::kv(&["--connections", "3"]);
+}
+
+#[test]
+fn kv_behind_tokio_turns_away_more_connections_than_it_takes() {
+    turns_away(TOKIO);
+}
+
+fn turns_away(front: &[&str]) {
+    let server = Server::kv(&[front, &["--connections", "3"]].concat());
     let mut connections: Vec<Connection> = (0..3).map(|_| server.connect()).collect();
     for connection in &mut connections {
         connection.ask_until("version\r\n", "\r\n");
@@ -114,12 +139,22 @@ fn kv_turns_away_more_connections_than_it_takes() {
 /// Without descriptors nobody is accepted, and those who are there are served.
 #[test]
 fn kv_goes_on_without_descriptors() {
-    if skip(&[Need::IoUring, Need::Tool("prlimit")]) {
-        return;
+    if !skip(&[Need::IoUring, Need::Tool("prlimit")]) {
+        goes_on_without_descriptors(&[]);
     }
+}
+
+#[test]
+fn kv_behind_tokio_goes_on_without_descriptors() {
+    if !skip(&[Need::Tool("prlimit")]) {
+        goes_on_without_descriptors(TOKIO);
+    }
+}
+
+fn goes_on_without_descriptors(front: &[&str]) {
     // As many as it has, and two connections.
-    let most = Server::kv(&[]).descriptors_for(2);
-    let server = Server::kv_with_descriptors(most);
+    let most = Server::kv(front).descriptors_for(2);
+    let server = Server::kv_with_descriptors(most, front);
     let mut others: Vec<Connection> = (0..12).map(|_| server.connect()).collect();
     let mut there = others.remove(0);
     there.until_stats_say("STAT curr_connections 2\r\n");

@@ -20,6 +20,13 @@ fn program() -> PathBuf {
     test.ancestors().nth(2).unwrap().join("examples/kv")
 }
 
+/// Arguments, with a backend for UDP where none is chosen.
+fn with_udp<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    let chosen = arguments.iter().any(|argument| matches!(*argument, "--udp" | "--front"));
+    let udp = if chosen { &[][..] } else { &["--udp", UDP] };
+    [udp, arguments].concat()
+}
+
 /// A running server; it is killed when this is dropped.
 pub(crate) struct Server {
     child: Child,
@@ -32,10 +39,7 @@ pub(crate) struct Server {
 impl Server {
     /// The example, on a port that the kernel chooses.
     pub(crate) fn kv(arguments: &[&str]) -> Self {
-        let udp = ["--udp", UDP];
-        let chosen = arguments.iter().any(|argument| matches!(*argument, "--udp" | "--front"));
-        let udp = if chosen { &[][..] } else { &udp };
-        Self::kv_at("127.0.0.1:0", &[udp, arguments].concat())
+        Self::kv_at("127.0.0.1:0", &with_udp(arguments))
     }
 
     /// The example, at this address.
@@ -44,10 +48,10 @@ impl Server {
     }
 
     /// The example, which may have descriptors below this number.
-    pub(crate) fn kv_with_descriptors(most: usize) -> Self {
+    pub(crate) fn kv_with_descriptors(most: usize, arguments: &[&str]) -> Self {
         let mut command = Command::new("prlimit");
         command.arg(format!("--nofile={most}")).arg(program());
-        Self::start(command, "127.0.0.1:0", &["--udp", UDP])
+        Self::start(command, "127.0.0.1:0", &with_udp(arguments))
     }
 
     fn start(mut command: Command, address: &str, arguments: &[&str]) -> Self {

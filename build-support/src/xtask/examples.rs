@@ -40,7 +40,7 @@ const DEPENDENCIES: &[&str] = &[
     "serde = { version = \"1.0\", features = [\"derive\"] }",
     "serde_json = \"1.0\"",
     "thiserror = \"2.0\"",
-    "tokio = { version = \"1.54\", features = [\"io-util\", \"net\", \"rt-multi-thread\", \"time\"] }",
+    "tokio = { version = \"1.54\", features = [\"io-util\", \"net\", \"rt-multi-thread\", \"sync\", \"time\"] }",
     "zerocopy = { version = \"0.8\", features = [\"derive\"] }",
 ];
 

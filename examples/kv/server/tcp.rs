@@ -14,10 +14,10 @@ use crate::stats::Figure;
 
 /// Bytes that a connection receives at once. It receives no more before they are carried out: who does not read
 /// answers is not listened to either.
-const CHUNK: usize = 16 << 10;
+pub const CHUNK: usize = 16 << 10;
 
-const TOO_MANY: &str = "ERROR Too many open connections\r\n";
-const SHUT_OUT: &str = "SERVER_ERROR out of memory reading request\r\n";
+pub const TOO_MANY: &str = "ERROR Too many open connections\r\n";
+pub const SHUT_OUT: &str = "SERVER_ERROR out of memory reading request\r\n";
 
 /// Accepts connections until the ring is told to end, so many at a time.
 pub async fn accept(
@@ -33,7 +33,7 @@ pub async fn accept(
             Ok(Some(stream)) => stream,
             Ok(None) => return Ok(()),
             // Out of descriptors: those who come wait until somebody has gone.
-            Err(error) if is_out_of_descriptors(&error) => {
+            Err(error) if is_out_of_descriptors(error.raw_os_error()) => {
                 shared.wait_for_others().await;
                 continue;
             }
@@ -69,8 +69,8 @@ pub async fn accept(
 const TELL: rustix::net::SendFlags =
     rustix::net::SendFlags::DONTWAIT.union(rustix::net::SendFlags::NOSIGNAL);
 
-fn is_out_of_descriptors(error: &bypass_io::io_uring::Error) -> bool {
-    let number = error.raw_os_error();
+/// Whether this error of accepting is about descriptors: of the process, or of the machine.
+pub fn is_out_of_descriptors(number: Option<i32>) -> bool {
     [Errno::MFILE, Errno::NFILE].iter().any(|errno| number == Some(errno.raw_os_error()))
 }
 

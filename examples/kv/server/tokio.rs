@@ -3,6 +3,8 @@
 //! tokio moves tasks between its threads, so each shard is behind a lock, and whoever has a request takes the
 //! locks that it needs. There is no log: a commit would block a thread.
 
+mod tcp;
+
 use std::net::SocketAddr;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,8 +13,8 @@ use std::time::{Duration, Instant};
 use bypass_io::UdpOptions;
 use bypass_io::worker::Stop;
 use rustix::net::sockopt::set_socket_recv_buffer_size;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::task::JoinSet;
 
 use super::assembly::{Assembly, Taken};
 use super::worker::now;
@@ -36,8 +38,10 @@ pub struct Setup {
     pub stats: Arc<Stats>,
     /// Bytes of all stores.
     pub memory: usize,
-    /// How long the datagrams of a request may take.
+    /// How long the datagrams of a request may take, and memory be kept that others wait for.
     pub patience: Duration,
+    /// Connections at a time, of each shard.
+    pub connections: usize,
     pub ready: Sender<(String, SocketAddr)>,
 }
 
@@ -50,7 +54,7 @@ pub fn run(setup: Setup, stop: &Stop) -> Result {
 }
 
 async fn serve(setup: Setup, stop: &Stop) -> Result {
-    let Setup { udp, listener, stats, memory, patience, ready } = setup;
+    let Setup { udp, listener, stats, memory, patience, connections, ready } = setup;
     let count = stats.shards();
     let shards: Shards = (0..count)
         .map(|index| {
@@ -58,6 +62,8 @@ async fn serve(setup: Setup, stop: &Stop) -> Result {
             Ok(Mutex::new(Shard { index, store, stats: Arc::clone(&stats) }))
         })
         .collect::<Result<_>>()?;
+    // Tasks without which it does not serve.
+    let mut tasks = JoinSet::new();
     for index in 0..count {
         let mut options = UdpOptions::new(udp);
         options.reuse_port = count > 1;
@@ -67,12 +73,18 @@ async fn serve(setup: Setup, stop: &Stop) -> Result {
         let socket = UdpSocket::from_std(socket.into())?;
         ready.send(("tokio".to_owned(), socket.local_addr()?))?;
         let assembly = Assembly::new(Arc::default(), patience);
-        tokio::spawn(datagrams(socket, assembly, Arc::clone(&shards), index, Arc::clone(&stats)));
+        tasks.spawn(datagrams(socket, assembly, Arc::clone(&shards), index, Arc::clone(&stats)));
     }
     listener.set_nonblocking(true)?;
-    tokio::spawn(accept(TcpListener::from_std(listener)?, Arc::clone(&shards), stats));
+    let places = connections.saturating_mul(count);
+    let shared = Arc::new(tcp::Shared::new(Arc::clone(&shards), stats, places, patience));
+    tasks.spawn(tcp::accept(TcpListener::from_std(listener)?, Arc::clone(&shared)));
     while !stop.stopping() {
-        tokio::time::sleep(TICK).await;
+        // They end only when they fail.
+        if let Ok(Some(ended)) = tokio::time::timeout(TICK, tasks.join_next()).await {
+            ended??;
+        }
+        shared.show();
         for shard in &*shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             shard.store.tick(now());
@@ -94,12 +106,12 @@ fn carry_out(
     bytes: &[u8],
     used: &mut usize,
     progress: &mut usize,
-    out: &mut Vec<u8>,
+    (out, room): (&mut Vec<u8>, usize),
 ) -> Outcome {
     let mut at = 0;
     loop {
         let mut shard = shards[at].lock().unwrap_or_else(PoisonError::into_inner);
-        match carry_out_all(&mut shard, bytes, used, progress, (out, FULL), &mut |_, _| {}) {
+        match carry_out_all(&mut shard, bytes, used, progress, (out, room), &mut |_, _| {}) {
             Outcome::Shard(owner) => at = owner,
             outcome => return outcome,
         }
@@ -151,7 +163,7 @@ async fn datagrams(
                 }
             }
         };
-        match carry_out(&shards, requests, &mut 0, &mut 0, &mut out) {
+        match carry_out(&shards, requests, &mut 0, &mut 0, (&mut out, FULL)) {
             Outcome::More(_) => out.extend_from_slice(ERROR.as_bytes()),
             Outcome::Full => {
                 out.clear();
@@ -171,41 +183,4 @@ async fn datagrams(
             });
         }
     }
-}
-
-async fn accept(listener: TcpListener, shards: Shards, stats: Arc<Stats>) -> std::io::Result<()> {
-    loop {
-        let (stream, _) = listener.accept().await?;
-        let (shards, stats) = (Arc::clone(&shards), Arc::clone(&stats));
-        tokio::spawn(async move {
-            with_first(&shards, || stats.add(0, Figure::Connections, 1));
-            // However it ends, the other end knows.
-            let _ended = connection(stream, &shards).await;
-            with_first(&shards, || stats.disconnected(0));
-        });
-    }
-}
-
-async fn connection(mut stream: TcpStream, shards: &Shards) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let (mut input, mut out, mut skip) = (Vec::with_capacity(16 << 10), Vec::new(), 0);
-    while stream.read_buf(&mut input).await? > 0 {
-        let skipped = input.len().min(skip);
-        skip -= skipped;
-        let (mut used, mut progress) = (skipped, 0);
-        let open = loop {
-            let outcome = carry_out(shards, &input, &mut used, &mut progress, &mut out);
-            stream.write_all(&out).await?;
-            out.clear();
-            if outcome != Outcome::Full {
-                break outcome != Outcome::Close;
-            }
-        };
-        if !open {
-            break;
-        }
-        skip += used.saturating_sub(input.len());
-        input.drain(..used.min(input.len()));
-    }
-    Ok(())
 }
