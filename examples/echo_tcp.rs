@@ -30,6 +30,9 @@ use lexopt::prelude::*;
 
 const USAGE: &str = "usage: echo_tcp [ADDRESS] [--connections N --messages N] [--json]";
 
+/// How long to wait for a descriptor.
+const RETRY: Duration = Duration::from_millis(50);
+
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 fn main() -> ExitCode {
@@ -80,13 +83,14 @@ fn run() -> Result {
     } else {
         (serve(&ring, &listener, &stop)?, None)
     };
-    let Counts { connections, buffers, bytes } = &counts;
-    let (connections, buffers, bytes) = (connections.get(), buffers.get(), bytes.get());
+    let [connections, buffers, bytes, out_of_descriptors] =
+        [&counts.connections, &counts.buffers, &counts.bytes, &counts.out_of_descriptors]
+            .map(Cell::get);
     let calls = ring.counters().enters;
     if json {
         let report = serde_json::json!({
             "connections": connections, "buffers": buffers, "bytes": bytes, "system_calls": calls,
-            "messages_each": came_back,
+            "messages_each": came_back, "out_of_descriptors": out_of_descriptors,
         });
         println!("{report}");
         return Ok(());
@@ -95,6 +99,9 @@ fn run() -> Result {
         println!("{connections} connections, {messages} messages each, all of them came back");
     }
     println!("{connections} connections, {bytes} bytes in {buffers} buffers, {calls} system calls");
+    if out_of_descriptors > 0 {
+        println!("{out_of_descriptors} times there was no descriptor for a connection");
+    }
     Ok(())
 }
 
@@ -105,6 +112,8 @@ struct Counts {
     /// Buffers that were received and sent back, and bytes in them.
     buffers: Cell<u64>,
     bytes: Cell<u64>,
+    /// Times that a connection could not be accepted for want of descriptors.
+    out_of_descriptors: Cell<u64>,
 }
 
 /// Echoes on every connection until it is told to stop.
@@ -120,7 +129,19 @@ fn serve(ring: &Ring, listener: &TcpListener, stop: &Stop) -> Result<Counts> {
     });
     let accepting = async {
         let mut incoming = listener.incoming();
-        while let Some(stream) = incoming.next().await? {
+        while !stop.stopping() {
+            let stream = match incoming.next().await {
+                Ok(Some(stream)) => stream,
+                Ok(None) => break,
+                // Those who come wait until somebody has gone.
+                Err(error) if error.is_out_of_descriptors() => {
+                    counts.out_of_descriptors.update(|n| n + 1);
+                    // When it is time to end, it ends early.
+                    let _slept = ring.sleep(RETRY).await;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             counts.connections.update(|n| n + 1);
             let echo = echo(stream, buffers.clone(), Rc::clone(&counts));
             let echo = async { echo.await.unwrap_or_else(|error| eprintln!("ended: {error}")) };

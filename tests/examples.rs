@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bypass_core::testing::needs::{Need, skip, skip_because};
 use bypass_core::testing::rig::{Veth, VethOptions};
-use common::{Running, example, market_data, meatpy, socat, without_direct_listings};
+use common::{Running, example, market_data, meatpy, socat, starve, without_direct_listings};
 
 /// What the backends that the features chose need, beyond a namespace.
 const DEFAULT_PORT: &[Need] = if cfg!(feature = "xdp") { &[Need::Bpf] } else { &[] };
@@ -129,6 +129,26 @@ fn echo_tcp_answers_socat_until_it_is_interrupted() {
         (&report["connections"], &report["bytes"]),
         (&2.into(), &(2 * 42 * messages).into())
     );
+}
+
+#[cfg(feature = "io-uring")]
+#[test]
+fn echo_tcp_goes_on_without_descriptors() {
+    if skip(&[Need::Tool("prlimit"), Need::Tool("kill"), Need::IoUring]) {
+        return;
+    }
+    let address =
+        |echo: &mut Running| echo.line().trim().strip_prefix("echo on ").unwrap().parse().unwrap();
+    let echo = starve(example("echo_tcp").args(["127.0.0.1:0", "--json"]), address, |stream| {
+        let mut back = [0; 5];
+        stream.write_all(b"there").unwrap();
+        stream.read_exact(&mut back).unwrap();
+        assert_eq!(&back, b"there");
+    });
+    echo.interrupt();
+    let report: serde_json::Value = serde_json::from_str(&echo.finish()).unwrap();
+    assert_eq!((&report["connections"], &report["bytes"]), (&5.into(), &25.into()), "{report}");
+    assert!(report["out_of_descriptors"].as_u64().unwrap() > 0, "{report}");
 }
 
 #[cfg(feature = "io-uring")]

@@ -26,9 +26,12 @@ impl Report {
             })
             .collect();
         let tcp = self.tcp.as_ref().map(|tcp| {
-            let (connections, turned_away) = (tcp.connections, tcp.turned_away);
-            let dns = named(&tcp.counts);
-            json!({ "dns": dns, "connections": connections, "turned_away": turned_away })
+            json!({
+                "dns": named(&tcp.counts),
+                "connections": tcp.connections,
+                "turned_away": tcp.turned_away,
+                "out_of_descriptors": tcp.out_of_descriptors,
+            })
         });
         json!({ "udp": named(&self.udp()), "workers": workers, "tcp": tcp }).to_string()
     }
@@ -57,6 +60,9 @@ impl fmt::Display for Report {
         if let Some(tcp) = &self.tcp {
             let (connections, turned_away) = (tcp.connections, tcp.turned_away);
             write!(f, "\ntcp: {connections} connections, {turned_away} turned away, ")?;
+            if tcp.out_of_descriptors > 0 {
+                write!(f, "{} times no descriptor for one, ", tcp.out_of_descriptors)?;
+            }
             write!(f, "{}", Line(&tcp.counts))?;
         }
         Ok(())

@@ -17,6 +17,8 @@ use crate::responder::query::Transport;
 
 /// Connections at a time; more are closed at once.
 const CONNECTIONS: u32 = 1000;
+/// How long to wait for a descriptor.
+const RETRY: Duration = Duration::from_millis(50);
 /// How long a connection may say nothing, or take nothing.
 const IDLE: Duration = Duration::from_secs(10);
 /// Bytes that are received at a time.
@@ -31,6 +33,8 @@ pub(crate) struct Served {
     pub(crate) connections: u64,
     /// Connections that were too many.
     pub(crate) turned_away: u64,
+    /// Times that one could not be accepted for want of descriptors.
+    pub(crate) out_of_descriptors: u64,
 }
 
 struct Server<'s> {
@@ -62,7 +66,19 @@ fn accept(listener: TcpListener, responder: &Responder, stop: &Stop) -> Result<S
         });
         let accepting = async {
             let mut incoming = listener.incoming();
-            while let Some(stream) = incoming.next().await? {
+            while !stop.stopping() {
+                let stream = match incoming.next().await {
+                    Ok(Some(stream)) => stream,
+                    Ok(None) => break,
+                    // Those who come wait until somebody has gone.
+                    Err(error) if error.is_out_of_descriptors() => {
+                        server.served.borrow_mut().out_of_descriptors += 1;
+                        // When it is time to end, it ends early.
+                        let _slept = ring.sleep(RETRY).await;
+                        continue;
+                    }
+                    Err(error) => return Err(error.into()),
+                };
                 if server.open.get() == CONNECTIONS {
                     server.served.borrow_mut().turned_away += 1;
                     continue;

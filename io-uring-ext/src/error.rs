@@ -91,6 +91,34 @@ impl Error {
             _ => None,
         }
     }
+
+    /// Whether the process (`EMFILE`) or the machine (`ENFILE`) has no descriptor left: whoever accepts
+    /// connections goes on when one has been closed, because those who come wait in the listener's queue.
+    ///
+    /// ```
+    /// use io_uring_ext::{Ring, net::TcpListener};
+    /// use std::time::Duration;
+    ///
+    /// # let ring = Ring::local()?;
+    /// # let listener = TcpListener::bind(&ring, ([127, 0, 0, 1], 0).into())?;
+    /// # let _client = std::net::TcpStream::connect(listener.local_addr()?).unwrap();
+    /// # let serve = async {
+    /// let mut incoming = listener.incoming();
+    /// let stream = loop {
+    ///     match incoming.next().await {
+    ///         Err(error) if error.is_out_of_descriptors() => ring.sleep(Duration::from_millis(50)).await?,
+    ///         accepted => break accepted?,
+    ///     }
+    /// };
+    /// # assert!(stream.is_some());
+    /// # Ok::<(), io_uring_ext::Error>(())
+    /// # };
+    /// # ring.block_on(serve)??;
+    /// # Ok::<(), io_uring_ext::Error>(())
+    /// ```
+    pub fn is_out_of_descriptors(&self) -> bool {
+        matches!(self.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+    }
 }
 
 /// An operation that was not started, given back whole.

@@ -3,8 +3,10 @@
 #![allow(dead_code, unreachable_pub, reason = "not every test uses everything")]
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use bypass_core::testing::needs::skip_because;
 
@@ -141,4 +143,46 @@ pub fn without_direct_listings(mut day: &[u8]) -> Vec<&[u8]> {
         day = rest;
     }
     blocks
+}
+
+/// Starts a server on connections with descriptors for two of them, and has five come, of which each has an answer in
+/// its turn. `address` says where it listens, `ask` has it answer.
+pub fn starve(
+    command: &Command,
+    address: impl Fn(&mut Running) -> SocketAddr,
+    ask: impl Fn(&mut TcpStream),
+) -> Running {
+    let connect = |address| {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    };
+    let start = |most: &str| {
+        let mut limited = Command::new("prlimit");
+        limited.arg(format!("--nofile={most}")).arg(command.get_program());
+        let mut server = Running::start(limited.args(command.get_args()));
+        let address = address(&mut server);
+        (server, address)
+    };
+    let (server, place) = start("1024");
+    let mut first = connect(place);
+    ask(&mut first);
+    // Everything is open now, and a connection.
+    let most = descriptors_for(server.child.id(), 1);
+    drop((first, server));
+    let (server, place) = start(&most.to_string());
+    let streams: Vec<_> = (0..5).map(|_| connect(place)).collect();
+    for mut stream in streams {
+        ask(&mut stream);
+    }
+    server
+}
+
+/// The number below which a process has so many descriptors left.
+pub fn descriptors_for(process: u32, more: usize) -> usize {
+    let open = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+    let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+    let open: Vec<usize> =
+        open.map(|entry| name(entry).into_string().unwrap().parse().unwrap()).collect();
+    (0..).filter(|number| !open.contains(number)).nth(more).unwrap()
 }

@@ -9,7 +9,7 @@ use bypass_core::testing::needs::{Need, skip};
 use bypass_core::testing::rig::{Veth, VethOptions};
 use serde_json::Value;
 
-use crate::common::Running;
+use crate::common::{Running, starve};
 use crate::process::{Folder, dns, interrupt};
 use crate::query::{Query, Response};
 
@@ -72,6 +72,32 @@ fn port(line: &str) -> String {
 
 const TOOLS: [Need; 5] =
     [Need::IoUring, Need::Tool("dig"), Need::Tool("kdig"), Need::Tool("drill"), Need::Tool("kill")];
+
+/// Queries on connections go on when there are no more descriptors, and those on datagrams with them.
+#[test]
+fn it_goes_on_without_descriptors() {
+    if skip(&[Need::IoUring, Need::Tool("prlimit"), Need::Tool("kill")]) {
+        return;
+    }
+    let address = |server: &mut Running| {
+        let place = port(&server.line());
+        server.line();
+        format!("127.0.0.1:{place}").parse().unwrap()
+    };
+    // The begin of the zone, by its number, with its length before it.
+    let message = b"\x12\x34\0\0\0\x01\0\0\0\0\0\0\x07example\x03com\0\0\x06\0\x01";
+    let query = [&[0, message.len() as u8], &message[..]].concat();
+    let server = starve(dns().args(["--json", &local("127.0.0.1:0")]), address, |stream| {
+        stream.write_all(&query).unwrap();
+        let mut begin = [0; 4];
+        stream.read_exact(&mut begin).unwrap();
+        assert_eq!(begin[2..], message[..2], "the answer to another query");
+    });
+    let report: Value = serde_json::from_str(&interrupt(server)).unwrap();
+    let tcp = &report["tcp"];
+    assert_eq!((&tcp["connections"], &tcp["dns"]["noerror"]), (&5.into(), &5.into()), "{report}");
+    assert!(tcp["out_of_descriptors"].as_u64().unwrap() > 0, "{report}");
+}
 
 #[test]
 fn clients_are_served_over_sockets_and_connections() {

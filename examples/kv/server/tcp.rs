@@ -5,7 +5,6 @@ use std::rc::Rc;
 
 use bypass_io::io_uring::driver::LocalExecutor;
 use bypass_io::io_uring::net::{TcpListener, TcpStream};
-use rustix::io::Errno;
 
 use super::seats::{Holder, OWN, Shared};
 use super::{Back, Outcome};
@@ -33,7 +32,7 @@ pub async fn accept(
             Ok(Some(stream)) => stream,
             Ok(None) => return Ok(()),
             // Out of descriptors: those who come wait until somebody has gone.
-            Err(error) if is_out_of_descriptors(error.raw_os_error()) => {
+            Err(error) if error.is_out_of_descriptors() => {
                 shared.wait_for_others().await;
                 continue;
             }
@@ -68,11 +67,6 @@ pub async fn accept(
 
 const TELL: rustix::net::SendFlags =
     rustix::net::SendFlags::DONTWAIT.union(rustix::net::SendFlags::NOSIGNAL);
-
-/// Whether this error of accepting is about descriptors: of the process, or of the machine.
-pub fn is_out_of_descriptors(number: Option<i32>) -> bool {
-    [Errno::MFILE, Errno::NFILE].iter().any(|errno| number == Some(errno.raw_os_error()))
-}
 
 struct Connection<'a> {
     shared: &'a Shared,

@@ -85,6 +85,11 @@ pub fn run<S: DatagramIo>(socket: S, setup: Setup, worker: &Worker) -> crate::Re
     let executor = Rc::new(LocalExecutor::new());
     let accepting = accept(Rc::clone(&shared), listener, connections, Rc::clone(&executor));
     executor.spawn(noted(Rc::clone(&shared), accepting)).detach();
+    if !spin {
+        // What it takes to sleep is made with the first look, and is there before connections take all descriptors.
+        let _arrivals = udp.socket.as_fd();
+        ring.poll_fd()?;
+    }
     let backend = udp.socket.caps().backend.to_owned();
     // Whoever waited for it may have given up.
     let _waiting = ready.send((backend, udp.socket.local_addr()));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -15,7 +16,7 @@ use tokio::time::{sleep, timeout_at};
 use super::{Outcome, Shards, TICK, carry_out, with_first};
 use crate::server::budget::CONNECTIONS;
 use crate::server::seats::OWN;
-use crate::server::tcp::{CHUNK, SHUT_OUT, TOO_MANY, is_out_of_descriptors};
+use crate::server::tcp::{CHUNK, SHUT_OUT, TOO_MANY};
 use crate::shard::FULL;
 use crate::stats::{Figure, Stats};
 
@@ -58,7 +59,9 @@ pub async fn accept(listener: TcpListener, shared: Arc<Shared>) -> io::Result<()
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             // Out of descriptors: those who come wait until somebody has gone.
-            Err(error) if is_out_of_descriptors(error.raw_os_error()) => {
+            Err(error)
+                if matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE)) =>
+            {
                 sleep(TICK).await;
                 continue;
             }
