@@ -101,7 +101,7 @@ impl Error {
     ///
     /// # let ring = Ring::local()?;
     /// # let listener = TcpListener::bind(&ring, ([127, 0, 0, 1], 0).into())?;
-    /// # let _client = std::net::TcpStream::connect(listener.local_addr()?).unwrap();
+    /// # let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     /// # let serve = async {
     /// let mut incoming = listener.incoming();
     /// let stream = loop {
