@@ -7,11 +7,15 @@
 //! *before* ownership leaves or *after* it has arrived: a destructor that panics, or an iterator
 //! that is forgotten, can leak buffers but never have one dropped twice.
 
+mod contents;
+mod drain;
+
 use std::fmt;
-use std::hint::assert_unchecked;
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 
+use self::contents::Contents;
+pub use self::drain::Drain;
 use crate::Buffer;
 
 /// A batch of owned buffers: contiguous, fixed in capacity, first in first out.
@@ -208,7 +212,8 @@ impl<B: Buffer> Burst<B> {
     pub fn drain(&mut self, n: usize) -> Drain<'_, B> {
         let end = self.head + n.min(self.len());
         let start = std::mem::replace(&mut self.head, end);
-        Drain { slots: &mut self.slots[start..end], next: 0 }
+        // SAFETY: the slots were inside `head..tail`, hence initialised; the cursor has moved past them.
+        unsafe { Drain::new(&mut self.slots[start..end]) }
     }
 
     /// Moves up to `n` buffers from the front of `other` to the back of `self`, as many as fit.
@@ -243,7 +248,9 @@ impl<B: Buffer> Burst<B> {
     pub fn truncate(&mut self, len: usize) {
         if len < self.len() {
             let end = std::mem::replace(&mut self.tail, self.head + len);
-            B::free_bulk(Drain { slots: &mut self.slots[self.tail..end], next: 0 });
+            // SAFETY: the slots were inside `head..tail`, hence initialised; the cursor has moved before
+            // them.
+            B::free_bulk(unsafe { Drain::new(&mut self.slots[self.tail..end]) });
         }
     }
 
@@ -335,7 +342,9 @@ impl<B: Buffer> Burst<B> {
     #[inline]
     pub fn data_mut(&mut self) -> impl ExactSizeIterator<Item = &mut [u8]> {
         let as_received = self.is_as_received();
-        Contents { buffers: self.live_mut().iter_mut(), as_received }
+        // SAFETY: what is as it was received has such bytes: whoever handed it out has said so (`receive`),
+        // and every method that lets anybody change more than bytes says that it did.
+        unsafe { Contents::new(self.live_mut(), as_received) }
     }
 
     /// The buffers as they lie in memory, for a backend that hands them to its driver; count those that
@@ -436,109 +445,6 @@ impl<B: Buffer> fmt::Debug for Burst<B> {
             .field("len", &self.len())
             .field("capacity", &self.capacity())
             .finish()
-    }
-}
-
-/// The buffers that [`Burst::drain`] took out, in order.
-pub struct Drain<'a, B: Buffer> {
-    /// `slots[next..]` is initialised and owned by the iterator.
-    slots: &'a mut [MaybeUninit<B>],
-    next: usize,
-}
-
-impl<B: Buffer> Drain<'_, B> {
-    /// The remaining buffers as they lie in memory, without taking them.
-    #[must_use]
-    pub fn as_slice(&self) -> &[B] {
-        // SAFETY: `next` never exceeds the length (type invariant).
-        let rest = unsafe { self.slots.get_unchecked(self.next..) };
-        // SAFETY: `slots[next..]` is initialised (type invariant).
-        unsafe { rest.assume_init_ref() }
-    }
-
-    /// Counts the first `n` remaining buffers as taken without running their destructors, and
-    /// returns them: for a backend that hands them to its driver as they lie.
-    ///
-    /// Safe, as forgetting always is; what is not passed on is leaked.
-    pub fn forget(&mut self, n: usize) -> &[B] {
-        let start = self.next;
-        self.next += n.min(self.slots.len() - start);
-        // SAFETY: `start <= next <= len`.
-        let taken = unsafe { self.slots.get_unchecked(start..self.next) };
-        // SAFETY: this range was still owned by the iterator, hence initialised, when the call
-        // began, and a shared reference gives nobody the right to drop it.
-        unsafe { taken.assume_init_ref() }
-    }
-}
-
-/// The bytes of each buffer of a burst.
-struct Contents<'a, B> {
-    buffers: std::slice::IterMut<'a, B>,
-    as_received: bool,
-}
-
-impl<'a, B: Buffer> Iterator for Contents<'a, B> {
-    type Item = &'a mut [u8];
-
-    #[inline]
-    fn next(&mut self) -> Option<&'a mut [u8]> {
-        self.buffers.next().map(B::data_mut)
-    }
-
-    #[inline]
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.buffers.size_hint()
-    }
-
-    #[inline]
-    fn fold<T, F: FnMut(T, &'a mut [u8]) -> T>(self, init: T, f: F) -> T {
-        if !self.as_received {
-            return self.buffers.map(B::data_mut).fold(init, f);
-        }
-        let data = |buffer: &'a mut B| {
-            let data = buffer.data_mut();
-            // SAFETY: a device has handed out the buffer, which vouches for that (`Burst::receive`), and nothing but
-            // bytes was changed since.
-            unsafe { assert_unchecked(data.len() >= B::SHORTEST_RECEIVED) };
-            data
-        };
-        self.buffers.map(data).fold(init, f)
-    }
-}
-
-impl<B: Buffer> ExactSizeIterator for Contents<'_, B> {}
-
-impl<B: Buffer> Iterator for Drain<'_, B> {
-    type Item = B;
-
-    fn next(&mut self) -> Option<B> {
-        let slot = self.slots.get(self.next)?.as_ptr();
-        self.next += 1;
-        // SAFETY: the slot was in `slots[next..]`, hence initialised; the cursor has moved past it,
-        // so it is read out once.
-        Some(unsafe { slot.read() })
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.slots.len() - self.next;
-        (left, Some(left))
-    }
-}
-
-impl<B: Buffer> ExactSizeIterator for Drain<'_, B> {}
-
-impl<B: Buffer> Drop for Drain<'_, B> {
-    fn drop(&mut self) {
-        let rest = &mut self.slots[self.next..];
-        // SAFETY: `slots[next..]` is initialised and owned by the iterator (type invariant), which
-        // ends here. Should one destructor panic, the others still run.
-        unsafe { rest.assume_init_drop() };
-    }
-}
-
-impl<B: Buffer> fmt::Debug for Drain<'_, B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Drain").field("left", &self.len()).finish()
     }
 }
 

@@ -9,9 +9,7 @@
 //! lives as long as the arena that the pool holds. Anonymous mappings start zeroed, so every
 //! byte is initialised.
 //!
-//! Buffers count in their pool, not each with an `Rc`: many of them are counted with one addition.
-//! As long as the count is above 0, the pool owns an `Rc` of itself ([`hold`], [`let_go`]), so the
-//! pointer in a counted buffer is valid.
+//! Each buffer is counted in its pool (see `count`), so the pointer to it is valid.
 
 use std::cell::Cell;
 use std::fmt;
@@ -20,12 +18,12 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::count::{count, hold, let_go, pointer};
 use super::shared::State;
 use super::{Arena, Detached, Kind, Lent, Owner, Pool, Shared};
 use crate::buffer::Room;
 use crate::burst::{Burst, Drain};
-use crate::datagram::{Datagram, RecvMeta, Transmit};
-use crate::{Buffer, Frame, OutOfRoom, RxMeta, TxMeta, Unsupported};
+use crate::{Buffer, OutOfRoom};
 
 /// An owned buffer of a [`Pool`](super::Pool): a frame or a datagram, as the pool's [`Kind`] says.
 ///
@@ -90,7 +88,7 @@ impl<K: Kind> PoolBuf<K> {
         Self { shared: pointer(shared), chunk, offset, len }
     }
 
-    fn shared(&self) -> &Shared<K> {
+    pub(super) fn shared(&self) -> &Shared<K> {
         // SAFETY: the pool has counted this buffer, so it is there (see the module's head).
         unsafe { self.shared.as_ref() }
     }
@@ -370,47 +368,6 @@ impl<K: Kind> Drop for PoolBuf<K> {
     }
 }
 
-/// Counts `n` more buffers of a pool.
-#[inline]
-pub(super) fn hold<K: Kind>(pool: &Rc<Shared<K>>, n: usize) {
-    if count(&pool.buffers, n) == 0 && n > 0 {
-        // The pool's `Rc` of itself.
-        let _until_it_is_let_go = Rc::into_raw(Rc::clone(pool));
-    }
-}
-
-/// Adds `n` to a count, and returns what it was. It must not begin anew, however many were forgotten: at its
-/// end it stays, and the pool with it.
-#[inline]
-fn count(buffers: &Cell<usize>, n: usize) -> usize {
-    buffers.replace(buffers.get().saturating_add(n))
-}
-
-/// Counts `n` buffers of a pool less; with the last of them the pool may go.
-///
-/// # Safety
-///
-/// They must have been counted, and must not be used any more.
-pub(super) unsafe fn let_go<K: Kind>(pool: NonNull<Shared<K>>, n: usize) {
-    // SAFETY: the caller's buffers are counted, so the pool is there.
-    let buffers = unsafe { &pool.as_ref().buffers };
-    if buffers.get() == usize::MAX {
-        return;
-    }
-    let left = buffers.get() - n;
-    buffers.set(left);
-    if left == 0 && n > 0 {
-        // SAFETY: it is the pool's `Rc` of itself, which `hold` has made when the count left 0.
-        drop(unsafe { Rc::from_raw(pool.as_ptr()) });
-    }
-}
-
-/// What [`let_go`] may end the pool by: it comes from the `Rc`, not from a reference to what is inside.
-pub(super) fn pointer<K: Kind>(pool: &Rc<Shared<K>>) -> NonNull<Shared<K>> {
-    // SAFETY: an `Rc` is never null.
-    unsafe { NonNull::new_unchecked(Rc::as_ptr(pool).cast_mut()) }
-}
-
 impl<K: Kind> fmt::Debug for PoolBuf<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PoolBuf")
@@ -419,56 +376,5 @@ impl<K: Kind> fmt::Debug for PoolBuf<K> {
             .field("offset", &self.offset)
             .field("len", &self.len)
             .finish()
-    }
-}
-
-/// What travels beside a frame in a pool.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FrameMeta {
-    /// What was learned on receive.
-    pub rx: RxMeta,
-    /// What is asked for on send.
-    pub tx: TxMeta,
-}
-
-/// What travels beside a datagram in a pool.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DatagramMeta {
-    /// What was learned on receive.
-    pub recv: RecvMeta,
-    /// Where it goes.
-    pub transmit: Transmit,
-}
-
-impl<K: Kind<Meta = FrameMeta>> Frame for PoolBuf<K> {
-    fn rx_meta(&self) -> RxMeta {
-        self.meta().rx
-    }
-
-    fn set_tx_meta(&mut self, tx: TxMeta) -> Result<(), Unsupported> {
-        let lacking = tx.offloads().difference(self.shared().tx_offloads);
-        if !lacking.is_empty() {
-            return Err(Unsupported {
-                what: format!("send offload {lacking:?}").into(),
-                backend: K::BACKEND,
-                why: "the endpoint's `caps().tx_offloads` lists those that it has".into(),
-            });
-        }
-        self.set_meta(FrameMeta { tx, ..self.meta() });
-        Ok(())
-    }
-}
-
-impl<K: Kind<Meta = DatagramMeta>> Datagram for PoolBuf<K> {
-    fn recv_meta(&self) -> RecvMeta {
-        self.meta().recv
-    }
-
-    fn transmit(&self) -> Transmit {
-        self.meta().transmit
-    }
-
-    fn set_transmit(&mut self, transmit: Transmit) {
-        self.set_meta(DatagramMeta { transmit, ..self.meta() });
     }
 }

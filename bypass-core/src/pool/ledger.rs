@@ -14,7 +14,7 @@ use std::fmt;
 use std::hint::cold_path;
 use std::rc::Rc;
 
-use super::buf::{hold, let_go, pointer};
+use super::count::{hold, let_go, pointer};
 use super::shared::{Extent, State};
 use super::{Kind, Lent, NONE, Owner, Pool, PoolBuf, Shared, StrayChunk};
 

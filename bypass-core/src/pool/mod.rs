@@ -18,8 +18,10 @@
 
 mod arena;
 mod buf;
+mod count;
 mod detached;
 mod ledger;
+mod meta;
 mod shared;
 
 use std::fmt;
@@ -28,10 +30,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub use arena::{Arena, ArenaId, HugePages};
-use buf::hold;
-pub use buf::{DatagramMeta, FrameMeta, PoolBuf, Posted};
+pub use buf::{PoolBuf, Posted};
+use count::hold;
 pub use detached::Detached;
 pub use ledger::{Filled, Ledger, Shown};
+pub use meta::{DatagramMeta, FrameMeta};
 use shared::{Owner, Shared};
 
 use crate::{Burst, Error, FrameCensus, Result, TxOffloads};
