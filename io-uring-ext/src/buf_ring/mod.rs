@@ -18,6 +18,7 @@ mod message;
 mod multishot;
 mod receiver;
 mod sender;
+mod source;
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,9 +32,9 @@ use crate::sys::buf_ring::{BufRingMemory, MAX_ENTRIES};
 
 pub use crate::multishot::EndReason;
 pub use message::{MessageLayout, ReceivedMessage};
-use receiver::clear_gaps;
 pub use receiver::{MessageReceiver, Receiver, ReceiverCounters};
 pub use sender::{BundleCounters, BundleSender};
+use source::clear_gaps;
 
 /// Where a [`BufRing`] gets its buffers.
 pub trait BufSource: 'static {

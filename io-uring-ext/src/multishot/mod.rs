@@ -10,11 +10,13 @@
 
 mod engine;
 mod incoming;
+mod methods;
 mod poller;
 mod ticker;
 
-pub(crate) use engine::{Engine, Source, common_methods, item_methods};
+pub(crate) use engine::{Engine, Source};
 pub use incoming::{Incoming, IncomingCounters, IncomingFixed, Tally};
+pub(crate) use methods::{common_methods, item_methods};
 pub use poller::{PollEvents, Poller, PollerCounters};
 pub use ticker::{Ticker, TickerCounters};
 

@@ -1,6 +1,7 @@
 //! [`Ring`]: submission, completion, and the owner of everything in flight.
 
 mod builder;
+mod disabled;
 mod features;
 mod inner;
 pub(crate) mod key;
@@ -16,7 +17,8 @@ use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-pub use builder::{DisabledRing, IoPoll, RingBuilder, Setup, SqPoll};
+pub use builder::{IoPoll, RingBuilder, Setup, SqPoll};
+pub use disabled::DisabledRing;
 pub use features::{NapiBusyPoll, WorkerLimits};
 pub(crate) use inner::Inner;
 pub use inner::leaked_operations;
