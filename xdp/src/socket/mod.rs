@@ -6,6 +6,7 @@ mod interface;
 mod mode;
 mod options;
 mod queue;
+mod refusal;
 mod udp;
 
 pub use holder::Holder;

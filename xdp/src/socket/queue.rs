@@ -7,13 +7,14 @@ use std::sync::Arc;
 use bypass_core::sys::option;
 use bypass_core::{Error, Result};
 
+use super::refusal::{in_use, no_socket, not_bound, not_fresh, not_registered};
 use super::{CopyMode, Holder, Interface, Receive, XdpOptions};
 use crate::error::XdpError;
 use crate::port::XdpPort;
 use crate::program::{Frags, Program, ProgramOptions, XskMap};
 use crate::socket::Want;
 use crate::sys::{self, Place, Rings, Sizes};
-use crate::umem::{Bound, Plan, Refused, Sibling, Umem, bind};
+use crate::umem::{Bound, Plan, Sibling, Umem, bind};
 
 /// Bytes that the kernel counts for a frame in flight, beside its data.
 const PER_FRAME: usize = 2048;
@@ -365,67 +366,4 @@ pub(super) fn has_queue(link: &Interface, queue: u32) -> Result<()> {
     }
     let (interface, queues) = (link.name.clone(), link.queues);
     Err(XdpError::NoSuchQueue { interface, queue, queues }.into())
-}
-
-fn no_socket(link: &Interface, error: io::Error) -> Error {
-    match error.raw_os_error() {
-        Some(libc::EAFNOSUPPORT | libc::ESOCKTNOSUPPORT | libc::EPROTONOSUPPORT) => {
-            XdpError::NoAfXdp.into()
-        }
-        _ => {
-            let attempt = format!("open an AF_XDP socket on {}", link.name);
-            Error::privileged(attempt, "CAP_NET_RAW", error)
-        }
-    }
-}
-
-fn not_registered(umem: &Umem, error: io::Error) -> Error {
-    let bytes = umem.arena().len();
-    match error.raw_os_error() {
-        Some(libc::EBUSY) => not_fresh("it has packet memory"),
-        Some(libc::ENOBUFS | libc::EPERM) => XdpError::LockedMemory { bytes }.into(),
-        Some(libc::EINVAL) if !umem.tx_offloads().is_empty() => {
-            let attempt = "register packet memory with AF_XDP for `tx_offloads`".to_owned();
-            XdpError::OldKernel { attempt, since: "6.11", source: error }.into()
-        }
-        _ => Error::os(format!("register {bytes} bytes of packet memory with AF_XDP"), error),
-    }
-}
-
-/// An adopted socket with which something was done already.
-fn not_fresh(what: &str) -> Error {
-    Error::config("socket", "adopted", format!("{what} already; pass a fresh AF_XDP socket on"))
-}
-
-fn in_use(link: &Interface, place: Place, holder: Option<Holder>) -> Error {
-    XdpError::QueueInUse { interface: link.name.clone(), queue: place.queue, holder }.into()
-}
-
-fn not_bound(link: &Interface, place: Place, options: &XdpOptions, refused: Refused) -> Error {
-    let Refused { source, mode } = refused;
-    let (interface, queue) = (link.name.clone(), place.queue);
-    let attempt = format!("bind an AF_XDP socket to queue {queue} of {interface}");
-    match (source.raw_os_error(), mode) {
-        (Some(libc::EBUSY), _) => in_use(link, place, Holder::of(place)),
-        (Some(libc::ENODEV), _) => {
-            Error::NoSuchInterface { attempt: attempt.into(), name: interface }
-        }
-        (Some(libc::ENETDOWN), _) => {
-            Error::os(attempt, source).with_remedy(format!("ip link set {interface} up"))
-        }
-        (Some(libc::EINVAL), Some(_)) if options.multi_buffer => {
-            let attempt = format!("{attempt} for frames of several segments");
-            XdpError::OldKernel { attempt, since: "6.6", source }.into()
-        }
-        (Some(libc::EINVAL), None) => XdpError::OldKernel {
-            attempt: format!("{attempt}, sharing memory"),
-            since: "5.10",
-            source,
-        }
-        .into(),
-        (_, Some(mode)) if matches!(options.mode, Want::Require(_)) => {
-            XdpError::ModeRefused { interface, queue, mode, source }.into()
-        }
-        _ => Error::os(attempt, source),
-    }
 }
