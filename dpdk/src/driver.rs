@@ -23,15 +23,15 @@ enum Value {
     Any,
     /// A number up to 65535.
     Count,
-    /// The length of a packet: an Ethernet header at least, up to 65535.
-    Len,
+    /// A number from this one to 65535.
+    AtLeast(u32),
     /// A power of two up to this one.
     Power(u32),
     /// Nothing but zero, and why.
     Zero(&'static str),
 }
 
-use Value::{Any, Count, Len, Power, Zero};
+use Value::{Any, AtLeast, Count, Power, Zero};
 
 const DRIVERS: &[Driver] = &[
     Driver {
@@ -45,7 +45,8 @@ const DRIVERS: &[Driver] = &[
     Driver {
         names: MAKING,
         takes: &[
-            ("size", Len),
+            // An Ethernet header.
+            ("size", AtLeast(14)),
             // It reads so many bytes of each packet that is sent, whether there are as many or not.
             ("copy", Zero("the driver would read beyond the packets that it copies")),
             ("no-rx", Any),
@@ -107,7 +108,8 @@ const DRIVERS: &[Driver] = &[
         takes: &[
             ("role", Any),
             ("id", Any),
-            ("bsize", Any),
+            // It no longer looks whether a packet fits one (`eth_memif_tx`, since 23.03); 1518 bytes is the longest.
+            ("bsize", if cfg!(dpdk_23_03) { AtLeast(1518) } else { Any }),
             ("rsize", Any),
             ("socket", Any),
             ("socket-abstract", Any),
@@ -253,9 +255,9 @@ impl Value {
             Count => number
                 .is_none_or(|number| number > u32::from(u16::MAX))
                 .then(|| "a number up to 65535, in decimal digits".to_owned()),
-            Len => number.is_none_or(|number| !(14..=u32::from(u16::MAX)).contains(&number)).then(
-                || "a number from 14, an Ethernet header, to 65535, in decimal digits".to_owned(),
-            ),
+            AtLeast(least) => number
+                .is_none_or(|number| !(least..=u32::from(u16::MAX)).contains(&number))
+                .then(|| format!("a number from {least} to 65535, in decimal digits")),
             Power(most) => number
                 .is_none_or(|number| !number.is_power_of_two() || number > most)
                 .then(|| format!("a power of two up to {most}, in decimal digits")),

@@ -155,6 +155,12 @@ impl Device {
         };
         // SAFETY: the port is open.
         let socket = unsafe { sys::rte_eth_dev_socket_id(self.id) };
+        let mut features = Features::of(info.rx_offload_capa, info.tx_offload_capa);
+        // It says that it has this, and marks pieces of a chain in its ring without ever taking a mark back
+        // (`eth_memif_tx`): packets behind would be joined.
+        if cfg!(dpdk_23_03) && driver == "net_memif" {
+            features.remove(Features::TX_MULTI_SEGMENT);
+        }
         let most_segments = info.tx_desc_lim.nb_mtu_seg_max;
         Ok(Capabilities {
             driver,
@@ -166,7 +172,7 @@ impl Device {
             max_mtu: max_mtu(info.max_mtu, info.max_rx_pktlen),
             // Some drivers say 0 until they are configured.
             mtu: if mtu == 0 { 1500 } else { mtu },
-            features: Features::of(info.rx_offload_capa, info.tx_offload_capa),
+            features,
             rss: RssTypes::from_bits_retain(info.flow_type_rss_offloads),
             rss_key_len: info.hash_key_size,
             rss_table_len: info.reta_size,

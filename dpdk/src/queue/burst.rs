@@ -135,6 +135,10 @@ impl FastPath {
         if !callbacks.is_null() {
             // SAFETY: the packets are the caller's (contract).
             n = unsafe { self.show_sent(at, n, callbacks) };
+            // Not every driver bears a call without packets.
+            if n == 0 {
+                return 0;
+            }
         }
         // SAFETY: as the driver wants it: its own data, and packets that it may take (contract).
         unsafe { send(data, at, n) }

@@ -34,7 +34,9 @@ pub(super) struct Limits {
     /// The device reads any memory of the process.
     reads_all: bool,
     /// The device finds a packet's data where the mbuf is.
-    pub(super) in_place: bool,
+    in_place: bool,
+    /// The driver goes on with what it has taken when it is called, and not by itself.
+    pub(super) is_lazy: bool,
     /// The driver writes VLAN tags into packets (`rte_vlan_insert`). That of `net_vhost` loses count of what it
     /// has freed when there is no room for one.
     inserts: bool,
@@ -71,6 +73,7 @@ impl Limits {
             abilities: report.features.offloads().1,
             reads_all: running.device.is_virtual && report.driver != SEES_POOLS,
             in_place: report.driver == AF_XDP,
+            is_lazy: report.driver == AF_XDP,
             inserts: running.device.is_virtual,
             takes_any: is_passing(&report.driver),
         }

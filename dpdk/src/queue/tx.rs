@@ -85,6 +85,10 @@ impl TxQueue {
     /// Sends packets that have to be looked at.
     #[inline(never)]
     fn send_looked(&mut self, packets: &mut Burst<Mbuf>) -> Result<usize> {
+        // That of `net_memif` would look at the first all the same (`eth_memif_tx`, since DPDK 23.03).
+        if packets.is_empty() {
+            return Ok(0);
+        }
         let Some(bytes) = self.limits.plain(packets) else { return self.send_special(packets) };
         let taken = self.hand_over(packets, at_most(packets.len()) as u16);
         self.count(bytes, packets);
@@ -190,15 +194,19 @@ impl TxQueue {
     /// and some have nothing to free.
     pub fn reclaim(&mut self) {
         // It has no function for that, and takes back what the kernel has sent whenever it is called.
-        if self.limits.in_place {
+        if self.limits.is_lazy {
             return self.nudge();
         }
         // SAFETY: the port is started and has the queue, which is ours.
         let _unsupported = unsafe { sys::rte_eth_tx_done_cleanup(self.port(), self.queue, 0) };
     }
 
-    /// Calls the driver without packets: it goes on with those that it has taken.
+    /// Calls the driver without packets, where it goes on with those that it has taken only when it is called:
+    /// `net_af_xdp`. Others need no call, and not every driver bears one without packets.
     pub fn nudge(&mut self) {
+        if !self.limits.is_lazy {
+            return;
+        }
         let mut none = [std::ptr::null_mut(); 1];
         // SAFETY: the port is started and has the queue, which is ours; there are no packets.
         unsafe { self.fast.send(none.as_mut_ptr(), 0) };
