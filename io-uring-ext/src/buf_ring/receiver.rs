@@ -40,7 +40,7 @@ pub struct ReceiverCounters {
 /// Receives from a socket into the buffers of a [`BufRing`]: `recv` multishot (Linux 6.0).
 ///
 /// One submission serves many arrivals. When the kernel ends it, it is armed again as its
-/// [`EndReason`] allows. Receiving allocates nothing.
+/// [`EndReason`](super::EndReason) allows. Receiving allocates nothing.
 ///
 /// What carries no data, an empty datagram, is not handed out; a [`MessageReceiver`] hands it out.
 ///
