@@ -182,7 +182,7 @@ impl RxQueue {
     /// replaces those that others can see. Returns how many there are then. The driver has filled all of the slots.
     fn admit(&mut self, slots: &mut [MaybeUninit<Mbuf>]) -> usize {
         let marks = LOOK.load(Ordering::Relaxed) != 0;
-        if !marks && !self.counts_bytes {
+        if !marks && (!self.counts_bytes || have_headers(slots)) {
             return slots.len();
         }
         let mut kept = 0;
@@ -309,6 +309,14 @@ impl RxQueue {
     pub(super) fn running(&self) -> &Arc<Running> {
         &self.running
     }
+}
+
+/// Whether each packet has an Ethernet header in its first segment, as nearly all have. The driver has filled all of
+/// the slots.
+fn have_headers(slots: &[MaybeUninit<Mbuf>]) -> bool {
+    // SAFETY: the driver has written the slot, with a packet.
+    let lengths = slots.iter().map(|slot| unsafe { slot.assume_init_ref() }.raw().data_len());
+    lengths.min().is_none_or(|shortest| usize::from(shortest) >= Mbuf::SHORTEST_RECEIVED)
 }
 
 /// What the kernel says a descriptor is: reading from a tap's would take a packet.
