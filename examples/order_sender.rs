@@ -192,9 +192,9 @@ fn send_outside(job: &Job, stop: &Stop) -> Result<Report> {
     let interface = job.interface.as_deref().unwrap_or_default();
     let mut socket = job.from.open(interface, sys::interface::mac(interface)?)?;
     let mut meter = Meter::start(Clock::new());
-    let (sent, acknowledged) = trade(&mut socket, job, stop, &mut meter, Duration::ZERO)?;
+    let trade = trade(&mut socket, job, stop, &mut meter, Duration::ZERO)?;
     let telemetry = meter.snapshot(socket.stats());
-    Ok(Report { sent, acknowledged, exchange: None, telemetry })
+    Ok(Report { trade, exchange: None, telemetry })
 }
 
 /// Sends through a cable of its own, to an exchange of its own.
@@ -216,25 +216,34 @@ fn send_inside(job: &Job, stop: &Stop) -> Result<Report> {
         Ok(exchange) => exchange?,
         Err(panic) => std::panic::resume_unwind(panic),
     };
-    let (sent, acknowledged) = outcome?;
+    let trade = outcome?;
     let telemetry = meter.snapshot(socket.stats());
-    Ok(Report { sent, acknowledged, exchange: Some(exchange), telemetry })
+    Ok(Report { trade, exchange: Some(exchange), telemetry })
+}
+
+/// What became of the orders.
+struct Trade {
+    sent: u64,
+    acknowledged: u64,
+    /// Datagrams that acknowledge no order of ours.
+    strays: u64,
 }
 
 /// Sends the orders at their rate, as many as there are or until it is told to stop, and takes
-/// acknowledgements for `patience` after the last. Returns how many left and how many were acknowledged.
+/// acknowledgements for `patience` after the last.
 fn trade<S: DatagramIo>(
     socket: &mut S,
     job: &Job,
     stop: &Stop,
     meter: &mut Meter,
     patience: Duration,
-) -> Result<(u64, u64)> {
+) -> Result<Trade> {
     let (mut orders, mut answers) = (Burst::with_capacity(BURST), Burst::with_capacity(BURST));
     let clock = meter.clock().clone();
     let begin = clock.now();
     let due = |number: u64| begin + number * 1_000_000_000 / job.rate;
-    let (mut number, mut acknowledged, mut end) = (0, 0, job.orders);
+    let (mut number, mut end) = (0, job.orders);
+    let (mut acknowledged, mut strays) = (0, 0);
     let mut found = false;
     loop {
         if end > number && stop.stopping() {
@@ -266,10 +275,12 @@ fn trade<S: DatagramIo>(
         let received = socket.recv(&mut answers)?;
         let now = clock.now();
         for answer in answers.iter() {
-            let Ok(accepted) = Accepted::ref_from_bytes(answer.data()) else { continue };
-            if let (b'A', Some(number)) = (accepted.kind, number_of(&accepted.order.token)) {
-                meter.latency.record(now.saturating_sub(due(number)));
-                acknowledged += 1;
+            match accepted(answer.data()).filter(|&order| order < number) {
+                Some(order) => {
+                    meter.latency.record(now.saturating_sub(due(order)));
+                    acknowledged += 1;
+                }
+                None => strays += 1,
             }
         }
         answers.clear();
@@ -278,7 +289,7 @@ fn trade<S: DatagramIo>(
             // Datagrams that wait for ARP are still in flight; who stops does not wait for it.
             let left = socket.stats().tx_in_flight == 0 || stop.stopping() && !found;
             if (acknowledged == end || over) && left {
-                return Ok((socket.stats().tx_packets, acknowledged));
+                return Ok(Trade { sent: socket.stats().tx_packets, acknowledged, strays });
             }
         }
         if sent + received == 0 {
@@ -320,6 +331,12 @@ fn token(number: u64) -> Token {
 
 fn number_of(token: &Token) -> Option<u64> {
     std::str::from_utf8(token).ok()?.parse().ok()
+}
+
+/// The number of the order that an answer says is accepted.
+fn accepted(answer: &[u8]) -> Option<u64> {
+    let accepted = Accepted::ref_from_bytes(answer).ok()?;
+    number_of(&accepted.order.token).filter(|_| accepted.kind == b'A')
 }
 
 /// Makes an order's datagram the answer that it is accepted, in place, and returns its number; `None`
@@ -386,8 +403,7 @@ fn run_exchange(
 }
 
 struct Report {
-    sent: u64,
-    acknowledged: u64,
+    trade: Trade,
     exchange: Option<Exchange>,
     telemetry: Snapshot,
 }
@@ -400,9 +416,11 @@ impl Report {
                 "orders": orders, "out_of_order": out_of_order, "malformed": malformed, "dropped": dropped,
             })
         });
+        let Trade { sent, acknowledged, strays } = self.trade;
         serde_json::json!({
-            "sent": self.sent,
-            "acknowledged": self.acknowledged,
+            "sent": sent,
+            "acknowledged": acknowledged,
+            "strays": strays,
             "exchange": exchange,
             "telemetry": self.telemetry,
         })
@@ -411,7 +429,12 @@ impl Report {
 
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "{} orders sent, {} acknowledged", self.sent, self.acknowledged)?;
+        let Trade { sent, acknowledged, strays } = self.trade;
+        write!(f, "{sent} orders sent, {acknowledged} acknowledged")?;
+        match strays {
+            0 => writeln!(f)?,
+            _ => writeln!(f, ", {strays} answers to none of them")?,
+        }
         if let Some(Exchange { orders, out_of_order, malformed, dropped }) = self.exchange {
             write!(f, "the exchange received {orders} with good checksums, ")?;
             writeln!(

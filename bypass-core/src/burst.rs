@@ -187,7 +187,8 @@ impl<B: Buffer> Burst<B> {
         if self.is_empty() {
             return None;
         }
-        let slot = self.slots[self.head].as_ptr();
+        // SAFETY: it is inside `head..tail`, which lies inside the slots (type invariant).
+        let slot = unsafe { self.slots.get_unchecked(self.head) }.as_ptr();
         self.head += 1;
         // SAFETY: `slot` was inside `head..tail`, hence initialised; the cursor has moved past it,
         // so this is the only place that will ever read it out.

@@ -434,3 +434,29 @@ fn what_a_source_has_supplied_before_it_panics_is_received_into() {
     }
     assert_eq!(buffers.available(), 0);
 }
+
+/// Supplies buffers of this size.
+struct Sized(usize);
+
+impl BufSource for Sized {
+    type Buf = Vec<u8>;
+    fn supply(&mut self) -> Option<Vec<u8>> {
+        Some(Vec::with_capacity(self.0))
+    }
+}
+
+#[test]
+fn a_buffer_that_holds_nothing_is_none() {
+    let ring = Ring::local().unwrap();
+    let buffers = BufRing::new(&ring, 4, Sized(0)).unwrap();
+    assert_eq!(buffers.available(), 0);
+    let (near, far) = unix_pair();
+    let mut receiver = buffers.receiver(&Fd::new(near));
+    far.send(b"kept").unwrap();
+    assert!(receiver.wait(SOON).unwrap().is_none());
+    let state = (receiver.end_reason(), receiver.is_armed());
+    assert_eq!(state, (None, false), "it waits for buffers, and the stream has not ended");
+    buffers.with_source(|source| source.0 = 64).unwrap();
+    assert_eq!(buffers.refill(), 4);
+    assert_eq!(receiver.wait(SOON).unwrap().unwrap(), b"kept");
+}

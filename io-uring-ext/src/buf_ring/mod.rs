@@ -41,7 +41,8 @@ pub trait BufSource: 'static {
     /// What it supplies.
     type Buf: IoBufMut;
 
-    /// The next free buffer. Its capacity is what one completion can hold.
+    /// The next free buffer. Its capacity is what one completion can hold; one of none counts as no buffer,
+    /// because what it receives would look like the end of a stream.
     ///
     /// Called with the buffer ring's lock held: it must not use that buffer ring, which on a
     /// [`Local`] ring panics and on a [`Shared`](crate::Shared) one waits for itself.
@@ -205,7 +206,7 @@ impl<S: BufSource> Slots<S> {
         }
         let filling = Filling { vacant: self.vacant.len(), slots: self };
         while let Some(id) = filling.slots.vacant.last().copied()
-            && let Some(buf) = filling.slots.source.supply()
+            && let Some(buf) = filling.slots.source.supply().filter(|buf| buf.capacity() > 0)
         {
             filling.slots.held[usize::from(id)] = Some(buf);
             if !filling.slots.write(id) {
