@@ -4,6 +4,8 @@
 #![cfg(feature = "io-uring")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its tools too")]
 
+mod common;
+
 mod kv {
     pub(crate) mod clients;
     pub(crate) mod crashes;

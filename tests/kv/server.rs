@@ -8,17 +8,13 @@ use std::time::{Duration, Instant};
 
 use bypass_core::testing::needs::skip_because;
 
+use crate::common::{descriptors_for, example};
+
 /// Not the default, which with all features moves nothing over loopback.
 const UDP: &str = "udp+uring://127.0.0.1:{port}?reuse_port=true";
 
 /// How long an answer may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The example, which was built like this test.
-fn program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(2).unwrap().join("examples/kv")
-}
 
 /// Arguments, with a backend for UDP where none is chosen.
 fn with_udp<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
@@ -44,13 +40,13 @@ impl Server {
 
     /// The example, at this address.
     pub(crate) fn kv_at(address: &str, arguments: &[&str]) -> Self {
-        Self::start(Command::new(program()), address, arguments)
+        Self::start(example("kv"), address, arguments)
     }
 
     /// The example, which may have descriptors below this number.
     pub(crate) fn kv_with_descriptors(most: usize, arguments: &[&str]) -> Self {
         let mut command = Command::new("prlimit");
-        command.arg(format!("--nofile={most}")).arg(program());
+        command.arg(format!("--nofile={most}")).arg(example("kv").get_program());
         Self::start(command, "127.0.0.1:0", &with_udp(arguments))
     }
 
@@ -109,6 +105,7 @@ impl Server {
     }
 
     /// Ends the example, as Ctrl-C does, and returns its report.
+    #[cfg_attr(not(feature = "dpdk"), expect(dead_code, reason = "only tests on DPDK read it"))]
     pub(crate) fn report(mut self) -> String {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
@@ -120,11 +117,7 @@ impl Server {
 
     /// The number below which it has so many descriptors left.
     pub(crate) fn descriptors_for(&self, more: usize) -> usize {
-        let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
-        let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
-        let open: Vec<usize> =
-            open.map(|entry| name(entry).into_string().unwrap().parse().unwrap()).collect();
-        (0..).filter(|number| !open.contains(number)).nth(more).unwrap()
+        descriptors_for(self.child.id(), more)
     }
 
     /// Bytes of memory that it has had at the most.
