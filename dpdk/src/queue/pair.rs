@@ -87,12 +87,6 @@ pub struct QueuePair {
     caps: Caps,
     /// Times that a wait slept.
     wakeups: u64,
-    /// The pool was found empty: what was sent is asked back.
-    is_short: bool,
-    /// The driver goes on sending only when it is called.
-    is_lazy: bool,
-    /// One of both: a flush has something to do.
-    flushes: bool,
     /// Dropped last: the port is closed with it, if nobody else shares it any more.
     part: Option<Part>,
 }
@@ -102,19 +96,7 @@ impl QueuePair {
     #[must_use]
     pub fn new(rx: RxQueue, tx: TxQueue) -> Self {
         let caps = caps(&rx.running().report, &tx.running().report, &tx);
-        // It may leave packets with the kernel, which sends them when it is called the next time.
-        let is_lazy = tx.running().report.driver == AF_XDP;
-        Self {
-            pool: rx.pool().clone(),
-            caps,
-            wakeups: 0,
-            is_short: false,
-            is_lazy,
-            flushes: is_lazy,
-            rx,
-            tx,
-            part: None,
-        }
+        Self { pool: rx.pool().clone(), caps, wakeups: 0, rx, tx, part: None }
     }
 
     /// Keeps its port open for those that share it.
@@ -152,17 +134,6 @@ impl QueuePair {
     #[inline(never)]
     fn look_again(&mut self, out: &mut Burst<Mbuf>) -> usize {
         if self.rx.reset() { self.rx.recv(out) } else { 0 }
-    }
-
-    /// Has the driver free what it has sent, and go on with what it has not.
-    #[inline(never)]
-    fn call_again(&mut self) {
-        if self.is_short {
-            self.tx.reclaim();
-        }
-        if self.is_lazy {
-            self.tx.nudge();
-        }
     }
 
     fn ready(&mut self, interest: Interest) -> Ready {
@@ -231,9 +202,7 @@ impl PacketIo for QueuePair {
     fn alloc(&mut self, out: &mut Burst<Mbuf>, n: usize) -> usize {
         let wanted = n.min(out.room());
         let got = self.pool.alloc(out, wanted);
-        self.is_short = got < wanted;
-        self.flushes = self.is_lazy | self.is_short;
-        if self.is_short {
+        if got < wanted {
             self.tx.reclaim();
             return got + self.pool.alloc(out, wanted - got);
         }
@@ -249,10 +218,7 @@ impl PacketIo for QueuePair {
 impl Endpoint for QueuePair {
     #[inline(always)]
     fn flush(&mut self) -> Result<()> {
-        if self.flushes {
-            cold_path();
-            self.call_again();
-        }
+        self.tx.flush();
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::hint::cold_path;
+use std::hint::{assert_unchecked, cold_path};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -75,7 +75,11 @@ impl TxQueue {
     #[inline(always)]
     pub fn send(&mut self, packets: &mut Burst<Mbuf>) -> Result<usize> {
         if self.limits.takes_any & packets.is_as_received() {
-            return Ok(self.hand_over(packets, at_most(packets.len()) as u16));
+            let taken = self.hand_over(packets, at_most(packets.len()) as u16);
+            // SAFETY: a driver that takes any packet is `net_ring` or `net_null`, and no lazy one
+            // (`Limits::of`). So the compiler leaves a flush behind this out.
+            unsafe { assert_unchecked(!self.limits.is_lazy) };
+            return Ok(taken);
         }
         // Not rare, but it can bear a jump.
         cold_path();
@@ -130,7 +134,7 @@ impl TxQueue {
         let taken = usize::from(unsafe { self.fast.send(at, n) });
         // SAFETY: a driver takes no more than it is given (`rte_eth_tx_burst`), which are as many as there
         // are at most.
-        unsafe { std::hint::assert_unchecked(taken <= packets.len()) };
+        unsafe { assert_unchecked(taken <= packets.len()) };
         self.packets += taken as u64;
         packets.forget(taken)
     }
@@ -195,18 +199,24 @@ impl TxQueue {
     pub fn reclaim(&mut self) {
         // It has no function for that, and takes back what the kernel has sent whenever it is called.
         if self.limits.is_lazy {
-            return self.nudge();
+            return self.call_again();
         }
         // SAFETY: the port is started and has the queue, which is ours.
         let _unsupported = unsafe { sys::rte_eth_tx_done_cleanup(self.port(), self.queue, 0) };
     }
 
-    /// Calls the driver without packets, where it goes on with those that it has taken only when it is called:
-    /// `net_af_xdp`. Others need no call, and not every driver bears one without packets.
-    pub fn nudge(&mut self) {
-        if !self.limits.is_lazy {
-            return;
+    /// Has the driver go on with what it has taken. Only `net_af_xdp` has to be called for that, without packets; not
+    /// every driver bears such a call.
+    #[inline(always)]
+    pub fn flush(&mut self) {
+        if self.limits.is_lazy {
+            cold_path();
+            self.call_again();
         }
+    }
+
+    #[inline(never)]
+    fn call_again(&mut self) {
         let mut none = [std::ptr::null_mut(); 1];
         // SAFETY: the port is started and has the queue, which is ours; there are no packets.
         unsafe { self.fast.send(none.as_mut_ptr(), 0) };
