@@ -70,6 +70,33 @@ fn both_ends_of_memif() {
     });
 }
 
+/// Drivers keep lists of their devices without locks: a port is closed when no device comes or goes.
+#[test]
+fn devices_come_while_ports_are_closed_on_other_threads() {
+    process::alone(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = pool(4095);
+        let (folder, options) = (folder.path(), PortOptions::new(&pool));
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let options = &options;
+                scope.spawn(move || {
+                    let socket = folder.join("socket");
+                    let arguments = format!(
+                        "role=server,id={thread},socket={},socket-abstract=no",
+                        socket.display()
+                    );
+                    for _ in 0..8000 {
+                        let (device, port) = started("net_memif", &arguments, options).unwrap();
+                        drop(device);
+                        drop(port);
+                    }
+                });
+            }
+        });
+    });
+}
+
 #[test]
 fn vhost_and_virtio_user() {
     process::alone(|| vhost(false));

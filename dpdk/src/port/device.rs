@@ -277,9 +277,13 @@ impl Drop for Device {
         let pools = std::mem::take(&mut *self.pools.lock().unwrap_or_else(PoisonError::into_inner));
         self.missed.forget();
         let is_stopped = !self.stuck.load(Ordering::Relaxed);
+        // No device comes or goes meanwhile: drivers keep lists of what they have, without locks.
+        let devices = self.eal.devices();
         // SAFETY: the port is stopped and nobody uses it: whoever does holds this.
         let close = || is_stopped && unsafe { sys::rte_eth_dev_close(self.id) } == 0;
-        if !release(&self.eal, self.id, close) {
+        let is_closed = release(&self.eal, self.id, close);
+        drop(devices);
+        if !is_closed {
             // It may go on to use all of this; it stays, and so does the environment.
             std::mem::forget((pools, self.plugged.take(), self.eal.clone()));
             return;
